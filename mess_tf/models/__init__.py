@@ -1,0 +1,1 @@
+"""Backbones and heads, as functions that add layers to a flat functional model."""

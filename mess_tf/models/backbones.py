@@ -1,0 +1,223 @@
+"""Backbones with an output stride of 8, 16 or 32: strides past it become dilation.
+
+As in DeepLab, the unit whose stride is removed still uses the dilation rate so far; the
+rate then grows for the units after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from mess_tf.errors import MessError
+from mess_tf.models import blocks
+from mess_tf.records import Preprocessing
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class BlockEnd:
+    """The output of one backbone block: a candidate exit point.
+
+    Attributes:
+        tensor: Keras tensor; the layer it comes from is named after the block.
+        stride: image pixels per cell.
+        dilation: rate in force there; extra blocks of a head start from it.
+    """
+
+    tensor: Any
+    stride: int
+    dilation: int
+
+    @property
+    def layer(self) -> str:
+        return self.tensor._keras_history.operation.name
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A registered backbone.
+
+    Attributes:
+        build: (image tensor, output stride, options) -> block ends in order of depth.
+        extra_block: adds one block of the backbone's own kind at the width of its input:
+            (tensor, prefix, dilation) -> tensor.
+        relu6: whether its activations are ReLU6 (its heads follow).
+        head_options: widths that fit it; see ``mess_tf.models.heads``.
+        preprocessing: of its ImageNet weights.
+        options: accepted options and their defaults.
+    """
+
+    build: Callable[[Any, int, Mapping[str, Any]], list[BlockEnd]]
+    extra_block: Callable[[Any, str, int], Any]
+    relu6: bool
+    head_options: Mapping[str, Any]
+    preprocessing: Preprocessing
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Strides:
+    """Turns strides into dilation once the output stride is reached."""
+
+    def __init__(self, output_stride: int) -> None:
+        self.output_stride = output_stride
+        self.stride = 1
+        self.dilation = 1
+
+    def enter(self, strides: int) -> tuple[int, int]:
+        """(strides, dilation) of the next unit; what follows sees the new rate."""
+        if strides == 1:
+            return 1, self.dilation
+        if self.stride < self.output_stride:
+            self.stride *= strides
+            return strides, self.dilation
+        dilation = self.dilation
+        self.dilation *= strides
+        return 1, dilation
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """MobileNetV2's rounding of channel counts (never below 90 % of ``value``)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+# (expansion, channels, repeats, stride) of MobileNetV2's stages
+_MOBILENET_V2 = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def mobilenet_v2(
+    image: Any, output_stride: int, options: Mapping[str, Any]
+) -> list[BlockEnd]:
+    """MobileNetV2 without its 1280-channel layer (segMBNetV2 of the paper)."""
+    alpha = float(options["alpha"])
+    strides = _Strides(output_stride)
+    stride, _ = strides.enter(2)
+    x = blocks.conv_bn(
+        image,
+        make_divisible(32 * alpha),
+        3,
+        "Conv1",
+        "bn_Conv1",
+        "Conv1_relu",
+        strides=stride,
+    )
+    ends = []
+    number = 0
+    for expansion, channels, repeats, first_stride in _MOBILENET_V2:
+        for repeat in range(repeats):
+            stride, dilation = strides.enter(first_stride if repeat == 0 else 1)
+            x = blocks.inverted_residual(
+                x,
+                make_divisible(channels * alpha),
+                f"block_{number}" if number else "expanded_conv",
+                expansion=expansion,
+                strides=stride,
+                dilation=dilation,
+            )
+            ends.append(BlockEnd(x, strides.stride, strides.dilation))
+            number += 1
+    return ends
+
+
+_RESNET_BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+def _resnet(depth: str) -> Callable[[Any, int, Mapping[str, Any]], list[BlockEnd]]:
+    def build(
+        image: Any, output_stride: int, options: Mapping[str, Any]
+    ) -> list[BlockEnd]:
+        strides = _Strides(output_stride)
+        strides.enter(2)
+        x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(image)
+        x = blocks.conv_bn(
+            x,
+            64,
+            7,
+            "conv1_conv",
+            "conv1_bn",
+            "conv1_relu",
+            strides=2,
+            padding="valid",
+            relu6=False,
+            epsilon=1.001e-5,
+        )
+        strides.enter(2)
+        x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+        x = keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+        ends = []
+        for stage, repeats in enumerate(_RESNET_BLOCKS[depth]):
+            for repeat in range(repeats):
+                stride, dilation = strides.enter(2 if stage and not repeat else 1)
+                x = blocks.bottleneck(
+                    x,
+                    64 * 2**stage,
+                    f"conv{stage + 2}_block{repeat + 1}",
+                    strides=stride,
+                    dilation=dilation,
+                )
+                ends.append(BlockEnd(x, strides.stride, strides.dilation))
+        return ends
+
+    return build
+
+
+def _extra_inverted_residual(x: Any, prefix: str, dilation: int) -> Any:
+    return blocks.inverted_residual(x, x.shape[-1], prefix, dilation=dilation)
+
+
+def _extra_bottleneck(x: Any, prefix: str, dilation: int) -> Any:
+    return blocks.bottleneck(x, x.shape[-1] // 4, prefix, dilation=dilation)
+
+
+# keras.applications' ResNets expect BGR minus these means; our loader turns the first
+# kernel around, so that all networks take RGB.
+_CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
+_MOBILE_HEADS = {"head_width": 64, "decoder_width": 64, "skip_width": 24}
+_RESNET_HEADS = {"head_width": 256, "decoder_width": 256, "skip_width": 48}
+
+BACKBONES: dict[str, Backbone] = {
+    "mobilenet_v2": Backbone(
+        build=mobilenet_v2,
+        extra_block=_extra_inverted_residual,
+        relu6=True,
+        head_options=_MOBILE_HEADS,
+        preprocessing=Preprocessing(),
+        options={"alpha": 1.0},
+    ),
+    **{
+        name: Backbone(
+            build=_resnet(name),
+            extra_block=_extra_bottleneck,
+            relu6=False,
+            head_options=_RESNET_HEADS,
+            preprocessing=_CAFFE,
+        )
+        for name in _RESNET_BLOCKS
+    },
+}
+
+
+def get_backbone(name: str, output_stride: int) -> Backbone:
+    """Looks a backbone up; one clear line for a name or stride that is not there."""
+    if name not in BACKBONES:
+        raise MessError(
+            f"Backbone {name!r} is unknown; accepted: {', '.join(sorted(BACKBONES))}."
+        )
+    if output_stride not in OUTPUT_STRIDES:
+        raise MessError(
+            f"Output stride {output_stride} is not one of {OUTPUT_STRIDES}."
+        )
+    return BACKBONES[name]
