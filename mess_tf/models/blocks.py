@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from mess_tf.models.batch_norm import BatchNormalization
+
 BATCH_NORM_MOMENTUM = 0.98  # Keras' MobileNetV2 has 0.999: too slow for short training
 BATCH_NORM_EPSILON = 1e-3
 
@@ -64,7 +66,7 @@ def depthwise_bn(
 def _bn_relu(
     x: Any, bn_name: str, relu_name: str | None, relu6: bool, epsilon: float
 ) -> Any:
-    x = keras.layers.BatchNormalization(
+    x = BatchNormalization(
         momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=bn_name
     )(x)
     if relu_name is None:

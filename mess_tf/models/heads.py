@@ -14,6 +14,7 @@ import keras
 
 from mess_tf.models import blocks
 from mess_tf.models.backbones import Backbone
+from mess_tf.models.batch_norm import BatchNormalization
 from mess_tf.records import HeadSpec, head_name
 
 # The FCN head's inner width is a quarter of its input (the paper's 320 -> 80); narrow
@@ -131,7 +132,7 @@ def _aspp(
         name=f"{prefix}_project",
     )(y)
     y = keras.layers.Add(name=f"{prefix}_project_add")([y, pooled])
-    y = keras.layers.BatchNormalization(
+    y = BatchNormalization(
         momentum=blocks.BATCH_NORM_MOMENTUM, name=f"{prefix}_project_bn"
     )(y)
     return keras.layers.ReLU(

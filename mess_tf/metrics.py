@@ -1,0 +1,56 @@
+"""Segmentation accuracy from per-class pixel counts, data-set level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Pixel counts per class of one or many images; int64 arrays of shape (C,).
+
+    Sums of ``Areas`` are the ``Areas`` of the union of the images: a data set's mIoU
+    comes from the sums, never from an average of per-image figures.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    intersection: np.ndarray
+
+    def __add__(self, other: Areas) -> Areas:
+        return Areas(
+            self.true + other.true,
+            self.predicted + other.predicted,
+            self.intersection + other.intersection,
+        )
+
+
+def count_areas(labels: np.ndarray, predicted: np.ndarray, classes: int) -> Areas:
+    """Counts pixels per class, leaving out those whose label is no class.
+
+    Args:
+        labels: integer array of any shape; values >= ``classes`` are ignored.
+        predicted: integer array of the same shape, values in 0..classes-1.
+        classes: number of classes C.
+    """
+    valid = labels < classes
+    true, guess = labels[valid].astype(np.int64), predicted[valid].astype(np.int64)
+    pairs = np.bincount(true * classes + guess, minlength=classes * classes)
+    confusion = pairs.reshape(classes, classes)
+    return Areas(confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion))
+
+
+def iou(areas: Areas) -> np.ndarray:
+    """float64 array of shape (C,): IoU per class, NaN where a class never occurs."""
+    union = areas.true + areas.predicted - areas.intersection
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(union > 0, areas.intersection / union, np.nan)
+
+
+def mean_iou(areas: Areas) -> float:
+    """Mean IoU in 0..1 over the classes that occur in labels or predictions."""
+    values = iou(areas)
+    present = ~np.isnan(values)
+    return float(values[present].mean()) if present.any() else float("nan")

@@ -1,0 +1,1 @@
+"""Two-stage training of a supernet, on any Keras backend."""
