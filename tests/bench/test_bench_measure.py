@@ -1,0 +1,288 @@
+"""The measuring loop on a device that plays scripted latencies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from android_bench import measure as measuring
+from android_bench.errors import BenchError
+from android_bench.measure import measure
+from android_bench.records import Failure, MeasureSettings, Round
+from android_bench.store import Store
+
+Make = Callable[..., Any]
+
+SETTINGS = dataclasses.replace(MeasureSettings(), rounds=3, block_models=4)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "profiles.sqlite") as opened:
+        yield opened
+
+
+def test_rounds_of_a_block_are_interleaved_and_shuffled(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    device = fake_device(lambda name, visit: round_of(100.0))
+    names = [f"m{i}" for i in range(8)]
+    rows = measure(device, [model_of(n) for n in names], SETTINGS, store)
+    assert [row.name for row in rows] == names
+    calls = device.calls
+    # Two blocks of four; within a block three rounds, each of the same four models.
+    assert [len(call) for call in calls] == [4] * 6
+    blocks = calls[:3], calls[3:]
+    for block in blocks:
+        assert len({frozenset(call) for call in block}) == 1
+        assert len({tuple(call) for call in block}) > 1
+    assert set(calls[0]) | set(calls[3]) == set(names)
+
+
+def test_blocks_are_of_nearly_equal_size(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    device = fake_device(lambda name, visit: round_of(100.0))
+    measure(device, [model_of(f"m{i}") for i in range(9)], SETTINGS, store)
+    assert [len(call) for call in device.calls[::3]] == [3, 3, 3]
+
+
+def test_the_order_follows_the_seed(
+    fake_device: Make, round_of: Make, model_of: Make, tmp_path: Path
+) -> None:
+    orders = []
+    for number, seed in enumerate((1, 1, 2)):
+        device = fake_device(lambda name, visit: round_of(100.0))
+        settings = dataclasses.replace(SETTINGS, seed=seed)
+        with Store(tmp_path / f"{number}.sqlite") as store:
+            measure(device, [model_of(f"m{i}") for i in range(6)], settings, store)
+        orders.append(device.visits)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_what_is_stored_is_not_measured_again_unless_fresh(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    first = fake_device(lambda name, visit: round_of(100.0))
+    measure(first, [model_of("a"), model_of("b")], SETTINGS, store)
+    second = fake_device(lambda name, visit: round_of(200.0))
+    rows = measure(second, [model_of(n) for n in "abc"], SETTINGS, store)
+    assert set(second.visits) == {"c"}
+    assert [row.p50_ms for row in rows] == [0.1, 0.1, 0.2]
+    rows = measure(second, [model_of("a")], SETTINGS, store, fresh=True)
+    assert [row.p50_ms for row in rows] == [0.2]
+    assert store.latencies_ms("fake-1", SETTINGS, [model_of("a").sha256]) == {
+        model_of("a").sha256: 0.2
+    }
+
+
+@pytest.mark.parametrize("changed", ["settings", "tool", "fingerprint"])
+def test_another_key_is_another_measurement(
+    fake_device: Make,
+    round_of: Make,
+    model_of: Make,
+    store: Store,
+    changed: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measure(fake_device(lambda n, v: round_of(1.0)), [model_of("a")], SETTINGS, store)
+    device, settings = fake_device(lambda n, v: round_of(2.0)), SETTINGS
+    if changed == "settings":
+        settings = dataclasses.replace(SETTINGS, threads=2)
+    elif changed == "tool":
+        tool = dataclasses.replace(device.tool(), sha256="cd" * 32)
+        monkeypatch.setattr(device, "tool", lambda: tool)
+    else:
+        info = dataclasses.replace(device.describe(), fingerprint="fake-2")
+        monkeypatch.setattr(device, "describe", lambda: info)
+    measure(device, [model_of("a")], settings, store)
+    assert device.visits == ["a"] * 3
+
+
+def test_equal_files_are_measured_once_under_each_name(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    device = fake_device(lambda name, visit: round_of(100.0))
+    twin = dataclasses.replace(model_of("a"), name="twin")
+    rows = measure(device, [model_of("a"), twin], SETTINGS, store)
+    assert [row.name for row in rows] == ["a", "twin"]
+    assert len(device.visits) == 3
+
+
+def test_rounds_that_disagree_are_measured_again_once_then_flagged(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    medians = {
+        "calm": [100, 100, 100],
+        "second": [100, 120, 110, 100, 101, 102],
+        "never": [100, 150, 100, 100, 120, 100],
+    }
+    device = fake_device(lambda name, visit: round_of(medians[name][visit]))
+    rows = measure(device, [model_of(name) for name in medians], SETTINGS, store)
+    calm, second, never = rows
+    assert [device.visits.count(name) for name in medians] == [3, 6, 6]
+    assert (calm.flags, second.flags, never.flags) == ((), (), ("unstable",))
+    assert [r.median_us for r in second.rounds] == [100, 101, 102]
+    assert [r.median_us for r in second.set_aside] == [100, 120, 110]
+    # The steadier set is kept even where it is not the faster one.
+    assert [r.median_us for r in never.rounds] == [100, 120, 100]
+    assert store.measurements() == [r for r in rows if r.name == "calm"] + [
+        r for n in device.calls[-1] for r in rows if r.name == n
+    ]
+
+
+def test_the_steadier_set_may_be_the_first(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    medians = [100, 110, 100, 100, 200, 100]
+    device = fake_device(lambda name, visit: round_of(medians[visit]))
+    (row,) = measure(device, [model_of("m")], SETTINGS, store)
+    assert [r.median_us for r in row.rounds] == [100, 110, 100]
+    assert row.flags == ("unstable",)
+
+
+def test_a_failure_is_a_row_and_the_others_go_on(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    broken = Failure("run", "boom", "last line")
+
+    def outcomes(name: str, visit: int) -> Round | Failure:
+        return broken if name == "bad" and visit == 1 else round_of(100.0)
+
+    device = fake_device(outcomes)
+    rows = measure(device, [model_of(n) for n in ("a", "bad", "b")], SETTINGS, store)
+    assert [row.failure for row in rows] == [None, broken, None]
+    assert device.visits.count("bad") == 2
+    assert [row.failure for row in store.failures()] == [broken]
+    assert not store.has(model_of("bad").sha256, "fake-1", SETTINGS)
+
+
+def test_what_failed_is_tried_again(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    measure(
+        fake_device(lambda n, v: Failure("run", "x")), [model_of("a")], SETTINGS, store
+    )
+    (row,) = measure(
+        fake_device(lambda n, v: round_of(100.0)), [model_of("a")], SETTINGS, store
+    )
+    assert row.p50_ms == 0.1
+    # A later failure does not take the figure away.
+    (row,) = measure(
+        fake_device(lambda n, v: Failure("run", "x")),
+        [model_of("a")],
+        SETTINGS,
+        store,
+        fresh=True,
+    )
+    assert row.failed
+    assert store.has(model_of("a").sha256, "fake-1", SETTINGS)
+
+
+def test_a_model_without_an_answer_has_failed(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    device = fake_device(lambda name, v: None if name == "lost" else round_of(1.0))
+    rows = measure(device, [model_of("lost"), model_of("a")], SETTINGS, store)
+    assert rows[0].failure is not None and "no answer" in rows[0].failure.message
+    assert rows[1].p50_ms == 0.001
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BenchError])
+def test_an_interrupt_keeps_what_was_finished(
+    fake_device: Make,
+    round_of: Make,
+    model_of: Make,
+    store: Store,
+    error: type[BaseException],
+) -> None:
+    device: Any = None
+
+    def outcomes(name: str, visit: int) -> Round:
+        # Block one is 12 visits; block two breaks in its last round, one model done.
+        if len(device.visits) == 12 + 9:
+            raise error("cable")
+        return round_of(100.0)
+
+    device = fake_device(outcomes)
+    models = [model_of(f"m{i}") for i in range(8)]
+    with pytest.raises(error):
+        measure(device, models, SETTINGS, store)
+    kept = {row.name for row in store.measurements()}
+    assert kept == set(device.calls[0]) | {device.calls[5][0]}
+    again = fake_device(lambda name, visit: round_of(100.0))
+    measure(again, models, SETTINGS, store)
+    assert set(again.visits) == {model.name for model in models} - kept
+    assert len(store.measurements()) == 8
+
+
+def test_progress_ends_at_what_was_planned(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    def outcomes(name: str, visit: int) -> Round | Failure | None:
+        if name == "lost":
+            return None
+        if name == "bad":
+            return Failure("load", "x")
+        return round_of(100.0 + (50.0 if name == "shaky" else 0.0) * (visit == 1))
+
+    seen: list[tuple[int, int, str]] = []
+    models = [model_of(n) for n in ("a", "bad", "lost", "shaky")]
+    measure(
+        fake_device(outcomes),
+        models,
+        SETTINGS,
+        store,
+        progress=lambda *step: seen.append(step),
+    )
+    done, planned, _ = seen[-1]
+    assert done == planned == 3 + 1 + 0 + 6
+    assert [step[0] for step in seen] == sorted(step[0] for step in seen)
+
+
+def test_waits_while_throttled_but_not_for_ever(
+    fake_device: Make,
+    round_of: Make,
+    model_of: Make,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(measuring.time, "sleep", waits.append)
+    device = fake_device(lambda name, visit: round_of(1.0))
+    device.throttled = iter([True, True, False])
+    measure(device, [model_of("a")], SETTINGS, store)
+    assert waits == [5.0, 5.0]
+    waits.clear()
+    device.throttled = iter([True] * 1000)
+    settings = dataclasses.replace(SETTINGS, rounds=1, cooldown_s=12.0)
+    measure(device, [model_of("b")], settings, store)
+    assert waits == [5.0, 5.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "runs", "flags"),
+    [
+        ({}, 10, ()),
+        ({"throttled": True}, 10, ("throttled",)),
+        ({"foreign_load": 0.9}, 10, ("disturbed",)),
+        ({"foreign_load": 0.1}, 10, ()),
+        ({}, 3, ("few_runs",)),
+    ],
+)
+def test_doubtful_conditions_are_flagged(
+    fake_device: Make,
+    round_of: Make,
+    model_of: Make,
+    store: Store,
+    conditions: dict[str, Any],
+    runs: int,
+    flags: tuple[str, ...],
+) -> None:
+    device = fake_device(lambda n, v: round_of(1.0, runs=runs, **conditions))
+    (row,) = measure(device, [model_of("a")], SETTINGS, store)
+    assert row.flags == flags

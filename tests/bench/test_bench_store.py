@@ -1,0 +1,142 @@
+"""The store: round trips, newest figure, failures, two writers, broken targets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from android_bench.errors import BenchError
+from android_bench.records import DeviceInfo, Failure, MeasureSettings
+from android_bench.store import Store
+
+Make = Callable[..., Any]
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_rows_are_there_for_the_next_process(
+    tmp_path: Path, round_of: Make, measurement_of: Make
+) -> None:
+    row = measurement_of("a", round_of(1.25, 2.5), round_of(3.0))
+    with Store(tmp_path / "deep" / "p.sqlite") as store:
+        store.put(row)
+    with Store(f"sqlite:///{tmp_path}/deep/p.sqlite") as store:
+        assert store.get(row.sha256, "fake-1", MeasureSettings(), "tool 1") == row
+        assert store.get(row.sha256, "fake-1", MeasureSettings(), "tool 2") is None
+        assert store.get(row.sha256, "fake-2", MeasureSettings()) is None
+        assert store.get(row.sha256, "fake-1", MeasureSettings(threads=2)) is None
+
+
+def test_latencies_are_of_the_newest_row_that_did_not_fail(
+    tmp_path: Path, round_of: Make, measurement_of: Make
+) -> None:
+    with Store(tmp_path / "p.sqlite") as store:
+        store.put(measurement_of("a", round_of(1000.0, 1000.0, 4000.0)))
+        store.put(measurement_of("a", round_of(2000.0, 2000.0, 5000.0)))
+        store.put(measurement_of("a", failure=Failure("run", "x")))
+        store.put(measurement_of("b", failure=Failure("run", "x")))
+        a, b = (measurement_of(n, round_of(1.0)).sha256 for n in "ab")
+        get = store.latencies_ms
+        assert get("fake-1", MeasureSettings(), [a, b]) == {a: 2.0}
+        assert get("fake-1", MeasureSettings(), [a], "p90") == {a: 5.0}
+        assert get("fake-1", MeasureSettings(), [a], "mean") == {a: 3.0}
+        assert len(store.failures()) == 2
+
+
+def test_more_models_than_one_query_takes(
+    tmp_path: Path, round_of: Make, measurement_of: Make
+) -> None:
+    rows = [measurement_of(f"m{i}", round_of(float(i + 1))) for i in range(0, 1200, 40)]
+    shas = [measurement_of(f"m{i}", round_of(1.0)).sha256 for i in range(1200)]
+    with Store(tmp_path / "p.sqlite") as store:
+        for row in rows:
+            store.put(row)
+        found = store.latest("fake-1", MeasureSettings(), shas)
+    assert found == {row.sha256: row for row in rows}
+
+
+def test_frame_has_a_line_per_row_and_nan_for_failures(
+    tmp_path: Path, round_of: Make, measurement_of: Make
+) -> None:
+    with Store(tmp_path / "p.sqlite") as store:
+        assert store.to_frame().empty
+        store.put(measurement_of("a", round_of(2000.0), flags=("unstable",)))
+        store.put(measurement_of("b", failure=Failure("load", "no flatbuffer")))
+        frame = store.to_frame().set_index("name")
+    assert frame.loc["a", "p50_ms"] == 2.0
+    assert frame.loc["a", "flags"] == "unstable"
+    assert frame["p50_ms"].isna().to_dict() == {"a": False, "b": True}
+    assert frame.loc["b", "failed_at"] == "load"
+
+
+def test_devices_are_remembered_once_with_the_newest_description(
+    tmp_path: Path,
+) -> None:
+    old = DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2, {"memory": "1"})
+    new = DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2, {"memory": "2"})
+    with Store(tmp_path / "p.sqlite") as store:
+        store.put_device(old)
+        store.put_device(new)
+        assert store.devices() == [new]
+
+
+WRITER = """
+import json, sys
+from android_bench.records import DeviceInfo, Measurement
+from android_bench.store import Store
+target, start, row = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+store = Store(target)
+store.put_device(DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2))
+for number in range(start, start + 40):
+    store.put(Measurement.from_json({**row, "name": f"m{number}"}))
+"""
+
+
+def test_two_processes_write_one_store(
+    tmp_path: Path, round_of: Make, measurement_of: Make
+) -> None:
+    target = tmp_path / "p.sqlite"  # absent: they also race to make it
+    row = json.dumps(measurement_of("m", round_of(1.0, 2.0), round_of(3.0)).as_json())
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(target), str(start), row], cwd=ROOT
+        )
+        for start in (0, 1000)
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    with Store(target) as store:
+        rows = store.measurements()
+        assert len(store.devices()) == 1
+    assert {r.name for r in rows} == {f"m{s + i}" for s in (0, 1000) for i in range(40)}
+    assert all(len(r.rounds) == 2 for r in rows)
+
+
+def test_a_reader_does_not_make_a_store(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="p.sqlite; run `mess profile` first"):
+        Store(tmp_path / "p.sqlite", must_exist=True)
+    assert not (tmp_path / "p.sqlite").exists()
+    Store(tmp_path / "p.sqlite").close()
+    Store(tmp_path / "p.sqlite", must_exist=True).close()
+
+
+def test_a_target_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    text = tmp_path / "text.sqlite"
+    text.write_text("this is no database, and long enough to be read as one" * 20)
+    (tmp_path / "file").write_text("")
+    for target in (
+        text,
+        tmp_path,
+        tmp_path / "file" / "p.sqlite",
+        "nosuchdb://host/x",
+        "nonsense://",
+    ):
+        with pytest.raises(BenchError) as caught:
+            Store(target)
+        assert str(target) in str(caught.value)
+        assert "\n" not in str(caught.value)
