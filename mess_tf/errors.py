@@ -5,9 +5,13 @@ class MessError(Exception):
     """A mistake or a condition the user can act on, told in one line.
 
     The message names the thing, the value received, what is accepted and what to do.
-    The command line prints it without a trace and exits with 1.
+    The command line prints it without a trace and exits with ``exit_code``.
     """
+
+    exit_code = 1
 
 
 class UsageError(MessError):
     """An option or argument that cannot be used as given; exit code 2."""
+
+    exit_code = 2

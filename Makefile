@@ -1,0 +1,75 @@
+# Each target does its own set-up: a virtual environment in .venv with pinned packages.
+# Nothing is needed beforehand but make and Python 3.11, 3.12 or 3.13.
+#   make PYTHON=/path/to/python3.12 demo    takes a certain Python
+#   make WORKERS=1 test                     runs the tests in one process
+
+SHELL := /bin/sh
+VENV := .venv
+RUN := runs/quickstart
+WORKERS := 2
+PYTHON :=
+
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt
+
+.PHONY: help demo test check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    the whole way on drawn images, in some five minutes: data, training,'
+	@echo '             measuring, search, export, check, report ($(RUN)/report.html)'
+	@echo 'make test    style, types and all tests'
+	@echo 'make check   style and types only'
+	@echo 'make bench   all benchmarks (long)'
+	@echo 'make clean   removes caches and build results; keeps .venv and runs'
+
+demo: $(VENV)/demo.stamp
+	@$(VENV)/bin/mess quickstart $(RUN)
+
+# One file stays with one process, so that its fixtures are made once.
+test: check
+	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+check: $(VENV)/dev.stamp
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --quiet --check . \
+		|| { echo 'Not formatted; run .venv/bin/ruff format .' >&2; exit 1; }
+	@$(VENV)/bin/mypy --no-error-summary
+
+bench: $(VENV)/dev.stamp
+	@set -e; for file in benchmarks/bench_*.py; do \
+		echo "== $$file"; $(VENV)/bin/python "$$file"; done
+
+clean:
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(VENV)/demo.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
+	@echo 'Installing pinned packages into $(VENV) (once, some minutes) ...'
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
+	@echo 'Installing pinned packages for tests into $(VENV) (once, some minutes) ...'
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/demo.stamp
+
+# A name on the path may be a stub that cannot run, or lack ensurepip (Debian without
+# python3-venv): so each is tried. An unfinished environment is made anew.
+$(VENV)/bin/pip:
+	@python='$(PYTHON)'; \
+	fits='import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; \
+	if [ -z "$$python" ]; then \
+		for name in python3.13 python3.12 python3.11 python3 python; do \
+			if "$$name" -c "$$fits" >/dev/null 2>&1; then python=$$name; break; fi; \
+		done; \
+	elif ! "$$python" -c "$$fits" >/dev/null 2>&1; then \
+		echo "PYTHON=$$python cannot be used: Python 3.11 to 3.13 with venv is needed." >&2; \
+		exit 1; \
+	fi; \
+	if [ -z "$$python" ]; then \
+		echo 'No Python 3.11, 3.12 or 3.13 (with venv) found on the path.' \
+			'Install one, or name it: make PYTHON=/path/to/python3.12 ...' >&2; \
+		exit 1; \
+	fi; \
+	"$$python" -m venv --clear $(VENV)

@@ -1,0 +1,231 @@
+"""The command ``mess``: reads the command line, calls one function, shows its answer.
+
+Standard library only, and nothing of the project's heavy parts: ``mess --help`` must
+answer at once. Every command is one call of the public function of the same name in
+``mess_tf.commands.<name>``, found by text when it is run. Its keyword arguments are
+the options of ``mess_tf.cli_table`` with the same names and defaults; it prints
+nothing and returns a dict of plain values (what ``--json`` prints). A function
+``render(result)`` beside it turns that dict into the text a person reads.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished with failed measurements (the
+result's ``failed_measurements`` is not empty), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mess_tf.cli_table import COMMANDS, Command, Option
+from mess_tf.doors import resolve
+from mess_tf.progress import show_progress
+from mess_tf.quiet import quiet
+
+OK, FAILED, USAGE, FAILED_MEASUREMENTS, INTERRUPTED = 0, 1, 2, 3, 130
+DISTRIBUTION = "mess-tf"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _make_parser()
+    given = vars(parser.parse_args(arguments))
+    name = given.pop("command")
+    if name is None:
+        parser.print_help()
+        return USAGE
+    as_json, silent, debug = (given.pop(k) for k in ("as_json", "quiet", "debug"))
+    show_progress("off" if silent else "lines")
+    line = shlex.join(["mess", *arguments])
+    try:
+        result = _call(COMMANDS[name], given, line, debug)
+        if as_json:
+            print(json.dumps(_plain(result), indent=1))
+        elif not silent:
+            print(_render(COMMANDS[name], result))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _tell("interrupted", f"what is finished is kept; `{line}` goes on from there.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`mess report | head`); nobody is left to tell. Python
+        # would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+    return FAILED_MEASUREMENTS if result.get("failed_measurements") else OK
+
+
+def _call(
+    command: Command, given: dict[str, Any], line: str, debug: bool
+) -> dict[str, Any]:
+    # TensorFlow reads it on import; a user's own setting wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if debug:
+        result: dict[str, Any] = resolve(command.target)(**given)
+        return result
+    run = given.get("run") or given.get("target")
+    log = _log_of(run)
+    with quiet(log) as captured:
+        print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)
+        try:
+            result = resolve(command.target)(**given)
+        finally:
+            # The command that makes the run folder has nowhere to log before.
+            late = _log_of(run)
+            if log is None and late is not None:
+                with late.open("a", encoding="utf-8") as file:
+                    file.write(captured())
+    return result
+
+
+def _log_of(run: Path | None) -> Path | None:
+    """The log of a run folder (``mess_tf.runs.Run.log``); None if it is no run yet."""
+    return run / "log.txt" if run and (run / "recipe.toml").is_file() else None
+
+
+def _explain(error: Exception) -> int:
+    """Tells an error in one line; returns its exit code."""
+    message = " ".join(str(error).split())
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        _tell("error", message)
+        return code
+    if isinstance(error, OSError) and error.strerror:
+        _tell("error", f"{error.strerror}: {error.filename or message}.")
+        return FAILED
+    # A mistake of ours, not of the user's: say so, and how to see where.
+    kind = type(error).__name__
+    _tell(
+        "error", f"unexpected {kind}: {message.rstrip('.')}. Add --debug to see where."
+    )
+    return FAILED
+
+
+def _tell(kind: str, message: str) -> None:
+    print(f"mess: {kind}: {message}", file=sys.stderr)
+
+
+def _render(command: Command, result: dict[str, Any]) -> str:
+    render = getattr(sys.modules[command.target.partition(":")[0]], "render", None)
+    if render is not None:
+        return str(render(result))
+    return "\n".join(f"{key}: {value}" for key, value in result.items())
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in JSON's own types; numbers that JSON lacks become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without the wall of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"mess: error: {message}. See `{self.prog} --help`.\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version(DISTRIBUTION)
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"mess {found}")
+        parser.exit(OK)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mess",
+        description="Multi-exit semantic segmentation, fitted to a device.",
+        epilog="Start with `mess quickstart`. `mess COMMAND --help` explains more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the version and leave"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.description,
+            allow_abbrev=False,
+        )
+        for option in command.options:
+            _add(sub, option)
+        sub.add_argument("--json", dest="as_json", action="store_true", help=_JSON_HELP)
+        sub.add_argument(
+            "--quiet", action="store_true", help="print nothing but errors"
+        )
+        sub.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+    return parser
+
+
+_JSON_HELP = "print the result as JSON"
+_DEBUG_HELP = "show everything the libraries print, and where an error arose"
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    # A percent sign would be read as one of argparse's own placeholders.
+    words = option.help.replace("%", "%%")
+    settings: dict[str, Any] = {"help": words}
+    if option.kind is bool:
+        parser.add_argument(
+            option.flag,
+            dest=option.name,
+            action="store_true",
+            default=False,
+            **settings,
+        )
+        return
+    if option.default not in (None, ()):
+        settings["help"] = f"{words} (default: {option.default})"
+    settings["type"] = option.kind
+    if option.choices:
+        settings["choices"] = option.choices
+    if option.positional:
+        if option.many:
+            settings["nargs"] = "+"
+        elif not option.required:
+            settings |= {"nargs": "?", "default": option.default}
+        parser.add_argument(option.name, metavar=option.name.upper(), **settings)
+        return
+    if not option.choices:
+        settings["metavar"] = option.metavar or option.kind.__name__.upper()
+    if option.many:
+        # argparse would append to the default itself: it must be a list of its own.
+        settings |= {"action": "append", "default": []}
+    else:
+        settings["default"] = option.default
+    parser.add_argument(option.flag, dest=option.name, **settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

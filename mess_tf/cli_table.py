@@ -1,0 +1,279 @@
+"""The commands of ``mess`` with their options: one table, standard library only.
+
+Each row names a public function, ``mess_tf.commands.<name>:<name>``, whose keyword
+arguments are the options here, with the same names and defaults (a test compares them):
+
+    quickstart(run=Path("runs/quickstart"), recipe="quickstart")
+    train(run, recipe=None, data=None, weights=None, changes=())
+    compile(run, precision=None)
+    evaluate(run, precision=None, source="pieces")
+    devices()
+    profile(target, device=None, precision=None, preset=None, threads=None, store=None,
+            fresh=False)
+    search(run, device=None, precision="int8", threads=None,
+           setting="input-dependent", max_drop_pp=None, min_miou=None,
+           max_latency_ms=None, max_p90_ms=None, max_early_exits=None,
+           time_limit_s=120.0)
+    export(run, choice=(), device=None, precision="int8")
+    check(run, name=(), device=None, threads=None)
+    run(model, images, output=Path("overlays"), threads=1)
+    report(run, output=None)
+
+None means: what the run's recipe says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Option(NamedTuple):
+    """One option or argument of a command.
+
+    Attributes:
+        name: of the function's parameter; ``max_drop_pp`` is ``--max-drop-pp``.
+        help: what it does, for a newcomer.
+        kind: turns the text into a value; bool makes a switch.
+        default: of the function's parameter.
+        positional: an argument without dashes.
+        required: a positional argument that must be given.
+        many: may be given several times.
+        choices: accepted values.
+        spelling: the flag, where it is not made of the name.
+        metavar: stands for the value in the help.
+    """
+
+    name: str
+    help: str
+    kind: Callable[[str], Any] = str
+    default: Any = None
+    positional: bool = False
+    required: bool = False
+    many: bool = False
+    choices: tuple[str, ...] = ()
+    spelling: str = ""
+    metavar: str = ""
+
+    @property
+    def flag(self) -> str:
+        return self.spelling or "--" + self.name.replace("_", "-")
+
+
+class Command(NamedTuple):
+    """One command: the function behind it, its help and its options."""
+
+    target: str
+    help: str
+    description: str
+    options: tuple[Option, ...] = ()
+
+
+RUN = Option("run", "the run folder", Path, positional=True, required=True)
+DEVICE = Option("device", "device to use, e.g. host (default: the recipe's)")
+THREADS = Option("threads", "CPU threads (default: the recipe's)", int, metavar="N")
+PRECISIONS = ("float32", "int8")
+PRECISION = Option(
+    "precision", "precision of the pieces", default="int8", choices=PRECISIONS
+)
+ANY_PRECISION = Option(
+    "precision", "only this precision (default: the recipe's)", choices=PRECISIONS
+)
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": Command(
+        "mess_tf.commands.quickstart:quickstart",
+        "the whole way on drawn images, in some five minutes",
+        "Draws a data set, trains a small multi-exit network on it, measures it on"
+        " this computer, searches, exports an int8 file that stops early, checks it and"
+        " writes report.html.",
+        (
+            RUN._replace(required=False, default=Path("runs/quickstart")),
+            Option(
+                "recipe",
+                "recipe to follow, by path or built-in name",
+                default="quickstart",
+                metavar="RECIPE",
+            ),
+        ),
+    ),
+    "train": Command(
+        "mess_tf.commands.train:train",
+        "train a network with all its candidate exits",
+        "Trains the supernet of a recipe in two stages. The same command goes on after"
+        " an interruption.",
+        (
+            RUN,
+            Option(
+                "recipe",
+                "recipe, by path or built-in name; needed for a new run",
+                metavar="RECIPE",
+            ),
+            Option("data", "folder of the data set, instead of the recipe's", Path),
+            Option(
+                "weights",
+                "imagenet, random or a file, instead of the recipe's",
+                metavar="WEIGHTS",
+            ),
+            Option(
+                "changes",
+                "change a setting of the recipe, e.g. training.seed=1; may be repeated",
+                default=(),
+                many=True,
+                spelling="--set",
+                metavar="KEY=VALUE",
+            ),
+        ),
+    ),
+    "compile": Command(
+        "mess_tf.commands.compile:compile",
+        "convert the network and cut it into pieces",
+        "Converts the trained network to LiteRT and cuts it into segments and heads.",
+        (RUN, ANY_PRECISION),
+    ),
+    "evaluate": Command(
+        "mess_tf.commands.evaluate:evaluate",
+        "find out what every exit does on every image",
+        "Runs every exit on the validation images and stores accuracy and confidence.",
+        (
+            RUN,
+            ANY_PRECISION,
+            Option(
+                "source",
+                "what runs: the compiled pieces or the Keras model",
+                default="pieces",
+                choices=("pieces", "keras"),
+                spelling="--from",
+            ),
+        ),
+    ),
+    "devices": Command(
+        "mess_tf.commands.devices:devices",
+        "list the devices that can be measured",
+        "Lists the devices that can be measured, and their state.",
+    ),
+    "profile": Command(
+        "mess_tf.commands.profile:profile",
+        "measure latencies on a device",
+        "Measures every piece of a run, or any .tflite file. Goes on where it stopped.",
+        (
+            Option(
+                "target",
+                "run folder or .tflite file",
+                Path,
+                positional=True,
+                required=True,
+            ),
+            DEVICE,
+            ANY_PRECISION,
+            Option(
+                "preset",
+                "how long to measure (default: the recipe's)",
+                choices=("quick", "report"),
+            ),
+            THREADS,
+            Option(
+                "store",
+                "database for the measurements, a file or URL (default: the run's)",
+                metavar="STORE",
+            ),
+            Option("fresh", "measure again what is stored", bool, False),
+        ),
+    ),
+    "search": Command(
+        "mess_tf.commands.search:search",
+        "find the best exits for a device and a requirement",
+        "Finds the best exits, heads and thresholds. Without a requirement it answers"
+        " the recipe's accuracy drops.",
+        (
+            RUN,
+            DEVICE,
+            PRECISION,
+            THREADS,
+            Option(
+                "setting",
+                "how the exit is chosen",
+                default="input-dependent",
+                choices=("input-dependent", "budgeted"),
+            ),
+            Option("max_drop_pp", "largest loss of mIoU, absolute points", float),
+            Option("min_miou", "least mIoU, 0..1", float),
+            Option("max_latency_ms", "largest mean latency", float),
+            Option("max_p90_ms", "largest latency of 90 % of the images", float),
+            Option(
+                "max_early_exits",
+                "early exits at most (default: the recipe's)",
+                int,
+                metavar="N",
+            ),
+            Option("time_limit_s", "seconds per requirement", float, 120.0),
+        ),
+    ),
+    "export": Command(
+        "mess_tf.commands.export:export",
+        "write chosen networks as one .tflite file each",
+        "Writes each chosen configuration as one .tflite file that stops early by"
+        " itself, with a card that tells what it promises.",
+        (
+            RUN,
+            Option(
+                "choice",
+                "name of a search result; may be repeated (default: all)",
+                default=(),
+                many=True,
+                metavar="NAME",
+            ),
+            DEVICE,
+            PRECISION,
+        ),
+    ),
+    "check": Command(
+        "mess_tf.commands.check:check",
+        "run exported files on the device: promised against measured",
+        "Runs exported files on the device over real images and compares latency, exit"
+        " rates and mIoU with what was promised.",
+        (
+            RUN,
+            Option(
+                "name",
+                "name of an export; may be repeated (default: all)",
+                default=(),
+                many=True,
+                metavar="NAME",
+            ),
+            DEVICE,
+            THREADS,
+        ),
+    ),
+    "run": Command(
+        "mess_tf.commands.run:run",
+        "segment images with an exported file",
+        "Segments images and writes overlays that name the exit taken.",
+        (
+            Option(
+                "model", "exported .tflite file", Path, positional=True, required=True
+            ),
+            Option(
+                "images",
+                "image files",
+                Path,
+                positional=True,
+                required=True,
+                many=True,
+            ),
+            Option("output", "folder for the overlays", Path, Path("overlays")),
+            Option("threads", "CPU threads", int, 1, metavar="N"),
+        ),
+    ),
+    "report": Command(
+        "mess_tf.commands.report:report",
+        "write report.html",
+        "Writes one page with the Pareto front, the exits and progressive outputs.",
+        (
+            RUN,
+            Option("output", "file to write (default: report.html in the run)", Path),
+        ),
+    ),
+}

@@ -1,0 +1,41 @@
+"""Doors between packages: functions named by text, opened only when they are called.
+
+The packages import nothing of one another. Where a command needs two of them, it asks
+here for a function by its short name; so no import edge appears, and nothing heavy is
+imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from mess_tf.errors import MessError
+
+DOORS = {
+    "list_devices": "android_bench.profile:list_devices",
+    "open_device": "android_bench.device:open_device",
+    "profile": "android_bench.profile:profile",
+    "run_inference": "android_bench.measure:run_inference",
+    "compare": "android_bench.compare:compare",
+    "store": "android_bench.store:Store",
+    "model_file": "android_bench.records:ModelFile",
+    "measure_settings": "android_bench.records:MeasureSettings",
+}
+
+
+def open_door(name: str) -> Any:
+    """What stands behind a short name of ``DOORS``.
+
+    Raises:
+        MessError: there is no such door.
+    """
+    if name not in DOORS:
+        raise MessError(f"No door named {name!r}; there are {', '.join(DOORS)}.")
+    return resolve(DOORS[name])
+
+
+def resolve(target: str) -> Any:
+    """Imports ``"module:name"`` and returns the named object."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

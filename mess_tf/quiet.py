@@ -1,0 +1,88 @@
+"""Keeps what TensorFlow and LiteRT write off the user's terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from mess_tf.errors import MessError
+
+LAST_BYTES = 1 << 20
+
+# Copies of the terminal's standard error, made by the blocks in force; the first is the
+# real one. File descriptors belong to the whole process, and so does this list.
+_terminals: list[int] = []
+
+
+@contextlib.contextmanager
+def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
+    """Sends stdout and stderr (Python's, C++'s, child processes') into a file.
+
+    An exception passes through; what is printed after the block is seen again. Blocks
+    may lie within one another.
+
+    Args:
+        log: file to append to; None = a temporary file.
+
+    Yields:
+        A function that returns the end of what was written so far.
+
+    Raises:
+        MessError: the log cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(_open(log))
+        start = sink.seek(0, os.SEEK_END)
+        _flush()
+        for descriptor in (1, 2):
+            saved = os.dup(descriptor)
+            stack.callback(_restore, saved, descriptor)
+            if descriptor == 2:
+                _terminals.append(saved)
+                stack.callback(_terminals.pop)
+            os.dup2(sink.fileno(), descriptor)
+        # sys.stdout and sys.stderr stay the objects they are and lead into the file by
+        # their descriptors: log handlers made meanwhile keep them for good.
+
+        def captured() -> str:
+            _flush()
+            end = os.fstat(sink.fileno()).st_size
+            first = max(start, end - LAST_BYTES)
+            return os.pread(sink.fileno(), end - first, first).decode(
+                "utf-8", "replace"
+            )
+
+        yield captured
+
+
+def terminal() -> int:
+    """Descriptor of the user's standard error, also within ``quiet``."""
+    return _terminals[0] if _terminals else 2
+
+
+def _open(log: Path | None) -> IO[bytes]:
+    if log is None:
+        return tempfile.TemporaryFile()
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("a+b")
+    except OSError as error:
+        raise MessError(f"Cannot write the log {log}: {error.strerror}.") from error
+
+
+def _restore(saved: int, descriptor: int) -> None:
+    # What a library kept in the old streams' buffers was written within the block.
+    _flush()
+    os.dup2(saved, descriptor)
+    os.close(saved)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()

@@ -1,0 +1,127 @@
+"""What a run is asked for: all sections together, and the rules that span two of them.
+
+Reading and writing TOML is in ``mess_tf.recipe_files``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mess_tf.errors import MessError
+from mess_tf.policies import POLICIES
+from mess_tf.recipe_sections import (
+    SECTIONS,
+    Compile,
+    Data,
+    Heads,
+    Network,
+    Profile,
+    Search,
+    StatisticsSettings,
+    Training,
+)
+from mess_tf.records import HeadSpec
+from mess_tf.settings import read_section, show, unknown_key
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All sections together; every rule that spans two settings is held here."""
+
+    data: Data
+    network: Network = field(default_factory=Network)
+    heads: Heads = field(default_factory=Heads)
+    training: Training = field(default_factory=Training)
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
+    compile: Compile = field(default_factory=Compile)
+    profile: Profile = field(default_factory=Profile)
+    search: Search = field(default_factory=Search)
+
+    def __post_init__(self) -> None:
+        data, network, training = self.data, self.network, self.training
+        if data.kind == "folder" and not data.path:
+            raise MessError(
+                "data.path is missing; name the data set's folder in the recipe or by"
+                " --data."
+            )
+        if network.alpha != 1.0 and network.backbone != "mobilenet_v2":
+            raise MessError(
+                f"network.alpha = {network.alpha:g} is not accepted with"
+                f" {network.backbone}, which has one width; leave alpha out."
+            )
+        if training.scale_min > training.scale_max:
+            raise MessError(
+                f"training.scale_min = {training.scale_min:g} is larger than"
+                f" scale_max = {training.scale_max:g}; swap them."
+            )
+        for policy in self.statistics.policies:
+            needs = POLICIES[policy].needs_pixel_threshold
+            if needs and not self.statistics.pixel_thresholds:
+                raise MessError(
+                    f"statistics.pixel_thresholds is empty, but policy {policy!r} needs"
+                    " one; add one, e.g. 0.9."
+                )
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        final, early = self.network.most_exits, self.heads.early_heads()
+        ids = [head.id for head in self.heads.final_heads()]
+        if len(ids) != len(set(ids)):
+            raise MessError("heads.more_final repeats the final head; name it once.")
+        _check_skips("final", final, self.heads.final_heads())
+        if isinstance(early, Mapping):
+            for index, heads in early.items():
+                if index >= final:
+                    raise MessError(
+                        f"heads.early names exit point {index}; early exit points here"
+                        f" are 1 to {final - 1}, the final one is {final}."
+                    )
+                _check_skips(f"early.{index}", index, heads)
+        else:
+            # A common list serves every early exit point; a head must fit the deepest.
+            _check_skips("early", final - 1, early)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Recipe:
+        """Makes a recipe of parsed TOML.
+
+        Raises:
+            MessError: an unknown section or key, or a value that breaks its rule.
+        """
+        for key in table:
+            if key not in SECTIONS:
+                raise MessError(unknown_key(f"Section [{key}]", key, SECTIONS))
+        sections: dict[str, Any] = {
+            name: read_section(kind, table.get(name, {}))
+            for name, kind in SECTIONS.items()
+        }
+        return cls(**sections)
+
+    def to_table(self) -> dict[str, dict[str, Any]]:
+        """Every setting, by section; ``from_table`` reads it back."""
+        return dataclasses.asdict(self)
+
+    def differences(
+        self, other: Recipe, sections: Sequence[str] | None = None
+    ) -> list[str]:
+        """Settings in which two recipes differ, as ``training.seed: 0 against 1``."""
+        mine, theirs = self.to_table(), other.to_table()
+        return [
+            f"{section}.{key}: {show(value)} against {show(theirs[section][key])}"
+            for section in sections or mine
+            for key, value in mine[section].items()
+            if value != theirs[section][key]
+        ]
+
+
+def _check_skips(key: str, index: int, heads: Sequence[HeadSpec]) -> None:
+    for head in heads:
+        if any(not 1 <= skip < index for skip in head.skips):
+            accepted = f"1 to {index - 1}" if index > 1 else "none: it is the first"
+            raise MessError(
+                f"heads.{key} has {head.id!r}, whose skips are not all exit points"
+                f" before exit {index}; accepted: {accepted}."
+            )
