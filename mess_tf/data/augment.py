@@ -1,10 +1,9 @@
 """The supplement's augmentation: rescale, crop, flip; and images for evaluation.
 
 A *warp* says where a crop lies. The image is first brought to ``scaled`` size (as in
-evaluation, by the same resampling), then cut at whole pixels: resampled once, in one
-separable step. Labels never are: each cell of the
-label grid takes the native label under its exact centre, computed in whole numbers, so
-a loss on a coarser grid sees no shift.
+evaluation, by the same resampling), then cut at whole pixels: resampled once, and
+separably. Labels never are: each cell of the label grid takes the native label under its
+exact centre, computed in whole numbers, so a loss on a coarser grid sees no shift.
 """
 
 from __future__ import annotations

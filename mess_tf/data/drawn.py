@@ -110,10 +110,10 @@ def draw(
             48 * difficulty * rng.random(len(kinds)),
         ]
     ).astype(np.float32)
-    image = colours[ids]
-    image += (amplitude[ids] * texture)[..., None]
+    image = np.take(colours, ids, axis=0)
+    image += _three(amplitude[ids] * texture)
     _draw_clutter(rng, image, ids, difficulty)
-    image *= _light(rng, height, width, difficulty)[..., None]
+    image *= _three(_light(rng, height, width, difficulty))
     sigma = 0.5 + 0.9 * difficulty * rng.random()
     image = cv2.GaussianBlur(image, (0, 0), sigma)
     noise = rng.standard_normal(image.shape, np.float32)
@@ -263,4 +263,9 @@ def _draw_clutter(
                 int(starts[k, 1] + lengths[k] * np.sin(angles[k])),
             )
             cv2.line(behind, centre, end, colour, int(thickness[k]))
-    np.copyto(image, behind, where=(ids == 0)[..., None])
+    cv2.copyTo(behind, (ids == 0).astype(np.uint8), image)
+
+
+def _three(plane: np.ndarray) -> np.ndarray:
+    """A plane as all three channels; far faster than broadcasting over them."""
+    return cv2.merge((plane, plane, plane))
