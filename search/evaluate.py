@@ -1,0 +1,232 @@
+"""Figures of one configuration on some images: what the search must agree with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mess_tf.errors import MessError
+from mess_tf.records import Configuration, ExitChoice, Statistics, SupernetSpec
+from search.costs import PieceCosts
+from search.requirement import Requirement
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a configuration does on a part of the images.
+
+    Attributes:
+        images: how many.
+        mean_ms, p50_ms, p90_ms: latency over the images.
+        miou: data-set mIoU, 0..1.
+        drop_pp: percentage points below the final head alone on the same images
+            (negative: better than it).
+        exit_rates: per exit of the configuration, the part of the images that leave.
+        met: per limit of the requirement, whether it is kept on these images.
+    """
+
+    images: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    miou: float
+    drop_pp: float
+    exit_rates: tuple[float, ...]
+    met: Mapping[str, bool]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Figures:
+        return cls(**{**data, "exit_rates": tuple(data["exit_rates"])})
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Bootstrap interval of one figure; ``level`` is its nominal coverage."""
+
+    low: float
+    high: float
+    level: float = 0.95
+
+
+def miou_of(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Mean IoU of summed areas.
+
+    A class that neither the labels nor the prediction contain has no IoU and is left
+    out; one that is only predicted counts with 0.
+
+    Args:
+        intersection: array of shape (..., C), pixels, summed over the images.
+        union: likewise.
+
+    Returns:
+        float64 array of shape (...), 0..1; NaN where no class has a union.
+    """
+    seen = union > 0
+    iou = np.divide(intersection, union, out=np.zeros(seen.shape), where=seen)
+    count = seen.sum(-1)
+    return np.divide(
+        iou.sum(-1), count, out=np.full(count.shape, np.nan), where=count > 0
+    )
+
+
+def rank_of(quantile: float, count: int) -> int:
+    """Least number of ``count`` values that must not exceed their ``quantile``."""
+    return max(1, math.ceil(quantile * count - 1e-9))
+
+
+def quantile_of(values: np.ndarray, quantile: float) -> float:
+    """The smallest of ``values`` that at least this part of them does not exceed."""
+    return float(np.sort(values)[rank_of(quantile, len(values)) - 1])
+
+
+def leave_at(statistics: Statistics, configuration: Configuration) -> np.ndarray:
+    """Where each image leaves: position in the configuration.
+
+    Returns:
+        int64 array of shape (I,).
+
+    Raises:
+        MessError: a head or policy of the configuration was not evaluated.
+    """
+    last = len(configuration.exits) - 1
+    place = np.full(len(statistics.images), last)
+    for index in range(last - 1, -1, -1):
+        choice = configuration.exits[index]
+        head = head_index(statistics, choice)
+        if choice.policy is None or choice.threshold is None:
+            raise MessError(f"Exit {choice.exit} has no policy to leave by.")
+        if choice.policy not in statistics.confidence:
+            raise MessError(
+                f"Policy {choice.policy!r} is not in the statistics; they have"
+                f" {', '.join(statistics.confidence)}."
+            )
+        confidence = statistics.confidence[choice.policy][:, head].astype(np.float64)
+        place[confidence >= choice.threshold] = index
+    return place
+
+
+def head_index(statistics: Statistics, choice: ExitChoice) -> int:
+    """Index of an exit's head on the head axis. MessError when it is not there."""
+    try:
+        return statistics.heads.index((choice.exit, choice.head))
+    except ValueError:
+        raise MessError(
+            f"Head {choice.head!r} of exit {choice.exit} is not in the statistics; run"
+            " `mess evaluate` for it."
+        ) from None
+
+
+def final_configuration(spec: SupernetSpec) -> Configuration:
+    """The final head alone: the reference of every drop."""
+    last = spec.exit_points[-1].index
+    return Configuration((ExitChoice(last, spec.final_head.id),))
+
+
+class Evaluation:
+    """A configuration's answer and cost per image, beside the final head's.
+
+    Attributes:
+        place: int64 array of shape (I,), position at which each image leaves.
+        latency_ms: float64 array of shape (I,).
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        spec: SupernetSpec,
+        latency_ms: Mapping[str, float],
+        configuration: Configuration,
+    ) -> None:
+        self.configuration = configuration
+        self.place = leave_at(statistics, configuration)
+        self.latency_ms = PieceCosts(spec, latency_ms).paths(configuration)[self.place]
+        heads = np.array([head_index(statistics, c) for c in configuration.exits])
+        reference = head_index(statistics, final_configuration(spec).exits[0])
+        self._areas = _areas(statistics, heads[self.place])
+        self._reference = _areas(statistics, np.full(len(statistics.images), reference))
+
+    def figures(self, images: np.ndarray, requirement: Requirement) -> Figures:
+        """Figures over ``images`` (indices, at least one; repeats count again)."""
+        latency = self.latency_ms[images]
+        miou, reference = (
+            float(miou_of(*areas[:, images].sum(1)))
+            for areas in (self._areas, self._reference)
+        )
+        places = np.bincount(
+            self.place[images], minlength=len(self.configuration.exits)
+        )
+        mean, p90 = float(latency.mean()), quantile_of(latency, 0.9)
+        return Figures(
+            images=len(images),
+            mean_ms=mean,
+            p50_ms=quantile_of(latency, 0.5),
+            p90_ms=p90,
+            miou=miou,
+            drop_pp=100 * (reference - miou),
+            exit_rates=tuple((places / len(images)).tolist()),
+            met=requirement.met(miou, reference, mean, p90),
+        )
+
+    def bootstrap(
+        self,
+        images: np.ndarray,
+        groups: tuple[str, ...],
+        seed: int,
+        repeats: int = 2000,
+        level: float = 0.95,
+    ) -> dict[str, Interval]:
+        """Percentile intervals of ``drop_pp`` and ``mean_ms`` over resampled groups.
+
+        Images of one sequence are alike, so whole groups are drawn, not images.
+
+        Args:
+            images: int array, indices of the part's images.
+            groups: group of every image of the statistics.
+
+        Returns:
+            empty when the images come from fewer than two groups: nothing can be
+            said about other scenes then.
+        """
+        names, member = np.unique([groups[i] for i in images], return_inverse=True)
+        if len(names) < 2:
+            return {}
+
+        def by_group(values: np.ndarray) -> np.ndarray:
+            sums = np.zeros((len(names), *values.shape[1:]))
+            np.add.at(sums, member, values)
+            return sums
+
+        rng = np.random.default_rng(seed)
+        even = np.full(len(names), 1 / len(names))
+        weights = rng.multinomial(len(names), even, repeats)
+        mious = [
+            miou_of(*(weights @ by_group(area[images]) for area in areas))
+            for areas in (self._areas, self._reference)
+        ]
+        drop = 100 * (mious[1] - mious[0])
+        mean = (weights @ by_group(self.latency_ms[images])) / (
+            weights @ by_group(np.ones(len(images)))
+        )
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        intervals = {}
+        for name, values in (("drop_pp", drop), ("mean_ms", mean)):
+            low, high = np.nanquantile(values, tails).tolist()
+            intervals[name] = Interval(low, high, level)
+        return intervals
+
+
+def _areas(statistics: Statistics, heads: np.ndarray) -> np.ndarray:
+    """(intersection, union) of each image under its head, shape (2, I, C)."""
+    images = np.arange(len(statistics.images))
+    both = statistics.intersection[images, heads]
+    union = statistics.true_area + statistics.predicted_area[images, heads] - both
+    return np.stack([both, union])
+
+
+def part_images(statistics: Statistics, part: str) -> np.ndarray:
+    """Indices of the images of a part, int64 array."""
+    return np.flatnonzero(np.array(statistics.parts) == part)

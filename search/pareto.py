@@ -1,0 +1,205 @@
+"""The best trade-offs between latency and accuracy, from the fastest to the best."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mess_tf.errors import MessError
+from mess_tf.files import write_atomically
+from mess_tf.records import Configuration, Statistics, SupernetSpec
+from search.exact import Chosen, Optimum, ProgressCall, Search
+from search.problem import Problem
+from search.requirement import LATENCY_TOLERANCE_MS, Requirement, Setting
+from search.result import Outcome
+from search.run import Reporter, prepare
+from search.structures import Target
+
+COLUMNS = (
+    "mean_ms",
+    "p90_ms",
+    "miou",
+    "drop_pp",
+    "report_mean_ms",
+    "report_p90_ms",
+    "report_miou",
+    "report_drop_pp",
+    "budget_ms",
+    "miou_bound",
+    "proven",
+    "exits",
+)
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """One trade-off.
+
+    Attributes:
+        outcome: the configuration with its figures on both parts.
+        budget_ms: mean latency it was searched under.
+        miou_bound: no configuration within the budget has a higher mIoU.
+        proven: ``outcome`` reaches the bound.
+    """
+
+    outcome: Outcome
+    budget_ms: float
+    miou_bound: float
+    proven: bool
+
+
+def pareto_front(
+    statistics: Statistics,
+    spec: SupernetSpec,
+    latency_ms: Mapping[str, float],
+    setting: Setting = "input-dependent",
+    max_early_exits: int = 2,
+    points: int = 12,
+    time_limit_s: float = 120.0,
+    progress: ProgressCall | None = None,
+    *,
+    thresholds_per_policy: int = 24,
+    seed: int = 0,
+) -> tuple[ParetoPoint, ...]:
+    """Highest mIoU within each of ``points`` latency budgets.
+
+    The budgets lie evenly, in ratio, between the fastest exit and the most accurate
+    configuration; budgets that give the same or a beaten configuration are merged, so
+    there may be fewer points. Every point is optimal for its budget where ``proven``;
+    between two budgets there may be further trade-offs.
+
+    Args:
+        time_limit_s: for all of it; each budget gets an equal share of what is left.
+        progress: called a few times per second, with the figures of the present budget.
+
+    Returns:
+        from the fastest to the most accurate, judged on the calibration part.
+
+    Raises:
+        MessError: an argument, the statistics or the latencies cannot be used.
+    """
+    if points < 2:
+        raise MessError(f"points is {points}; a front needs at least 2.")
+    if not time_limit_s > 0:
+        raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
+    problem, early = prepare(
+        statistics, spec, latency_ms, setting, max_early_exits, thresholds_per_policy
+    )
+    end = time.monotonic() + time_limit_s
+    fastest = float((problem.segments_ms + problem.head_ms + problem.output_ms).min())
+
+    def solve(budget_ms: float, left: int, start: Chosen | None) -> Optimum:
+        now = time.monotonic()
+        target = Target(minimise_latency=False, floor=0.0, ceiling_ms=budget_ms)
+        deadline = now + max(0.0, end - now) / left
+        return Search(problem, target, early, deadline, progress, start).run()
+
+    top = solve(np.inf, points, None)
+    if top.best is None:
+        raise MessError("The statistics hold no head; run `mess evaluate` again.")
+    slowest = max(top.best.latency_ms, fastest)
+    budgets = np.geomspace(max(fastest, 1e-6), max(slowest, 1e-6), points)[:-1]
+    found: list[tuple[float, Optimum]] = []
+    start = None
+    for done, budget in enumerate(budgets + LATENCY_TOLERANCE_MS):
+        optimum = solve(float(budget), len(budgets) - done, start)
+        start = optimum.best
+        found.append((float(budget), optimum))
+    found.append((slowest, top))
+    reporter = Reporter(statistics, spec, latency_ms, Requirement(), seed)
+    return tuple(
+        ParetoPoint(
+            reporter.outcome(_configuration(problem, chosen)),
+            budget,
+            optimum.bound,
+            optimum.proven,
+        )
+        for budget, optimum, chosen in _unbeaten(found)
+    )
+
+
+def _configuration(problem: Problem, chosen: Chosen) -> Configuration:
+    return problem.configuration(chosen.heads, chosen.gates)
+
+
+def _unbeaten(
+    found: Sequence[tuple[float, Optimum]],
+) -> list[tuple[float, Optimum, Chosen]]:
+    """Leaves out what another point beats or equals in both figures."""
+    rows = [(b, o, o.best) for b, o in found if o.best is not None]
+    rows.sort(key=lambda row: (row[2].latency_ms, -row[2].miou))
+    kept: list[tuple[float, Optimum, Chosen]] = []
+    for row in rows:
+        if not kept or row[2].miou > kept[-1][2].miou:
+            kept.append(row)
+    return kept
+
+
+def save_pareto(path: Path, front: Sequence[ParetoPoint]) -> None:
+    """Writes ``pareto.csv``: a row per point, its ``exits`` as JSON."""
+    with write_atomically(path) as temporary:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(_row(point) for point in front)
+
+
+def _row(point: ParetoPoint) -> dict[str, object]:
+    seen, report = point.outcome.calibration, point.outcome.report
+    row: dict[str, object] = {
+        "mean_ms": seen.mean_ms,
+        "p90_ms": seen.p90_ms,
+        "miou": seen.miou,
+        "drop_pp": seen.drop_pp,
+        "budget_ms": point.budget_ms,
+        "miou_bound": point.miou_bound,
+        "proven": int(point.proven),
+        "exits": json.dumps(point.outcome.configuration.to_json()),
+    }
+    if report is not None:
+        row |= {
+            "report_mean_ms": report.mean_ms,
+            "report_p90_ms": report.p90_ms,
+            "report_miou": report.miou,
+            "report_drop_pp": report.drop_pp,
+        }
+    return row
+
+
+Row = dict[str, float | bool | None | Configuration]
+
+
+def load_pareto(path: Path) -> list[Row]:
+    """Reads ``pareto.csv``: numbers per column, ``exits`` as a configuration.
+
+    Raises:
+        MessError: the file is missing or broken.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise MessError(
+            f"No Pareto front at {path} ({error.strerror}); run `mess search` first."
+        ) from error
+    points: list[Row] = []
+    try:
+        for row in rows:
+            point: Row = {
+                name: float(row[name]) if row[name] else None for name in COLUMNS[:-2]
+            }
+            point["proven"] = row["proven"] == "1"
+            point["exits"] = Configuration.from_json(json.loads(row["exits"]))
+            points.append(point)
+    except (KeyError, ValueError, TypeError) as error:
+        raise MessError(
+            f"The Pareto front {path} cannot be read ({error}); run `mess search`"
+            " again."
+        ) from error
+    return points

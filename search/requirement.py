@@ -1,0 +1,111 @@
+"""What the user asks of a configuration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mess_tf.errors import MessError
+
+Objective = Literal["latency", "accuracy"]
+Setting = Literal["input-dependent", "budgeted"]
+
+OBJECTIVES: tuple[Objective, ...] = ("latency", "accuracy")
+SETTINGS: tuple[Setting, ...] = ("input-dependent", "budgeted")
+
+# Two sums of the same milliseconds in another order differ by less than this, and no
+# user cares for less. The same for mIoU as a fraction.
+LATENCY_TOLERANCE_MS = 1e-9
+MIOU_TOLERANCE = 1e-11
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Limits, in any mix, and what to do best within them.
+
+    Attributes:
+        max_drop_pp: the data-set mIoU may lie so many absolute percentage points below
+            that of the final head alone (negative: it must lie above).
+        min_miou: floor of the data-set mIoU, 0..1.
+        max_latency_ms: ceiling of the mean latency over the images.
+        max_p90_ms: ceiling of the 90th percentile of the latency over the images.
+        objective: ``latency`` (lowest mean latency) or ``accuracy`` (highest mIoU);
+            None takes ``accuracy`` where only latencies are limited, else ``latency``.
+    """
+
+    max_drop_pp: float | None = None
+    min_miou: float | None = None
+    max_latency_ms: float | None = None
+    max_p90_ms: float | None = None
+    objective: Objective | None = None
+
+    def __post_init__(self) -> None:
+        if self.objective is not None and self.objective not in OBJECTIVES:
+            raise MessError(
+                f"Objective {self.objective!r} is unknown; accepted: {OBJECTIVES}."
+            )
+        for name, low, high in (
+            ("max_drop_pp", -100.0, 100.0),
+            ("min_miou", 0.0, 1.0),
+            ("max_latency_ms", 0.0, math.inf),
+            ("max_p90_ms", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise MessError(
+                    f"Requirement {name} is {value}; it must lie in {low:g}..{high:g}."
+                )
+
+    @property
+    def goal(self) -> Objective:
+        """The objective, with the default filled in."""
+        if self.objective is not None:
+            return self.objective
+        limits_accuracy = self.max_drop_pp is not None or self.min_miou is not None
+        limits_latency = self.max_latency_ms is not None or self.max_p90_ms is not None
+        return "accuracy" if limits_latency and not limits_accuracy else "latency"
+
+    def miou_floor(self, reference_miou: float) -> float:
+        """The lowest mIoU allowed when the final head alone reaches ``reference_miou``.
+
+        Returns:
+            a fraction; 0 where nothing limits the accuracy.
+        """
+        floor = 0.0 if self.min_miou is None else self.min_miou
+        if self.max_drop_pp is not None:
+            floor = max(floor, reference_miou - self.max_drop_pp / 100)
+        return floor
+
+    def met(
+        self, miou: float, reference_miou: float, latency_ms: float, p90_ms: float
+    ) -> dict[str, bool]:
+        """Per limit that was set, whether figures keep it."""
+        flags = {}
+        if self.max_drop_pp is not None:
+            floor = reference_miou - self.max_drop_pp / 100
+            flags["max_drop_pp"] = miou >= floor - MIOU_TOLERANCE
+        if self.min_miou is not None:
+            flags["min_miou"] = miou >= self.min_miou - MIOU_TOLERANCE
+        if self.max_latency_ms is not None:
+            flags["max_latency_ms"] = (
+                latency_ms <= self.max_latency_ms + LATENCY_TOLERANCE_MS
+            )
+        if self.max_p90_ms is not None:
+            flags["max_p90_ms"] = p90_ms <= self.max_p90_ms + LATENCY_TOLERANCE_MS
+        return flags
+
+    def __str__(self) -> str:
+        units = {
+            "max_drop_pp": ("mIoU drop <=", " pp"),
+            "min_miou": ("mIoU >=", ""),
+            "max_latency_ms": ("mean latency <=", " ms"),
+            "max_p90_ms": ("p90 latency <=", " ms"),
+        }
+        limits = [
+            f"{words} {getattr(self, name):g}{unit}"
+            for name, (words, unit) in units.items()
+            if getattr(self, name) is not None
+        ]
+        best = "lowest latency" if self.goal == "latency" else "highest mIoU"
+        return f"{best} with {' and '.join(limits)}" if limits else best

@@ -1,0 +1,171 @@
+"""What a search hands back, and how it is kept in ``chosen.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mess_tf.errors import MessError
+from mess_tf.records import SCHEMA, Configuration, read_json, write_json
+from search.evaluate import Figures, Interval
+from search.requirement import Requirement, Setting
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A configuration with its figures on both parts.
+
+    Attributes:
+        calibration: what the search saw.
+        report: on images the search never saw; None where there are none.
+        intervals: bootstrap intervals of ``drop_pp`` and ``mean_ms`` on the report
+            part, by group; empty where it has fewer than two groups.
+    """
+
+    configuration: Configuration
+    calibration: Figures
+    report: Figures | None
+    intervals: Mapping[str, Interval]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "configuration": self.configuration.to_json(),
+            "calibration": dataclasses.asdict(self.calibration),
+            "report": None if self.report is None else dataclasses.asdict(self.report),
+            "intervals": {k: dataclasses.asdict(v) for k, v in self.intervals.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        report = data["report"]
+        return cls(
+            Configuration.from_json(data["configuration"]),
+            Figures.from_json(data["calibration"]),
+            None if report is None else Figures.from_json(report),
+            {k: Interval(**v) for k, v in data["intervals"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best configuration for a requirement, and how sure that is.
+
+    Attributes:
+        name: for files and tables.
+        setting, requirement, max_early_exits: what was asked.
+        chosen: the configuration with its figures.
+        value: of the objective on the calibration part: mean ms, or mIoU (0..1).
+        bound: no configuration of the space is better than this, same unit.
+        proven: the whole space is settled: ``chosen`` is the optimum, ``gap`` is 0.
+        space_size: configurations in the space (heads x policies x thresholds).
+        thresholds_per_policy: at most so many per head and policy are in the space.
+        best_static: best single exit for the same requirement; None if none keeps it.
+        reference: the final head alone.
+        source: what the statistics were measured on.
+        nodes, listed: sets of configurations examined, configurations computed exactly.
+        wall_s: time taken.
+    """
+
+    name: str
+    setting: Setting
+    requirement: Requirement
+    max_early_exits: int
+    chosen: Outcome
+    value: float
+    bound: float
+    proven: bool
+    space_size: int
+    thresholds_per_policy: int
+    best_static: Outcome | None
+    reference: Outcome
+    source: str
+    nodes: int
+    listed: int
+    wall_s: float
+    schema: int = SCHEMA
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.chosen.configuration
+
+    @property
+    def calibration(self) -> Figures:
+        return self.chosen.calibration
+
+    @property
+    def report(self) -> Figures | None:
+        return self.chosen.report
+
+    @property
+    def intervals(self) -> Mapping[str, Interval]:
+        return self.chosen.intervals
+
+    @property
+    def gap(self) -> float:
+        """How much better the optimum may at most be, in the unit of ``value``."""
+        return abs(self.value - self.bound)
+
+    def as_json(self) -> dict[str, Any]:
+        data = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("chosen", "best_static", "reference", "requirement")
+        }
+        static = self.best_static
+        return {
+            **data,
+            "gap": self.gap,
+            "requirement": dataclasses.asdict(self.requirement),
+            "chosen": self.chosen.as_json(),
+            "best_static": None if static is None else static.as_json(),
+            "reference": self.reference.as_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchResult:
+        static = data["best_static"]
+        fields = {k: v for k, v in data.items() if k != "gap"}
+        return cls(
+            **{
+                **fields,
+                "requirement": Requirement(**data["requirement"]),
+                "chosen": Outcome.from_json(data["chosen"]),
+                "best_static": None if static is None else Outcome.from_json(static),
+                "reference": Outcome.from_json(data["reference"]),
+            }
+        )
+
+
+def save_results(path: Path, results: Sequence[SearchResult]) -> None:
+    """Writes named results as one ``chosen.json``.
+
+    Raises:
+        MessError: two results have the same name, or the file cannot be written.
+    """
+    names = [r.name for r in results]
+    twice = {n for n in names if names.count(n) > 1}
+    if twice:
+        raise MessError(
+            f"Two search results are named {sorted(twice)[0]!r}; give each its own"
+            " name."
+        )
+    write_json(path, {"schema": SCHEMA, "results": [r.as_json() for r in results]})
+
+
+def load_results(path: Path) -> tuple[SearchResult, ...]:
+    """Reads ``chosen.json``.
+
+    Raises:
+        MessError: it is missing, broken or of another schema.
+    """
+    data = read_json(path, "list of chosen configurations", "mess search")
+    try:
+        return tuple(SearchResult.from_json(item) for item in data["results"])
+    except (KeyError, TypeError) as error:
+        raise MessError(
+            f"The list of chosen configurations {path} cannot be read ({error}); run"
+            " `mess search` again."
+        ) from error

@@ -1,0 +1,149 @@
+"""The exact search against a brute force that shares no code with it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from search_cases import (
+    all_configurations,
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
+
+from search import exact
+from search.evaluate import final_configuration, part_images
+from search.requirement import Requirement
+from search.run import InfeasibleError, search
+
+EPSILON = 1e-9
+
+
+def draw_case(seed, exits=3, heads=2, images=6, levels=5):
+    rng = np.random.default_rng(seed)
+    spec = tiny_spec(tuple(rng.integers(1, heads + 1, exits + 1).tolist()))
+    statistics = tiny_statistics(spec, rng, images, 3, 2, levels)
+    return rng, spec, statistics, tiny_latencies(spec, rng)
+
+
+def brute_force(statistics, spec, latency_ms, early):
+    images = part_images(statistics, "calibration").tolist()
+    rows = [
+        plain_figures(statistics, spec, latency_ms, c, images)
+        for c in all_configurations(statistics, spec, early)
+    ]
+    return np.array(rows)
+
+
+def draw_requirement(rng, rows):
+    """A requirement near what can be had, so that it binds and sometimes fails."""
+    latencies, miou = rows[:, 0], rows[:, 2]
+    limits = {}
+    if rng.random() < 0.6:
+        limits["max_drop_pp"] = float(rng.uniform(-4, 12))
+    if rng.random() < 0.3:
+        limits["min_miou"] = float(rng.choice(miou))
+    if rng.random() < 0.5:
+        limits["max_latency_ms"] = float(rng.choice(latencies))
+    if rng.random() < 0.4:
+        limits["max_p90_ms"] = float(rng.choice(rows[:, 1]))
+    objective = rng.choice(["latency", "accuracy", None])
+    return Requirement(**limits, objective=objective)
+
+
+def check(seed, early, **size):
+    rng, spec, statistics, latency_ms = draw_case(seed, **size)
+    rows = brute_force(statistics, spec, latency_ms, early)
+    reference = plain_figures(
+        statistics,
+        spec,
+        latency_ms,
+        final_configuration(spec),
+        part_images(statistics, "calibration").tolist(),
+    )[2]
+    requirement = draw_requirement(rng, rows)
+    allowed = np.array(
+        [
+            all(requirement.met(m, reference, latency, p90).values())
+            for latency, p90, m in rows
+        ]
+    )
+    call = (statistics, spec, latency_ms, requirement, "input-dependent", early, 60.0)
+    if not allowed.any():
+        with pytest.raises(InfeasibleError):
+            search(*call)
+        return
+    result = search(*call)
+    column, best = (0, min) if requirement.goal == "latency" else (2, max)
+    wanted = best(rows[allowed, column])
+    assert result.value == pytest.approx(wanted, abs=EPSILON)
+    assert result.proven and result.gap == 0
+    own = plain_figures(
+        statistics,
+        spec,
+        latency_ms,
+        result.configuration,
+        part_images(statistics, "calibration").tolist(),
+    )
+    seen = result.calibration
+    assert own == pytest.approx((seen.mean_ms, seen.p90_ms, seen.miou), abs=EPSILON)
+    assert all(seen.met.values())
+    assert result.space_size == len(rows)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32 - 1), early=st.integers(0, 2))
+def test_optimum_equals_brute_force_with_up_to_two_early_exits(seed, early):
+    check(seed, early, exits=2, images=5, levels=4)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_optimum_equals_brute_force_with_three_early_exits(seed):
+    check(seed, 3, heads=1, images=6, levels=4)
+
+
+@pytest.mark.parametrize("leaf", [1, 7])
+@pytest.mark.parametrize("seed", range(100, 125))
+def test_optimum_is_the_same_when_nodes_are_split_to_the_end(seed, leaf, monkeypatch):
+    monkeypatch.setattr(exact, "LEAF_SIZE", {1: leaf, 2: leaf, 3: leaf})
+    monkeypatch.setattr(exact, "climb", lambda search: None)
+    check(seed, 2, exits=2, images=6, levels=5)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
+    monkeypatch.setattr(exact, "LEAF_SIZE", {1: 3, 2: 3, 3: 3})
+    monkeypatch.setattr(exact, "climb", lambda search: None)
+    rng, spec, statistics, latency_ms = draw_case(seed, exits=2, images=7)
+    rows = brute_force(statistics, spec, latency_ms, 2)
+    # A clock that ends the search after a few looks, whatever the machine's speed.
+    looks = iter(range(10**9))
+    stop = int(rng.integers(0, 12))
+    monkeypatch.setattr(exact.Search, "out_of_time", lambda self: next(looks) >= stop)
+    goal = "latency" if seed % 2 else "accuracy"
+    floor = -math.inf
+    limits = {"objective": goal}
+    if goal == "latency":
+        limits["min_miou"] = floor = float(np.quantile(rows[:, 2], 0.9))
+    static_ok = [r for r in rows[: len(statistics.heads)] if r[2] >= floor]
+    if not static_ok:
+        pytest.skip("no single exit is good enough to stand before the clock stops")
+    result = search(
+        statistics, spec, latency_ms, Requirement(**limits), "input-dependent", 2
+    )
+    kept = rows[rows[:, 2] >= floor - 1e-11]
+    if goal == "latency":
+        assert result.bound <= kept[:, 0].min() + EPSILON
+        assert result.bound <= result.value
+        assert result.value >= kept[:, 0].min() - EPSILON
+    else:
+        assert result.bound >= kept[:, 2].max() - EPSILON
+        assert result.bound >= result.value
+    assert result.gap == pytest.approx(abs(result.value - result.bound))
+    if result.proven:
+        assert result.gap == 0
