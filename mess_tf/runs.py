@@ -104,13 +104,13 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of unfinished training."""
-        return self.folder / "checkpoints"
+        """Folder of checkpoints and of the log of every epoch."""
+        return self.folder / "training"
 
     @property
     def tensorboard(self) -> Path:
         """Folder of TensorBoard's event files."""
-        return self.folder / "tensorboard"
+        return self.checkpoints / "tensorboard"
 
     @property
     def profiles(self) -> Path:

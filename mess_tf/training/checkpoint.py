@@ -50,14 +50,14 @@ def load_checkpoint(path: Path, variables: Sequence[Any], fingerprint: str) -> i
             if str(stored["fingerprint"]) != fingerprint:
                 raise MessError(
                     f"The checkpoint {path} was made with other settings. Train into a new"
-                    " run folder, or pass --fresh to start over."
+                    " run folder, or delete the file to start over."
                 )
             for i, variable in enumerate(variables):
                 variable.assign(stored[f"v{i}"])
             return int(stored["epoch"])
     except (OSError, ValueError, KeyError) as error:
         raise MessError(
-            f"The checkpoint {path} cannot be read ({error}). Pass --fresh to start over."
+            f"The checkpoint {path} cannot be read ({error}). Delete it to start over."
         ) from error
 
 

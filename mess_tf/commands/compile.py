@@ -1,0 +1,87 @@
+"""``mess compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.open import open_data
+from mess_tf.progress import progress
+from mess_tf.records import Precision, SupernetSpec
+from mess_tf.runs import Run
+
+
+def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
+    """Converts the trained supernet and cuts it into verified pieces.
+
+    Args:
+        run: folder of the run.
+        precision: only this one; None takes the recipe's.
+
+    Returns:
+        ``run`` and, per precision, the number of pieces, their bytes and the largest
+        difference of any head from Keras on a few images.
+
+    Raises:
+        MessError: not trained yet, or something cannot be converted.
+    """
+    from mess_tf.compile.pieces import compile_supernet
+    from mess_tf.compile.verify import compare_pieces
+    from mess_tf.supernet import Supernet
+
+    opened = Run.open(run)
+    supernet = Supernet.load(opened.folder).at_size()
+    recipe = opened.recipe
+    images = calibration_images(opened, supernet.spec, recipe.compile.calibration_images)
+    result: dict[str, Any] = {"run": str(run)}
+    for wanted in [precision] if precision else recipe.compile.precisions:
+        with progress(f"Compiling {wanted}") as step:
+            pieces = compile_supernet(
+                supernet,
+                opened.pieces(wanted),
+                wanted,
+                images if wanted == "int8" else None,
+                recipe.statistics.policies,
+                step.share,
+            )
+        differences = compare_pieces(pieces, supernet, images[:4])
+        worst = max(differences, key=lambda d: d.relative)
+        result[wanted] = {
+            "pieces": len(pieces.pieces),
+            "bytes": sum(piece.size_bytes for piece in pieces.pieces),
+            "largest_difference": worst.largest,
+            "largest_relative_difference": worst.relative,
+            "worst_head": f"exit {worst.exit} {worst.head}",
+        }
+    return result
+
+
+def render(result: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [
+        f"{name}: {row['pieces']} pieces, {row['bytes'] / 1e6:.1f} MB; largest difference"
+        f" from Keras {row['largest_difference']:.2g}"
+        f" ({row['largest_relative_difference']:.2%} of the largest logit,"
+        f" {row['worst_head']})"
+        for name, row in result.items()
+        if name != "run"
+    ]
+    return "\n".join([*lines, f"Next: mess evaluate {result['run']}"])
+
+
+def calibration_images(run: Run, spec: SupernetSpec, count: int) -> list[np.ndarray]:
+    """Images of the training part, spread evenly over it, as network input."""
+    source = open_data(run.recipe.data).train
+    chosen = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
+    return [
+        evaluation_image(
+            source.load(int(index)).image,
+            spec.image_height,
+            spec.image_width,
+            spec.preprocessing,
+        )
+        for index in chosen
+    ]

@@ -1,0 +1,99 @@
+"""``mess evaluate``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from mess_tf.data.open import open_data
+from mess_tf.evaluation.accuracy import head_miou
+from mess_tf.files import sha256_of
+from mess_tf.policies import keys
+from mess_tf.progress import progress
+from mess_tf.records import Pieces, Precision, SupernetSpec
+from mess_tf.runs import Run
+
+SourceName = Literal["pieces", "keras"]
+
+
+def evaluate(
+    run: Path, precision: Precision | None = None, source: SourceName = "pieces"
+) -> dict[str, Any]:
+    """Runs every head on every evaluation image and stores the statistics.
+
+    Args:
+        run: folder of the run.
+        precision: only this one; None takes the recipe's. Without meaning for Keras.
+        source: ``pieces`` (what is deployed is what is measured) or ``keras``.
+
+    Returns:
+        ``run``, and per source the mIoU per head on the report part and on all images.
+
+    Raises:
+        MessError: not compiled yet, or the data set cannot be used.
+    """
+    from mess_tf.evaluation.evaluate import evaluate as fill
+    from mess_tf.evaluation.runners import KerasRunner, PiecesRunner, Runner
+
+    opened = Run.open(run)
+    recipe = opened.recipe
+    spec = SupernetSpec.load(opened.supernet_structure)
+    data = open_data(recipe.data)
+    policy_keys = keys(recipe.statistics.policies, recipe.statistics.pixel_thresholds)
+    result: dict[str, Any] = {"run": str(run)}
+    chosen = [precision] if precision else recipe.compile.precisions
+    for name in chosen if source == "pieces" else ["keras"]:
+        runner: Runner
+        if name == "keras":
+            from mess_tf.supernet import Supernet
+
+            runner = KerasRunner(Supernet.load(opened.folder))
+            fingerprint = sha256_of(opened.supernet_weights)
+        else:
+            pieces = Pieces.load(opened.pieces(name))
+            runner = PiecesRunner(spec, pieces, recipe.profile.threads)
+            shas = "".join(piece.sha256 for piece in pieces.pieces)
+            fingerprint = hashlib.sha256(shas.encode()).hexdigest()
+        with progress(f"Evaluating {name}", len(data.evaluation)) as step:
+            statistics = fill(
+                runner,
+                spec,
+                data.evaluation,
+                data.parts,
+                policy_keys,
+                opened.statistics(name),
+                fingerprint,
+                step,
+            )
+        result[name] = [
+            {
+                "exit": exit_index,
+                "head": head_id,
+                "miou_report": head_miou(statistics, (exit_index, head_id), "report"),
+                "miou_calibration": head_miou(
+                    statistics, (exit_index, head_id), "calibration"
+                ),
+            }
+            for exit_index, head_id in statistics.heads
+        ]
+    return result
+
+
+def render(result: dict[str, Any]) -> str:
+    """Per source, the best head of every exit."""
+    lines = []
+    for name, rows in result.items():
+        if name == "run":
+            continue
+        lines.append(f"{name}: mIoU on the report part (calibration part), best heads")
+        for exit_index in sorted({row["exit"] for row in rows}):
+            best = max(
+                (row for row in rows if row["exit"] == exit_index),
+                key=lambda row: row["miou_calibration"],
+            )
+            lines.append(
+                f"  exit {exit_index}: {best['miou_report']:.1%}"
+                f" ({best['miou_calibration']:.1%}) {best['head']}"
+            )
+    return "\n".join([*lines, f"Next: mess profile {result['run']}"])

@@ -1,0 +1,181 @@
+"""``mess search``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from mess_tf.commands.shared import measured_latencies
+from mess_tf.doors import open_door
+from mess_tf.progress import Step, progress
+from mess_tf.records import Precision, Statistics, SupernetSpec
+from mess_tf.runs import Run
+
+Setting = Literal["input-dependent", "budgeted"]
+
+_LIMITS = ("max_drop_pp", "min_miou", "max_latency_ms", "max_p90_ms")
+
+
+def search(
+    run: Path,
+    device: str | None = None,
+    precision: Precision = "int8",
+    threads: int | None = None,
+    setting: Setting = "input-dependent",
+    max_drop_pp: float | None = None,
+    min_miou: float | None = None,
+    max_latency_ms: float | None = None,
+    max_p90_ms: float | None = None,
+    max_early_exits: int | None = None,
+    time_limit_s: float = 120.0,
+) -> dict[str, Any]:
+    """Finds the best exits, heads and thresholds for a device and a requirement.
+
+    Choices are made on the calibration part alone; the report part is only reported.
+    Without a requirement the recipe's accuracy drops are answered, each under the name
+    ``drop<pp>``, and the Pareto front is written.
+
+    Args:
+        run: folder of the run.
+        device: e.g. ``host``; None takes the recipe's.
+        precision: of the pieces.
+        threads: CPU threads the pieces were measured with; None takes the recipe's.
+        setting: ``input-dependent``, or ``budgeted`` (one exit for all images).
+        max_drop_pp: largest loss of mIoU against the final exit, absolute points.
+        min_miou: least data-set mIoU, 0..1.
+        max_latency_ms: largest mean latency.
+        max_p90_ms: largest 90th percentile of the latency over images.
+        max_early_exits: exits before the last one, at most; None takes the recipe's.
+        time_limit_s: per requirement.
+
+    Returns:
+        ``run``, ``folder``, ``results`` (as in ``chosen.json``) and ``unmet`` (name and
+        reason per requirement that nothing keeps).
+
+    Raises:
+        MessError: not evaluated or not profiled yet, or the one requirement given
+            cannot be kept.
+    """
+    opened = Run.open(run)
+    recipe = opened.recipe
+    spec = SupernetSpec.load(opened.supernet_structure)
+    statistics = Statistics.load(opened.statistics(precision))
+    latencies = measured_latencies(opened, precision, device, threads)
+    name = device or recipe.profile.device
+    given = dict(
+        zip(_LIMITS, (max_drop_pp, min_miou, max_latency_ms, max_p90_ms), strict=True)
+    )
+    early = recipe.search.max_early_exits if max_early_exits is None else max_early_exits
+    common = {
+        "setting": setting,
+        "max_early_exits": early,
+        "thresholds_per_policy": recipe.search.thresholds_per_policy,
+    }
+    asked = {key: value for key, value in given.items() if value is not None}
+    wishes = [asked] if asked else [{"max_drop_pp": d} for d in recipe.search.drops_pp]
+    find, requirement = open_door("search"), open_door("requirement")
+    results, unmet = [], []
+    for wish in wishes:
+        label = _label(wish, setting)
+        with progress(f"Searching {label}", time_limit_s) as step:
+            try:
+                results.append(
+                    find(
+                        statistics,
+                        spec,
+                        latencies.by_piece,
+                        requirement(**wish),
+                        time_limit_s=time_limit_s,
+                        progress=_shown(step, time_limit_s),
+                        name=label,
+                        **common,
+                    )
+                )
+            except open_door("infeasible_error") as error:
+                if asked:
+                    raise
+                unmet.append({"name": label, "reason": str(error)})
+    folder = opened.search(name, precision)
+    _store(folder / "chosen.json", results, {row["name"] for row in unmet})
+    if not asked:
+        with progress("Pareto front", time_limit_s) as step:
+            front = open_door("pareto_front")(
+                statistics,
+                spec,
+                latencies.by_piece,
+                time_limit_s=time_limit_s,
+                progress=_shown(step, time_limit_s),
+                **{**common, "max_early_exits": min(early, 2)},
+            )
+        open_door("save_pareto")(folder / "pareto.csv", front)
+    return {
+        "run": str(run),
+        "folder": str(folder),
+        "results": [result.as_json() for result in results],
+        "unmet": unmet,
+    }
+
+
+def _shown(step: Step, limit_s: float) -> Any:
+    """The search tells seconds, best and bound; the display wants a share."""
+
+    def show(state: Any) -> None:
+        step.at(min(state.elapsed_s, limit_s), limit_s, _progress_text(state))
+
+    return show
+
+
+def _progress_text(state: Any) -> str:
+    if not math.isfinite(state.value):
+        return "nothing found yet"
+    return f"best {state.value:.4g}, bound {state.bound:.4g}"
+
+
+def _store(path: Path, results: list[Any], unmet: set[str]) -> None:
+    """Adds results to those of earlier calls; one of the same name is replaced."""
+    old = open_door("load_results")(path) if path.is_file() else ()
+    names = {result.name for result in results} | unmet
+    kept = [result for result in old if result.name not in names]
+    open_door("save_results")(path, [*kept, *results])
+
+
+def _label(wish: dict[str, float], setting: Setting) -> str:
+    short = {"max_drop_pp": "drop", "min_miou": "miou", "max_latency_ms": "mean_ms"}
+    parts = [f"{short.get(key, 'p90_ms')}{value:g}" for key, value in wish.items()]
+    return "-".join([*parts, *(["budgeted"] if setting == "budgeted" else [])])
+
+
+def render(result: dict[str, Any]) -> str:
+    """Every result beside the best static exit and the final exit."""
+    lines = []
+    for row in result["results"]:
+        proof = (
+            "proven optimal" if row["proven"] else f"gap {row['gap']:.3g} at the time limit"
+        )
+        lines.append(f"{row['name']} ({proof} of {row['space_size']:.2g}):")
+        for title, outcome in (
+            ("chosen", row["chosen"]),
+            ("best static exit", row["best_static"]),
+            ("final exit", row["reference"]),
+        ):
+            if outcome is not None:
+                lines.append(f"  {title:17s} {_outcome(outcome)}")
+    lines += [f"{row['name']}: NOT MET. {row['reason']}" for row in result["unmet"]]
+    return "\n".join([*lines, f"Next: mess export {result['run']}"])
+
+
+def _outcome(outcome: dict[str, Any]) -> str:
+    figures = outcome["report"] or outcome["calibration"]
+    exits = " > ".join(
+        f"{c['exit']}:{c['head']}"
+        + (f" [{c['policy']} >= {c['threshold']:.4g}]" if c["policy"] else "")
+        for c in outcome["configuration"]
+    )
+    rates = "/".join(f"{rate:.0%}" for rate in figures["exit_rates"])
+    met = "" if all(figures["met"].values()) else " NOT MET on the report part"
+    return (
+        f"{figures['mean_ms']:.2f} ms mean, {figures['p90_ms']:.2f} ms p90, mIoU"
+        f" {figures['miou']:.2%} (drop {figures['drop_pp']:+.2f} pp), exits {rates}"
+        f"{met}: {exits}"
+    )

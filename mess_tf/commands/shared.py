@@ -1,0 +1,64 @@
+"""What several commands need: measured latencies, and an exported model's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mess_tf.doors import open_door
+from mess_tf.errors import MessError
+from mess_tf.records import Pieces, Precision
+from mess_tf.runs import Run
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What a run's store holds for one device and precision.
+
+    Attributes:
+        by_piece: median milliseconds by piece name.
+        device: the device's description as a dict.
+        threads: CPU threads they were measured with.
+        preset: measuring preset.
+    """
+
+    by_piece: dict[str, float]
+    device: dict[str, Any]
+    threads: int
+    preset: str
+
+
+def measured_latencies(
+    run: Run,
+    precision: Precision,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Latencies:
+    """Looks the pieces' latencies up; the device itself is only asked who it is.
+
+    Raises:
+        MessError: a piece is not measured yet on this device with these settings.
+        BenchError: no such device, or no store.
+    """
+    import dataclasses
+
+    settings = run.recipe.profile
+    name = device or settings.device
+    count = threads or settings.threads
+    pieces = Pieces.load(run.pieces(precision))
+    with open_door("open_device")(name) as reached:
+        info = reached.describe()
+    wanted = open_door("measure_settings").preset(settings.preset, count)
+    with open_door("store")(run.profiles, must_exist=True) as store:
+        found = store.latencies_ms(
+            info.fingerprint, wanted, [piece.sha256 for piece in pieces.pieces]
+        )
+    by_piece = {p.name: found[p.sha256] for p in pieces.pieces if p.sha256 in found}
+    missing = [piece.name for piece in pieces.pieces if piece.name not in by_piece]
+    if missing:
+        raise MessError(
+            f"{len(missing)} of {len(pieces.pieces)} {precision} pieces are not measured on"
+            f" {name} with {count} threads (e.g. {missing[0]}). Run `mess profile"
+            f" {run.folder} --device {name} --threads {count}` first."
+        )
+    return Latencies(by_piece, dataclasses.asdict(info), count, settings.preset)

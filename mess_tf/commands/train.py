@@ -1,0 +1,72 @@
+"""``mess train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mess_tf.errors import UsageError
+from mess_tf.progress import progress
+from mess_tf.recipe_files import load_recipe
+from mess_tf.runs import Run
+
+
+def train(
+    run: Path,
+    recipe: str | Path | None = None,
+    data: Path | None = None,
+    weights: str | None = None,
+    changes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Trains the supernet of a recipe in two stages; goes on where it was interrupted.
+
+    Args:
+        run: folder of the run; made if it does not exist.
+        recipe: path of a TOML file or built-in name; None goes on with the run's own.
+        data: folder of the data set, instead of the recipe's.
+        weights: ``imagenet``, ``random`` or a file, instead of the recipe's.
+        changes: settings such as ``training.seed=1``.
+
+    Returns:
+        ``run``, ``final_miou`` and ``best_heads``: the last epoch's mIoU on the
+        calibration part, on the output grid (``mess evaluate`` measures exactly).
+
+    Raises:
+        MessError: recipe, data set, weights or run folder cannot be used.
+    """
+    if recipe is None and (data or weights or changes):
+        raise UsageError(
+            "--data, --weights and --set change a recipe; name it by --recipe."
+        )
+    if recipe is None:
+        opened = Run.open(run)
+    else:
+        asked = load_recipe(recipe, data=data, weights=weights, changes=changes)
+        opened = Run.create(run, asked)
+    from mess_tf.training.train import train_supernet
+
+    train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
+    miou = _last_line(opened.checkpoints / "stage2.jsonl")["miou"]
+    best: dict[str, tuple[str, float]] = {}
+    for name, value in miou.items():
+        point, _, head = name.partition("/")
+        if head and value > best.get(point, ("", -1.0))[1]:
+            best[point] = (head, value)
+    return {"run": str(run), "final_miou": miou["final"], "best_heads": best}
+
+
+def render(result: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [f"Trained. mIoU on the calibration part: final {result['final_miou']:.1%}"]
+    lines += [
+        f"  {point}: {value:.1%} ({head})"
+        for point, (head, value) in sorted(result["best_heads"].items())
+    ]
+    return "\n".join([*lines, f"Next: mess compile {result['run']}"])
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    return row

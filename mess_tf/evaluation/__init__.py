@@ -1,0 +1,1 @@
+"""What every head does on every image: the statistics that the search works on."""

@@ -1,0 +1,43 @@
+"""mIoU of heads and of routed predictions, from ``Statistics``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mess_tf.metrics import Areas, iou, mean_iou
+from mess_tf.records import Statistics
+
+
+def rows(statistics: Statistics, part: str | None = None) -> np.ndarray:
+    """Indices of the images of a part (None: all)."""
+    if part is None:
+        return np.arange(len(statistics.images))
+    return np.flatnonzero(np.array(statistics.parts) == part)
+
+
+def head_areas(
+    statistics: Statistics, head: tuple[int, str], images: Sequence[int] | np.ndarray
+) -> Areas:
+    """Summed areas of one head over some images."""
+    column = statistics.heads.index(head)
+    return Areas(
+        statistics.true_area[images].sum(axis=0),
+        statistics.predicted_area[images, column].sum(axis=0),
+        statistics.intersection[images, column].sum(axis=0),
+    )
+
+
+def head_miou(
+    statistics: Statistics, head: tuple[int, str], part: str | None = None
+) -> float:
+    """Data-set mIoU (0..1) of one head on a part."""
+    return mean_iou(head_areas(statistics, head, rows(statistics, part)))
+
+
+def head_iou(
+    statistics: Statistics, head: tuple[int, str], part: str | None = None
+) -> np.ndarray:
+    """float64 array of shape (C,): IoU per class of one head on a part."""
+    return iou(head_areas(statistics, head, rows(statistics, part)))

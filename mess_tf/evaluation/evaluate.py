@@ -1,0 +1,154 @@
+"""Fills the statistics, in chunks that survive a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.parts import Part
+from mess_tf.data.sources import Source
+from mess_tf.errors import MessError
+from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.evaluation.runners import HeadOutput, Runner
+from mess_tf.metrics import Areas, count_areas
+from mess_tf.policies import confidences_numpy
+from mess_tf.records import Statistics, SupernetSpec
+
+CHUNK = 16
+"""Images between two savings: what a kill can cost."""
+
+_WORKERS = 2
+
+
+def evaluate(
+    runner: Runner,
+    spec: SupernetSpec,
+    source: Source,
+    parts: Sequence[Part],
+    policy_keys: Sequence[str],
+    path: Path,
+    fingerprint: str,
+    progress: Callable[[int], object],
+) -> Statistics:
+    """Runs every head on every image and stores ``Statistics`` at ``path``.
+
+    mIoU will be at the labels' own resolution: the logits that leave the network (on the
+    common output grid) are upsampled to each label map.
+
+    Args:
+        runner: the pieces or the Keras model.
+        spec: structure of the supernet.
+        source: the images with labels.
+        parts: per image ``calibration`` or ``report``.
+        policy_keys: e.g. ``["mean", "eq7@0.9"]``.
+        path: of the ``.npz``; finished chunks lie in a folder beside it until the end.
+        fingerprint: of the model's files; chunks of another one are not reused.
+        progress: told how many more images are done.
+
+    Raises:
+        MessError: an image cannot be read (the file is named), or the disk is full.
+    """
+    if source.classes != spec.classes:
+        raise MessError(
+            f"The data set has the classes {', '.join(source.classes)}; this network was"
+            f" trained on {', '.join(spec.classes)}."
+        )
+    folder = path.parent / f"{path.stem}.partial" / _key(fingerprint, source, policy_keys)
+    chunks = []
+    for start in range(0, len(source), CHUNK):
+        indices = range(start, min(start + CHUNK, len(source)))
+        chunk_path = folder / f"{start:06d}.npz"
+        if chunk_path.is_file():
+            chunks.append(Statistics.load(chunk_path))
+            progress(len(indices))
+            continue
+        chunk = _evaluate_chunk(
+            runner, spec, source, parts, policy_keys, indices, progress
+        )
+        chunk.save(chunk_path)
+        chunks.append(chunk)
+    statistics = _joined(chunks)
+    statistics.save(path)
+    shutil.rmtree(folder.parent)
+    return statistics
+
+
+def _key(fingerprint: str, source: Source, policy_keys: Sequence[str]) -> str:
+    text = "\n".join([fingerprint, *source.names, *policy_keys])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _evaluate_chunk(
+    runner: Runner,
+    spec: SupernetSpec,
+    source: Source,
+    parts: Sequence[Part],
+    policy_keys: Sequence[str],
+    indices: Sequence[int],
+    progress: Callable[[int], object],
+) -> Statistics:
+    areas: list[list[Areas]] = []
+    confidence: list[list[list[float]]] = []
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for index in indices:
+            sample = source.load(index)
+            image = evaluation_image(
+                sample.image, spec.image_height, spec.image_width, spec.preprocessing
+            )
+            # LiteRT runs here, upsampling and counting of earlier heads beside it.
+            futures = [
+                pool.submit(_judge, output, sample.labels, policy_keys)
+                for output in runner.run(image)
+            ]
+            judged = [future.result() for future in futures]
+            areas.append([area for area, _ in judged])
+            confidence.append([values for _, values in judged])
+            progress(1)
+    values = np.array(confidence, np.float32)  # (images, heads, policies)
+    return Statistics(
+        images=tuple(source.names[i] for i in indices),
+        groups=tuple(source.groups[i] for i in indices),
+        parts=tuple(parts[i] for i in indices),
+        heads=spec.head_names(),
+        classes=spec.classes,
+        true_area=np.array([heads[0].true for heads in areas]),
+        predicted_area=np.array([[a.predicted for a in heads] for heads in areas]),
+        intersection=np.array([[a.intersection for a in heads] for heads in areas]),
+        confidence={key: values[:, :, i] for i, key in enumerate(policy_keys)},
+        source=runner.source,
+    )
+
+
+def _judge(
+    output: HeadOutput, labels: np.ndarray, policy_keys: Sequence[str]
+) -> tuple[Areas, list[float]]:
+    predicted = upsampled_classes(output.output, *labels.shape)
+    areas = count_areas(labels, predicted, output.output.shape[-1])
+    values = confidences_numpy(output.native[None], policy_keys)
+    return areas, [float(values[key][0]) for key in policy_keys]
+
+
+def _joined(chunks: Sequence[Statistics]) -> Statistics:
+    def along_images(name: str) -> np.ndarray:
+        return np.concatenate([getattr(chunk, name) for chunk in chunks])
+
+    return dataclasses.replace(
+        chunks[0],
+        images=sum((chunk.images for chunk in chunks), ()),
+        groups=sum((chunk.groups for chunk in chunks), ()),
+        parts=sum((chunk.parts for chunk in chunks), ()),
+        true_area=along_images("true_area"),
+        predicted_area=along_images("predicted_area"),
+        intersection=along_images("intersection"),
+        confidence={
+            key: np.concatenate([chunk.confidence[key] for chunk in chunks])
+            for key in chunks[0].confidence
+        },
+    )

@@ -1,0 +1,120 @@
+"""Epochs: batches in, steps taken, evaluation, log and checkpoint after each.
+
+The loop is ours and not ``Model.fit``: stage 2 feeds many small models from one shared
+forward pass, and a run that was killed must go on exactly where it stood.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mess_tf.metrics import Areas, mean_iou
+from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
+from mess_tf.training.log import ScalarLog
+from mess_tf.training.stages import total_areas
+
+Batch = tuple[np.ndarray, np.ndarray]
+Progress = Callable[[int, str], None]
+"""Called as f(finished steps since the last call, a few words on how it goes)."""
+
+
+class Stage(Protocol):
+    """One stage of training."""
+
+    @property
+    def name(self) -> str: ...
+
+    def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float: ...
+
+    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]: ...
+
+    def variables(self) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class EpochData:
+    """Where a stage's batches come from.
+
+    Attributes:
+        train: epoch number (0-based) -> its batches, the same for the same number.
+        evaluation: a function that gives the evaluation batches anew.
+        steps: batches in an epoch.
+        epochs: how many.
+    """
+
+    train: Callable[[int], Iterable[Batch]]
+    evaluation: Callable[[], Iterable[Batch]]
+    steps: int
+    epochs: int
+
+
+def run_stage(
+    stage: Stage,
+    data: EpochData,
+    folder: Path,
+    fingerprint: str,
+    log: ScalarLog,
+    progress: Progress,
+) -> None:
+    """Trains a stage from its last checkpoint to its end.
+
+    After every epoch a line is appended to ``<folder>/<stage>.jsonl``: epoch, mean loss,
+    mIoU per exit (on the label grid), seconds, training images per second.
+
+    Args:
+        stage: what is trained.
+        data: its batches.
+        folder: of checkpoints and logs.
+        fingerprint: of everything that decides the result; a checkpoint of another one
+            is refused.
+        log: scalars for TensorBoard.
+        progress: told after every step.
+    """
+    checkpoint = folder / f"{stage.name}.npz"
+    history = folder / f"{stage.name}.jsonl"
+    done = load_checkpoint(checkpoint, stage.variables(), fingerprint)
+    _keep_lines(history, done)
+    progress(done * data.steps, "")
+    for epoch in range(done, data.epochs):
+        started = time.monotonic()
+        losses: list[float] = []
+        images = 0
+        for number, batch in enumerate(data.train(epoch)):
+            losses.append(stage.step(*batch, step=epoch * data.steps + number))
+            images += len(batch[0])
+            progress(1, f"epoch {epoch + 1}/{data.epochs}, loss {np.mean(losses):.3f}")
+        seconds = time.monotonic() - started
+        miou = {
+            name: mean_iou(areas)
+            for name, areas in total_areas(
+                [stage.evaluate(*batch) for batch in data.evaluation()]
+            ).items()
+        }
+        loss = float(np.mean(losses))
+        row = {
+            "epoch": epoch + 1,
+            "loss": loss,
+            "miou": miou,
+            "seconds": seconds,
+            "images_per_s": images / seconds,
+        }
+        with history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        log.add(epoch + 1, {f"{stage.name}/loss": loss}, stage.name, miou)
+        # The checkpoint comes last: a kill before it repeats this epoch, and the line
+        # written for it is dropped when the stage goes on.
+        save_checkpoint(checkpoint, stage.variables(), epoch + 1, fingerprint)
+
+
+def _keep_lines(path: Path, count: int) -> None:
+    """Drops lines of epochs that a kill cut off before their checkpoint."""
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[:count]), encoding="utf-8")
