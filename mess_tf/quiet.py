@@ -46,8 +46,11 @@ def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
                 _terminals.append(saved)
                 stack.callback(_terminals.pop)
             os.dup2(sink.fileno(), descriptor)
-        # sys.stdout and sys.stderr stay the objects they are and lead into the file by
-        # their descriptors: log handlers made meanwhile keep them for good.
+        # Python's own streams need not lead to descriptors 1 and 2 (in a notebook they do
+        # not). These do, and are never closed: log handlers made meanwhile keep them.
+        stack.enter_context(contextlib.redirect_stdout(_stream(1)))
+        stack.enter_context(contextlib.redirect_stderr(_stream(2)))
+        stack.callback(_flush)
 
         def captured() -> str:
             _flush()
@@ -73,6 +76,17 @@ def _open(log: Path | None) -> IO[bytes]:
         return log.open("a+b")
     except OSError as error:
         raise MessError(f"Cannot write the log {log}: {error.strerror}.") from error
+
+
+def _stream(descriptor: int) -> IO[str]:
+    return open(
+        descriptor,
+        "w",
+        buffering=1,
+        encoding="utf-8",
+        errors="backslashreplace",
+        closefd=False,
+    )
 
 
 def _restore(saved: int, descriptor: int) -> None:

@@ -1,0 +1,176 @@
+"""What reaches the terminal: progress does, the chatter of libraries does not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mess_tf import progress as progress_module
+from mess_tf.errors import MessError
+from mess_tf.progress import progress, show_progress
+from mess_tf.quiet import quiet, terminal
+
+
+def test_descriptors_and_prints_go_to_the_log_and_come_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "deep" / "log.txt"
+    before = terminal()
+    with quiet(log) as captured:
+        os.write(1, b"from C\n")
+        print("from Python", flush=True)
+        subprocess.run([sys.executable, "-c", "print('child')"], check=True)
+        os.write(2, b"error stream\n")
+        assert "from C" in captured()
+    print("after")
+    assert terminal() == before
+    assert capfd.readouterr().out == "after\n"
+    text = log.read_text()
+    for words in ("from C", "from Python", "child", "error stream"):
+        assert words in text
+
+
+def test_a_log_handler_made_meanwhile_still_works_afterwards(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # absl makes its handler when TensorFlow is imported, and keeps sys.stderr for good.
+    with quiet():
+        handler = logging.StreamHandler()
+    handler.emit(logging.makeLogRecord({"msg": "later"}))
+    assert capfd.readouterr().err == "later\n"
+
+
+def test_a_log_is_appended_to_and_captured_is_only_what_is_new(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    for word in (b"first", b"second"):
+        with quiet(log) as captured:
+            os.write(1, word)
+            assert captured() == word.decode()
+    assert log.read_text() == "firstsecond"
+
+
+def test_an_exception_passes_and_the_terminal_is_back(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ValueError, match="boom"), quiet():
+        raise ValueError("boom")
+    os.write(2, b"seen\n")
+    assert capfd.readouterr().err == "seen\n"
+
+
+def test_blocks_within_one_another_keep_the_real_terminal(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with quiet() as outer:
+        real = terminal()
+        with quiet() as inner:
+            assert terminal() == real
+            os.write(1, b"deep ")
+            os.write(terminal(), b"to the user\n")
+            assert inner() == "deep "
+        os.write(1, b"shallow")
+        assert outer() == "shallow"
+    assert capfd.readouterr() == ("", "to the user\n")
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MessError, match="Cannot write the log"), quiet(tmp_path):
+        pass
+
+
+def test_open_descriptors_do_not_grow() -> None:
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = count()
+    for _ in range(5):
+        with quiet():
+            pass
+    assert count() == before
+
+
+@pytest.fixture
+def lines_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_mode", "lines")
+
+
+def test_off_a_terminal_a_line_comes_now_and_then(
+    lines_mode: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with progress("Training", 100) as step:
+        for _ in range(50):
+            now[0] += 2.0
+            step(note="mIoU 0.5")
+    lines = capfd.readouterr().err.splitlines()
+    # 100 s at a line per 30 s; half is left after 50 steps of 2 s.
+    assert len(lines) == 3
+    assert lines[0] == "Training: 15%, 2 min 50 s left, mIoU 0.5"
+
+
+@pytest.mark.parametrize("mode", ["bars", "off"])
+def test_otherwise_nothing_is_written_off_a_terminal(
+    mode: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress_module, "_mode", mode)
+    monkeypatch.setattr(progress_module, "LINE_EVERY_S", 0.0)
+    with progress("Training", 2) as step:
+        step()
+        step.at(2, 2, "x")
+        step.share("y", 1.0)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_on_a_terminal_a_bar_is_drawn_even_while_output_is_redirected() -> None:
+    code = (
+        "import os\n"
+        "from mess_tf.quiet import quiet\n"
+        "from mess_tf.progress import progress\n"
+        "with quiet(), progress('Measuring', 4) as step:\n"
+        "    os.write(1, b'CHATTER')\n"
+        "    for i in range(4):\n"
+        "        step(note='piece [3]')\n"
+        "    with quiet():\n"
+        "        step.at(4, 4, 'done [x]')\n"
+    )
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while block := os.read(master, 4096):
+            shown += block
+    except OSError:
+        pass  # Linux's way to say that the other end is closed
+    os.close(master)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "Measuring" in text
+    assert "100%" in text
+    assert "done [x]" in text
+    assert "CHATTER" not in text
+
+
+def test_the_mode_is_set_for_the_process() -> None:
+    before = progress_module._mode
+    try:
+        show_progress("off")
+        assert progress_module._mode == "off"
+    finally:
+        show_progress(before)
