@@ -46,8 +46,8 @@ def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
                 _terminals.append(saved)
                 stack.callback(_terminals.pop)
             os.dup2(sink.fileno(), descriptor)
-        # Python's own streams need not lead to descriptors 1 and 2 (in a notebook they do
-        # not). These do, and are never closed: log handlers made meanwhile keep them.
+        # Python's own streams need not lead to descriptors 1 and 2 (not in a notebook).
+        # These do, and are never closed: log handlers made meanwhile keep them.
         stack.enter_context(contextlib.redirect_stdout(_stream(1)))
         stack.enter_context(contextlib.redirect_stderr(_stream(2)))
         stack.callback(_flush)
