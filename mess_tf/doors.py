@@ -21,6 +21,15 @@ DOORS = {
     "store": "android_bench.store:Store",
     "model_file": "android_bench.records:ModelFile",
     "measure_settings": "android_bench.records:MeasureSettings",
+    "search": "search.run:search",
+    "infeasible_error": "search.run:InfeasibleError",
+    "requirement": "search.requirement:Requirement",
+    "load_results": "search.result:load_results",
+    "save_results": "search.result:save_results",
+    "pareto_front": "search.pareto:pareto_front",
+    "save_pareto": "search.pareto:save_pareto",
+    "load_pareto": "search.pareto:load_pareto",
+    "leave_at": "search.evaluate:leave_at",
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +126,7 @@ def _shown(step: Step, limit_s: float) -> Any:
 
 
 def _progress_text(state: Any) -> str:
-    if not math.isfinite(state.value):
+    if state.value is None:
         return "nothing found yet"
     return f"best {state.value:.4g}, bound {state.bound:.4g}"
 

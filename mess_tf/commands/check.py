@@ -1,0 +1,285 @@
+"""``mess check``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mess_tf.commands.shared import measured_latencies
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.open import OpenedData, open_data
+from mess_tf.doors import open_door
+from mess_tf.errors import MessError
+from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.files import sha256_of
+from mess_tf.metrics import Areas, count_areas, mean_iou
+from mess_tf.progress import progress
+from mess_tf.records import (
+    SCHEMA,
+    Configuration,
+    ExitChoice,
+    HeadSpec,
+    Pieces,
+    Statistics,
+    SupernetSpec,
+    decision_name,
+    head_name,
+    output_name,
+    read_json,
+    segment_name,
+    write_json,
+)
+from mess_tf.runs import Run
+
+PASSES = 3
+"""Times every image is run; its latency is the median."""
+
+
+def check(
+    run: Path,
+    name: Sequence[str] = (),
+    device: str | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Runs exported files on the device over all evaluation images.
+
+    Compares what the search promised with what the file does: exit per image, exit
+    rates, mean latency and mIoU, on both parts. Since a device's speed drifts between
+    sessions, the pieces of the configuration are measured again beside it: the promise
+    *at the present speed* is the same sum from those figures.
+
+    Args:
+        run: folder of the run.
+        name: names of exports; empty means all.
+        device: e.g. ``host``; None takes the recipe's.
+        threads: CPU threads; None takes the recipe's.
+
+    Returns:
+        ``run`` and ``checks``, each as stored in ``check.json``.
+
+    Raises:
+        MessError: no such export, or a file that is not the one on its card.
+        BenchError: the device cannot be used.
+    """
+    opened = Run.open(run)
+    folders = {folder.name: folder for folder in opened.exports()}
+    for wanted in name:
+        if wanted not in folders:
+            raise MessError(
+                f"No export named {wanted!r} in {run}; there are"
+                f" {', '.join(folders) or 'none'}. Run `mess export {run}` first."
+            )
+    if not folders:
+        raise MessError(f"Nothing is exported in {run}. Run `mess export {run}` first.")
+    data = open_data(opened.recipe.data)
+    checks = []
+    for wanted in name or folders:
+        row = _check_one(opened, folders[wanted], data, device, threads)
+        write_json(folders[wanted] / "check.json", row)
+        checks.append(row)
+    return {"run": str(run), "checks": checks}
+
+
+def _check_one(
+    run: Run,
+    folder: Path,
+    data: OpenedData,
+    device: str | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    card = read_json(folder / "card.json", "card", "mess export")
+    model = folder / "model.tflite"
+    if not model.is_file() or sha256_of(model) != card["sha256"]:
+        raise MessError(
+            f"{model} is not the file its card describes; run `mess export` again."
+        )
+    spec = SupernetSpec.load(run.supernet_structure)
+    configuration = Configuration.from_json(card["promise"]["configuration"])
+    statistics = Statistics.load(run.statistics(card["precision"]))
+    promised = measured_latencies(run, card["precision"], device, threads)
+    images = [
+        evaluation_image(
+            data.evaluation.load(i).image,
+            spec.image_height,
+            spec.image_width,
+            spec.preprocessing,
+        )
+        for i in range(len(data.evaluation))
+    ]
+    where = device or run.recipe.profile.device
+    count = threads or run.recipe.profile.threads
+    with progress(f"Checking {folder.name}", 3) as step:
+        before = _pieces_now(run, card["precision"], spec, configuration, where, count)
+        step(1)
+        latency_ms, logits, taken = _run_model(model, card, images, where, count)
+        step(1)
+        after = _pieces_now(run, card["precision"], spec, configuration, where, count)
+        step(1)
+    now = {key: (before[key] + after[key]) / 2 for key in before}
+    place = open_door("leave_at")(statistics, configuration)
+    expected = np.array([configuration.exits[i].exit for i in place])
+    paths = [_path_ms(promised.by_piece, spec, configuration, i) for i in place]
+    paths_now = [_path_ms(now, spec, configuration, i) for i in place]
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": folder.name,
+        "device": where,
+        "threads": count,
+        "images": len(images),
+        "images_with_other_exit": int((taken != expected).sum()),
+        "speed_drift": float(np.sum(paths_now) / np.sum(paths)),
+        "exits": [choice.exit for choice in configuration.exits],
+        "parts": {},
+        "taken": [int(exit_index) for exit_index in taken],
+        "image_names": list(data.evaluation.names),
+    }
+    for part in ("calibration", "report"):
+        chosen = [i for i, p in enumerate(data.parts) if p == part]
+        figures = card["promise"][part]
+        if not chosen or figures is None:
+            continue
+        result["parts"][part] = {
+            "promised_ms": float(np.mean([paths[i] for i in chosen])),
+            "promised_at_present_speed_ms": float(
+                np.mean([paths_now[i] for i in chosen])
+            ),
+            "measured_ms": float(latency_ms[chosen].mean()),
+            "measured_p90_ms": float(np.quantile(latency_ms[chosen], 0.9)),
+            "promised_exit_rates": list(figures["exit_rates"]),
+            "measured_exit_rates": [
+                float((taken[chosen] == choice.exit).mean())
+                for choice in configuration.exits
+            ],
+            "promised_miou": figures["miou"],
+            "measured_miou": _miou(data, chosen, logits),
+        }
+    return result
+
+
+def _run_model(
+    model: Path, card: dict[str, Any], images: list[np.ndarray], device: str, threads: int
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Median latency per image (ms), float32 logits per image, exit per image."""
+    quantised = [_quantised(image, card["input"])[None] for image in images]
+    settings = open_door("measure_settings").preset("quick", threads)
+    file = open_door("model_file").read(model)
+    latencies = []
+    with open_door("open_device")(device) as reached:
+        for _ in range(PASSES):
+            answer = open_door("run_inference")(
+                reached, file, ([image] for image in quantised), settings
+            )
+            latencies.append(answer.latencies_us / 1000)
+    out = card["outputs"]["logits"]
+    scale = out["scale"] or 1.0
+    logits = [
+        (row["logits"][0].astype(np.float32) - out["zero_point"]) * np.float32(scale)
+        for row in answer.outputs
+    ]
+    taken = np.array([int(row["exit"][0]) for row in answer.outputs])
+    return np.median(latencies, axis=0), logits, taken
+
+
+def _quantised(image: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    if not info["scale"]:
+        return image
+    steps = np.round(image / np.float32(info["scale"])) + info["zero_point"]
+    return np.clip(steps, -128, 127).astype(np.int8)
+
+
+def _pieces_now(
+    run: Run,
+    precision: str,
+    spec: SupernetSpec,
+    configuration: Configuration,
+    device: str,
+    threads: int,
+) -> dict[str, float]:
+    """The configuration's pieces measured in turns: milliseconds by piece name."""
+    pieces = Pieces.load(run.pieces(precision))
+    names = sorted(
+        {
+            name
+            for i in range(len(configuration.exits))
+            for name in _path(spec, configuration, i)
+        }
+    )
+    file = open_door("model_file")
+    settings = open_door("measure_settings")(
+        threads=threads, rounds=5, runs_per_round=5, min_seconds_per_round=0.05
+    )
+    models = [file.read(pieces.path(name), name) for name in names]
+    with open_door("open_device")(device) as reached:
+        compared = open_door("compare")(reached, models, settings)
+    return {name: compared.median_ms(name) for name in names}
+
+
+def _path(spec: SupernetSpec, configuration: Configuration, place: int) -> list[str]:
+    """Pieces that an image pays which leaves at position ``place``."""
+    choices = configuration.exits[: place + 1]
+    names = [segment_name(k) for k in range(1, choices[-1].exit + 1)]
+    for choice in choices:
+        names.append(head_name(choice.exit, choice.head))
+        if choice.policy is not None:
+            names.append(decision_name(choice.policy, _size(spec, choice)))
+    size = _size(spec, choices[-1])
+    return names if size == spec.output_size else [*names, output_name(size)]
+
+
+def _size(spec: SupernetSpec, choice: ExitChoice) -> tuple[int, int]:
+    return spec.head_size(choice.exit, HeadSpec.parse(choice.head))
+
+
+def _path_ms(
+    by_piece: dict[str, float],
+    spec: SupernetSpec,
+    configuration: Configuration,
+    place: int,
+) -> float:
+    return math.fsum(by_piece[name] for name in _path(spec, configuration, place))
+
+
+def _miou(data: OpenedData, chosen: list[int], logits: list[np.ndarray]) -> float:
+    total: Areas | None = None
+    for index in chosen:
+        labels = data.evaluation.load(index).labels
+        predicted = upsampled_classes(logits[index], *labels.shape)
+        areas = count_areas(labels, predicted, logits[index].shape[-1])
+        total = areas if total is None else total + areas
+    return mean_iou(total) if total is not None else math.nan
+
+
+def render(result: dict[str, Any]) -> str:
+    """Promised against measured, per export and part."""
+    lines = []
+    for row in result["checks"]:
+        other = row["images_with_other_exit"]
+        lines.append(
+            f"{row['name']} on {row['device']}, {row['threads']} threads: every image left"
+            " where the search said"
+            if not other
+            else f"{row['name']}: {other} of {row['images']} images left elsewhere than the"
+            " search said"
+        )
+        for part, figures in row["parts"].items():
+            now = figures["promised_at_present_speed_ms"]
+            lines += [
+                f"  {part}: mean latency promised {figures['promised_ms']:.3f} ms"
+                f" ({now:.3f} ms at the device's present speed), measured"
+                f" {figures['measured_ms']:.3f} ms"
+                f" ({figures['measured_ms'] / figures['promised_ms'] - 1:+.1%};"
+                f" {figures['measured_ms'] / now - 1:+.1%} at present speed)",
+                f"    exit rates promised {_rates(figures['promised_exit_rates'])},"
+                f" measured {_rates(figures['measured_exit_rates'])}",
+                f"    mIoU promised {figures['promised_miou']:.2%}, measured"
+                f" {figures['measured_miou']:.2%}",
+            ]
+    return "\n".join([*lines, f"Next: mess report {result['run']}"])
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return "/".join(f"{rate:.1%}" for rate in rates)

@@ -1,0 +1,61 @@
+"""``mess quickstart``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mess_tf.commands.check import check, render as render_check
+from mess_tf.commands.compile import compile as compile_run
+from mess_tf.commands.evaluate import evaluate
+from mess_tf.commands.export import export
+from mess_tf.commands.profile import profile
+from mess_tf.commands.report import report
+from mess_tf.commands.search import render as render_search, search
+from mess_tf.commands.train import train
+
+
+def quickstart(
+    run: Path = Path("runs/quickstart"), recipe: str | Path = "quickstart"
+) -> dict[str, Any]:
+    """The whole way: draw data, train, compile, measure, search, export, check, report.
+
+    Args:
+        run: folder of the run; a finished part of it is not done again.
+        recipe: path of a TOML file or built-in name.
+
+    Returns:
+        ``report`` and ``models`` (paths), ``search`` and ``check`` (as text).
+    """
+    train(run, recipe)
+    compile_run(run)
+    evaluate(run)
+    profile(run)
+    found = search(run)
+    exported = export(run)
+    checked = check(run)
+    page = report(run)
+    return {
+        "report": page["report"],
+        "models": [row["model"] for row in exported["exports"]],
+        "search": render_search(found),
+        "check": render_check(checked),
+    }
+
+
+def render(result: dict[str, Any]) -> str:
+    """The search's answer, the check, and where everything is."""
+
+    def body(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("Next:")]
+
+    return "\n".join(
+        [
+            *body(result["search"]),
+            "",
+            *body(result["check"]),
+            "",
+            *(f"Model: {model}" for model in result["models"]),
+            f"Report: {result['report']}",
+        ]
+    )

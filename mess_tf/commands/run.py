@@ -1,0 +1,106 @@
+"""``mess run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.images import read_image
+from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.files import write_atomically
+from mess_tf.progress import progress
+from mess_tf.records import Preprocessing, read_json
+
+
+def run(
+    model: Path,
+    images: Sequence[Path],
+    output: Path = Path("overlays"),
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Segments images with an exported file and writes overlays that name the exit.
+
+    Args:
+        model: exported ``.tflite`` file; its ``card.json`` lies beside it.
+        images: image files of any size.
+        output: folder for the overlays, ``<image name>.png``.
+        threads: CPU threads.
+
+    Returns:
+        ``output`` and ``images``: per image its file, overlay, exit taken and the share
+        of the three most frequent classes.
+
+    Raises:
+        MessError: a file is missing, broken, or no exported model.
+    """
+    from mess_tf.compile.runner import LinkedModel
+
+    card = read_json(Path(model).with_name("card.json"), "card", "mess export")
+    preprocessing = Preprocessing(
+        **{key: tuple(value) for key, value in card["preprocessing"].items()}
+    )
+    linked = LinkedModel(Path(model), threads)
+    _, height, width, _ = linked.image.shape
+    palette = np.array(card["palette"], np.uint8)
+    depth = {e["exit"]: i + 1 for i, e in enumerate(card["exits"])}
+    rows = []
+    with progress("Segmenting", len(images)) as step:
+        for path in images:
+            picture = read_image(Path(path))
+            logits, taken = linked.run(
+                evaluation_image(picture, height, width, preprocessing)
+            )
+            classes = upsampled_classes(logits, *picture.shape[:2])
+            label = f"exit {depth[taken]} of {len(depth)}"
+            target = Path(output) / f"{Path(path).stem}.png"
+            write_overlay(target, picture, palette[classes], label)
+            share = np.bincount(classes.ravel(), minlength=len(palette)) / classes.size
+            top = [int(i) for i in np.argsort(share)[::-1][:3] if share[i] > 0]
+            rows.append(
+                {
+                    "image": str(path),
+                    "overlay": str(target),
+                    "exit_point": taken,
+                    "exit": label,
+                    "classes": {card["classes"][i]: float(share[i]) for i in top},
+                }
+            )
+            step(1)
+    return {"output": str(output), "images": rows}
+
+
+def write_overlay(
+    path: Path, picture: np.ndarray, colours: np.ndarray, label: str
+) -> None:
+    """Writes the picture with its classes' colours over it and a label at the top.
+
+    Args:
+        path: of the PNG.
+        picture, colours: uint8 arrays of shape (h, w, 3), RGB.
+        label: text for the upper left corner.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    mixed = (picture.astype(np.uint16) + colours) // 2
+    image = Image.fromarray(mixed.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=max(10, image.height // 18))
+    box = draw.textbbox((6, 4), label, font=font)
+    draw.rectangle((0, 0, box[2] + 6, box[3] + 4), fill=(0, 0, 0))
+    draw.text((6, 4), label, fill=(255, 255, 255), font=font)
+    with write_atomically(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def render(result: dict[str, Any]) -> str:
+    """One line per image."""
+    lines = [
+        f"{row['image']}: {row['exit']}, "
+        + ", ".join(f"{name} {share:.0%}" for name, share in row["classes"].items())
+        for row in result["images"]
+    ]
+    return "\n".join([*lines, f"Overlays are in {result['output']}"])
