@@ -25,7 +25,7 @@ _SAMPLE = 1
 
 @dataclass(frozen=True, eq=False)
 class BatchMaker:
-    """Batches of a source, for training (with ``augmentation``) or evaluation (without).
+    """Batches of a source: for training with ``augmentation``, for evaluation without.
 
     Training shuffles every epoch anew and drops what does not fill the last batch.
     Evaluation takes whole images in the order of ``indices``; its last batch may be
@@ -66,8 +66,8 @@ class BatchMaker:
         if any(side % self.label_stride for side in self.crop_size):
             raise MessError(
                 f"Crops of {self.crop_size[0]}x{self.crop_size[1]} pixels cannot be"
-                f" divided into label cells of {self.label_stride}; choose sizes that are"
-                " multiples of it."
+                f" divided into label cells of {self.label_stride}; choose sizes that"
+                " are multiples of it."
             )
 
     def __len__(self) -> int:

@@ -2,8 +2,8 @@
 
 A *warp* says where a crop lies. The image is first brought to ``scaled`` size (as in
 evaluation, by the same resampling), then cut at whole pixels: resampled once, and
-separably. Labels never are: each cell of the label grid takes the native label under its
-exact centre, computed in whole numbers, so a loss on a coarser grid sees no shift.
+separably. Labels never are: each cell of the label grid takes the native label under
+its exact centre, computed in whole numbers, so a loss on a coarser grid sees no shift.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ def warp_labels(labels: np.ndarray, warp: Warp, stride: int = 1) -> np.ndarray:
         warp: where the crop lies; its size must be a multiple of ``stride``.
 
     Returns:
-        int32 array of shape (height / stride, width / stride); ``IGNORE_LABEL`` outside.
+        int32 array of shape (height / stride, width / stride), ``IGNORE_LABEL`` where
+            there is no image.
     """
     rows = _native(warp.size[0], warp.top, stride, warp.scaled[0], labels.shape[0])
     cols = _native(warp.size[1], warp.left, stride, warp.scaled[1], labels.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,8 +15,8 @@ from mess_tf.data.prefetch import Prefetcher
 class Batches(keras.utils.PyDataset):
     """One epoch of a ``BatchMaker`` as Keras wants it.
 
-    Under ``fit``, epochs follow one another from ``epoch`` on (pass the same number as
-    ``initial_epoch``); where a loop makes one object per epoch, ``epoch`` says which.
+    A training loop makes one object per epoch. Under ``fit``, pass ``follow_epochs()``
+    as a callback, and ``shuffle=False``: the order is shuffled here, repeatably.
 
     Args:
         maker: what the batches are made of.
@@ -52,8 +52,17 @@ class Batches(keras.utils.PyDataset):
     def num_batches(self) -> int:
         return len(self.maker)
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
+    def follow_epochs(self) -> keras.callbacks.Callback:
+        """A callback for ``fit``: every epoch gets batches of its own.
+
+        ``on_epoch_end`` is no use for it: ``fit`` calls that once too often, when it
+        looks at the first batch to build the model.
+        """
+
+        def follow(epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+            self.epoch = epoch
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=follow)
 
     def samples(self, index: int) -> tuple[int, ...]:
         """Indices into the source of batch ``index``."""
@@ -74,7 +83,7 @@ def prefetch(
 
     Args:
         batches: the epoch.
-        workers: threads, or processes if ``batches.use_multiprocessing``.
+        workers: threads, or processes if ``batches.use_multiprocessing``; 0 = none.
         ahead: batches in memory beyond the one in use.
         **options: ``start``: first batch, see ``Prefetcher.epoch``.
     """

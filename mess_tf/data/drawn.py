@@ -88,11 +88,15 @@ def open_drawn(
     split: str,
     *,
     count: int,
-    size: tuple[int, int] = (128, 128),
+    size: int | tuple[int, int] = 128,
     seed: int = 0,
 ) -> DrawnSource:
-    """Opens a split of the drawn data set; see ``DrawnSource``."""
-    return DrawnSource(split, count=count, size=size, seed=seed)
+    """Opens a split of the drawn data set; see ``DrawnSource``.
+
+    ``size`` is (height, width) in pixels, or one number for both.
+    """
+    sides = (size, size) if isinstance(size, int) else size
+    return DrawnSource(split, count=count, size=sides, seed=seed)
 
 
 def draw(

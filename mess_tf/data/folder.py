@@ -148,8 +148,9 @@ class FolderSource:
     ) -> None:
         if image != mask:
             raise MessError(
-                f"The mask {self._masks[index]} is {mask[1]}x{mask[0]} pixels, its image"
-                f" {self._images[index]} is {image[1]}x{image[0]}; they must be equal."
+                f"The mask {self._masks[index]} is {mask[1]}x{mask[0]} pixels, its"
+                f" image {self._images[index]} is {image[1]}x{image[0]}; they must be"
+                " equal."
             )
 
     def _check_ids(self, index: int, counts: np.ndarray) -> None:
@@ -201,7 +202,8 @@ def _read_classes(path: Path) -> tuple[str, ...]:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise MessError(
-            f"There is no {file}; write one class name per line, in the order of the ids."
+            f"There is no {file}; write one class name per line, in the order of"
+            " the ids."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise MessError(
@@ -210,8 +212,8 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     classes = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not 2 <= len(classes) <= _MOST_CLASSES:
         raise MessError(
-            f"{file} names {len(classes)} classes; accepted: 2..{_MOST_CLASSES}, one per"
-            " line."
+            f"{file} names {len(classes)} classes; accepted: 2..{_MOST_CLASSES}, one"
+            " per line."
         )
     for name in classes:
         if classes.count(name) > 1:

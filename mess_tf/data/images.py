@@ -33,11 +33,7 @@ def read_image(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as file:
-            if file.mode not in _COLOUR_MODES:
-                raise MessError(
-                    f"The image {path} has pixels of type {file.mode!r}; expected 8-bit"
-                    " grey or colour. Convert it to 8-bit RGB."
-                )
+            _check_depth(file, path)
             image = ImageOps.exif_transpose(file)
             if image.mode in ("P", "PA"):
                 # Pillow warns when a palette with transparency becomes RGB directly.
@@ -75,10 +71,11 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) as shown, from the header alone.
 
     Raises:
-        MessError: the file is missing or no image.
+        MessError: the file is missing, no image, or deeper than 8 bits.
     """
     try:
         with Image.open(path) as file:
+            _check_depth(file, path)
             width, height = file.size
             turned = file.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except _UNREADABLE as error:
@@ -99,6 +96,14 @@ def looks_complete(path: Path) -> bool:
     except OSError as error:
         raise _unreadable("image", path, error) from error
     return b"\xff\xd9" in tail or b"IEND" in tail
+
+
+def _check_depth(file: Image.Image, path: Path) -> None:
+    if file.mode not in _COLOUR_MODES:
+        raise MessError(
+            f"The image {path} has pixels of type {file.mode!r}; expected 8-bit grey or"
+            " colour. Convert it to 8-bit RGB."
+        )
 
 
 def _undo_grey_scaling(labels: np.ndarray, path: Path) -> np.ndarray:

@@ -89,8 +89,8 @@ def split_report(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Cuts a validation split into calibration and report.
 
-    Several groups: the first ones, in the order of their first names, calibrate; as many
-    as come closest to the fraction. One group: it is cut once.
+    Several groups: the first ones, in the order of their first names, calibrate; as
+    many as come closest to the fraction. One group: it is cut once.
 
     Args:
         names, groups: of the samples.

@@ -36,13 +36,13 @@ class Prefetcher:
 
     Args:
         maker: what the batches are made of.
-        workers: threads or processes, 1 or more.
+        workers: threads or processes; 0: every batch is made when it is asked for.
         ahead: batches in memory beyond the one in use, 1 or more.
         processes: processes instead of threads. They start anew (``spawn``), because a
             fork of a process that runs TensorFlow may hang.
 
     Raises:
-        UsageError: a number below 1.
+        UsageError: a number too small.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class Prefetcher:
         *,
         processes: bool = False,
     ) -> None:
-        for name, value in (("workers", workers), ("ahead", ahead)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}; it must be 1 or more.")
+        for name, value, least in (("workers", workers, 0), ("ahead", ahead, 1)):
+            if value < least:
+                raise UsageError(f"{name} is {value}; it must be {least} or more.")
         self._maker = maker
         self._ahead = ahead
         self._processes = processes
-        self._pool: Executor
-        if processes:
+        self._pool: Executor | None = None
+        if workers and processes:
             self._pool = ProcessPoolExecutor(
                 workers,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start_process,
                 initargs=(maker,),
             )
-        else:
+        elif workers:
             self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mess-data")
 
     def __enter__(self) -> Self:
@@ -81,7 +81,8 @@ class Prefetcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of an epoch in order, from batch ``start`` on.
@@ -92,10 +93,15 @@ class Prefetcher:
             MessError: a sample cannot be read (the message names the file), or a worker
                 process died.
         """
+        numbers = range(start, len(self._maker))
+        if self._pool is None:
+            for number in numbers:
+                yield self._maker.make(epoch, number)
+            return
         waiting: deque[Future[Batch]] = deque()
         try:
-            for number in range(start, len(self._maker)):
-                waiting.append(self._submit(epoch, number))
+            for number in numbers:
+                waiting.append(self._submit(self._pool, epoch, number))
                 if len(waiting) > self._ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -109,10 +115,10 @@ class Prefetcher:
             for future in waiting:
                 future.cancel()
 
-    def _submit(self, epoch: int, number: int) -> Future[Batch]:
+    def _submit(self, pool: Executor, epoch: int, number: int) -> Future[Batch]:
         if self._processes:
-            return self._pool.submit(_make_in_process, epoch, number)
-        return self._pool.submit(self._maker.make, epoch, number)
+            return pool.submit(_make_in_process, epoch, number)
+        return pool.submit(self._maker.make, epoch, number)
 
 
 def _start_process(maker: BatchMaker) -> None:

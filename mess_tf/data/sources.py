@@ -27,7 +27,7 @@ OPENERS = {
     "folder": "mess_tf.data.folder:open_folder",
     "drawn": "mess_tf.data.drawn:open_drawn",
 }
-"""Recipe's ``data.kind`` -> ``module:function`` that is called as f(split, **options)."""
+"""Recipe's ``data.kind`` -> ``module:function``, called as f(split, **options)."""
 
 
 @dataclass(frozen=True, eq=False)
