@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from mess_tf.policies import POLICIES
-from mess_tf.records import EXTRA_BLOCKS, KINDS, REDUCTIONS, HeadSpec
+from mess_tf.records import EXTRA_BLOCKS, KINDS, REDUCTIONS, HeadSpec, Precision
 from mess_tf.settings import (
     Rule,
     Section,
@@ -49,7 +49,7 @@ class Data(Section):
     """
 
     name: ClassVar[str] = "data"
-    kind: str = setting("folder", word("folder", "drawn"))
+    kind: Literal["folder", "drawn"] = setting("folder", word("folder", "drawn"))
     path: str = setting("", text())
     train: str = setting("train", text(empty=False))
     val: str = setting("val", text(empty=False))
@@ -191,7 +191,7 @@ class Training(Section):
     batch: int = setting(32, whole(1, 4096))
     stage1_epochs: int = setting(180, whole(1))
     stage2_epochs: int = setting(180, whole(1))
-    optimizer: str = setting("sgd", word("sgd", "adamw"))
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", word("sgd", "adamw"))
     learning_rate: float = setting(0.02, number(0, above=True))
     stage2_learning_rate: float = setting(0.02, number(0, above=True))
     momentum: float = setting(0.9, number(0, 0.999))
@@ -226,7 +226,7 @@ class Compile(Section):
     """Precisions to convert to, and images that calibrate int8."""
 
     name: ClassVar[str] = "compile"
-    precisions: tuple[str, ...] = setting(
+    precisions: tuple[Precision, ...] = setting(
         ("float32", "int8"), several(word("float32", "int8"), least=1)
     )
     calibration_images: int = setting(32, whole(1))
@@ -239,7 +239,7 @@ class Profile(Section):
     name: ClassVar[str] = "profile"
     device: str = setting("host", text(empty=False))
     threads: int = setting(1, whole(1, 64))
-    preset: str = setting("quick", word("quick", "report"))
+    preset: Literal["quick", "report"] = setting("quick", word("quick", "report"))
 
 
 @dataclass(frozen=True)
