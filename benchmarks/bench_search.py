@@ -75,11 +75,15 @@ def draw_statistics(
     depth = len(spec.exit_points)
     both = np.zeros((total, len(names), classes), np.int64)
     quality = np.zeros((total, len(names)))
-    for h, (exit_index, _) in enumerate(names):
-        skill = 1.9 - 1.4 * (1 - exit_index / depth) ** 1.5 + rng.normal(0, 0.06)
-        own = rng.normal(0, 0.22, (total, classes)) + rng.normal(0, 0.12, classes)
-        logit = skill + class_level - 0.55 * hardness[:, None] + own
-        both[:, h] = np.round(true / (1 + np.exp(-logit)))
+    for h, (exit_index, head) in enumerate(names):
+        early = 1 - exit_index / depth
+        kind = HeadSpec.parse(head)
+        better = 0.06 * (kind.kind == "dlb") + 0.03 * kind.blocks
+        skill = 1.75 - 1.1 * early**1.7 + better - 0.02 * kind.reduction
+        skill += 0.12 * ((exit_index, head) == names[-len(spec.heads[-1])])
+        own = rng.normal(0, 0.25, (total, classes)) + rng.normal(0, 0.06, classes)
+        harm = (0.45 + 0.5 * early) * hardness[:, None]
+        both[:, h] = np.round(true / (1 + np.exp(-(skill + class_level - harm + own))))
         quality[:, h] = both[:, h].sum(1) / true.sum(1)
     missed = (true[:, None] - both).sum(-1)
     spread = rng.dirichlet(np.full(classes, 2.0), len(names))

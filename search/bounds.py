@@ -14,12 +14,10 @@ import numpy as np
 from search.evaluate import rank_of
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.structures import Target, corner_excess
+from search.structures import ROUNDING, Target, corner_excess
 
 _MAX_PASSES = 6
 _WORTH_ANOTHER = 0.9
-# Sums of some hundred products in float64 are this exact, with much to spare.
-_ROUNDING = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +128,7 @@ class Bounder:
             upper = _best_sums(tops, may, place, mask)
             # Dearer decisions than the cheapest left are paid by all who get here.
             extra = (prices[place] - prices[place].min()) * (sure[place] / images)
-            slack = self._slack(upper[:, rates + 3 :]) + _ROUNDING
+            slack = self._slack(upper[:, rates + 3 :]) + ROUNDING
             total = constant + slack
             accuracy = upper[:, rates] + total
             traded = upper[:, :rates] + total[:, None] - extra[:, None] * self.rates

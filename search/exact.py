@@ -115,15 +115,6 @@ class Search:
 
         All single exits are always looked at, whatever the time limit.
         """
-        chains = [
-            bound_structures(
-                self.problem,
-                enumerate_structures(self.problem, early),
-                self.target,
-                self.rates,
-            )
-            for early in range(self.max_early_exits + 1)
-        ]
         for head in range(len(self.problem.heads)):
             self.offer((head,), np.zeros((1, 0), np.int64))
         if self.start is not None:
@@ -131,7 +122,17 @@ class Search:
             self.offer(self.start.heads, row)
         if self.max_early_exits:
             climb(self)
-        return self._branch(chains[1:])
+        chains = [
+            bound_structures(
+                self.problem,
+                enumerate_structures(self.problem, early),
+                self.target,
+                self.rates,
+                self._pulse,
+            )
+            for early in range(1, self.max_early_exits + 1)
+        ]
+        return self._branch(chains)
 
     def offer(self, heads: tuple[int, ...], gates: np.ndarray) -> None:
         """Computes exact figures and keeps the best configuration that may be kept.
@@ -150,6 +151,13 @@ class Search:
 
     def out_of_time(self) -> bool:
         return time.monotonic() >= self.deadline
+
+    def _pulse(self) -> bool:
+        """Shows a sign of life while chains are bounded; True when time is out."""
+        cost = self.problem.segments_ms + self.problem.head_ms + self.problem.output_ms
+        # No configuration is faster than the fastest single exit.
+        self._tell(float(cost.min()) if self.target.minimise_latency else -1.0)
+        return self.out_of_time()
 
     def _take_best(self, batch: Batch, allowed: np.ndarray) -> None:
         latency, miou = batch.latency_ms[allowed], batch.miou[allowed]

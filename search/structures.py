@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,9 @@ from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 
 MAX_STRUCTURES = 4_000_000
-_CHUNK = 4096
+_CHUNK_FLOATS = 1 << 17
+# Sums of some hundred products in float64 are this exact, with much to spare.
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,32 @@ def multipliers(problem: Problem) -> np.ndarray:
 
 
 def bound_structures(
-    problem: Problem, heads: np.ndarray, target: Target, rates: np.ndarray
+    problem: Problem,
+    heads: np.ndarray,
+    target: Target,
+    rates: np.ndarray,
+    out_of_time: Callable[[], bool],
 ) -> Structures:
-    """First bounds: each image may take whichever head of the chain suits it best."""
+    """First bounds: each image may take whichever head of the chain suits it best.
+
+    Args:
+        heads: int64 array of shape (S, n_heads), chains.
+        rates: as ``multipliers``.
+        out_of_time: once it says so, the rest gets a bound that needs no work.
+
+    Returns:
+        chains that may be useful, by growing bound.
+    """
     early = heads.shape[1] - 1
-    table = _LinearTable(problem)
     cheapest = np.array([g.decision_ms.min() if len(g) else 0.0 for g in problem.gates])
+    seen = problem.labelled
+    # Images last: they are what is summed most, and sums along memory are fast.
+    both = np.ascontiguousarray(problem.intersection[:, :, seen].swapaxes(1, 2))
+    union = np.ascontiguousarray(problem.union[:, :, seen].swapaxes(1, 2))
     bounds = np.empty(len(heads))
-    for start in range(0, len(heads), _CHUNK):
-        chain = heads[start : start + _CHUNK]
+    step = max(1, _CHUNK_FLOATS // (both[0].size * (early + 1)))
+    for start in range(0, len(heads), step):
+        chain = heads[start : start + step]
         asked = cheapest[chain]
         asked[:, early] = 0.0
         cost = (
@@ -132,71 +152,68 @@ def bound_structures(
             + np.cumsum(problem.head_ms[chain] + asked, axis=1)
             + problem.output_ms[chain]
         )
-        slack = table.slack(chain) + table.constant
-        score = table.score[chain]
-        ceiling = slack + score.max(1).sum(-1)
-        best = cost.min(1) if target.minimise_latency else -ceiling
-        hopeless = ceiling < target.floor - MIOU_TOLERANCE
-        hopeless |= cost.min(1) > target.ceiling_ms + LATENCY_TOLERANCE_MS
-        best[hopeless] = np.inf
-        for rate in rates:
-            value = (score - (rate / problem.images) * cost[:, :, None]).max(1).sum(-1)
-            if target.minimise_latency:
-                np.maximum(best, (target.floor - slack - value) / rate, out=best)
-            elif target.ceiling_ms < np.inf:
-                limit = -(value + slack + rate * target.ceiling_ms)
-                np.maximum(best, limit, out=best)
-        bounds[start : start + _CHUNK] = best
+        # Without more work: all images leave at the fastest exit, or the mIoU is 1.
+        best = cost.min(1) if target.minimise_latency else np.full(len(chain), -1.0)
+        if not out_of_time():
+            total, score = _tangents(both[chain], union[chain])
+            best = _chain_values(best, cost, total, score, target, rates)
+        best[cost.min(1) > target.ceiling_ms + LATENCY_TOLERANCE_MS] = np.inf
+        bounds[start : start + step] = best
     order = np.argsort(bounds, kind="stable")
     order = order[np.isfinite(bounds[order])]
     return Structures(heads[order], bounds[order])
 
 
-class _LinearTable:
-    """The mIoU's tangent at the reference, and how far off it can be for a chain.
+def _chain_values(
+    least: np.ndarray,
+    cost: np.ndarray,
+    total: np.ndarray,
+    score: np.ndarray,
+    target: Target,
+    rates: np.ndarray,
+) -> np.ndarray:
+    """Lowest value of each chain, infinite where it cannot be useful.
 
-    With r and U0 the reference's IoU and union of a class, I/U = r + x/U with
-    x = I - rU, and x/U <= x/U0 + max over corners of x (1/U - 1/U0). The ranges of x
-    and U over a chain come from pairwise sums of differences to the last head.
+    Args:
+        least: a bound to start from, shape (S,).
+        cost: ms of leaving at each head, shape (S, n_heads).
+        total, score: see ``_tangents``.
     """
+    images = score.shape[2]
+    ceiling = total + score.max(1).sum(-1)
+    best = least if target.minimise_latency else np.maximum(least, -ceiling)
+    for rate in rates:
+        value = (score - (rate / images) * cost[:, :, None]).max(1).sum(-1) + total
+        if target.minimise_latency:
+            best = np.maximum(best, (target.floor - MIOU_TOLERANCE - value) / rate)
+        elif target.ceiling_ms < np.inf:
+            limit = rate * (target.ceiling_ms + LATENCY_TOLERANCE_MS)
+            best = np.maximum(best, -(value + limit))
+    return np.where(ceiling < target.floor - MIOU_TOLERANCE, np.inf, best)
 
-    def __init__(self, problem: Problem) -> None:
-        seen = problem.labelled
-        both, union = problem.intersection[:, :, seen], problem.union[:, :, seen]
-        ref = problem.reference
-        total = union[ref].sum(0)
-        rate = both[ref].sum(0) / total
-        excess = both - rate * union
-        self.classes = int(seen.sum())
-        self.weight = 1 / total
-        self.constant = float(rate.mean())
-        self.score = excess @ self.weight / self.classes
-        self._least = union.min(0).sum(0)
-        self._sums = {"x": excess.sum(1), "u": union.sum(1)}
-        self._up: dict[str, np.ndarray] = {}
-        self._down: dict[str, np.ndarray] = {}
-        for name, values in (("x", excess), ("u", union)):
-            above = np.zeros((len(values), len(values), self.classes))
-            for last in range(len(values)):
-                above[last] = np.maximum(values - values[last], 0).sum(1)
-            self._up[name] = above
-            gap = self._sums[name][None] - self._sums[name][:, None]
-            self._down[name] = above - gap
 
-    def slack(self, chain: np.ndarray) -> np.ndarray:
-        """Largest excess of the mIoU over its tangent, shape (S,)."""
-        last = chain[:, -1:]
-        ends = {}
-        for name in ("x", "u"):
-            base = self._sums[name][chain[:, -1]]
-            early = chain[:, :-1]
-            ends[name] = (
-                base - self._down[name][last, early].sum(1),
-                base + self._up[name][last, early].sum(1),
-            )
-        # The pairwise sums may undershoot what any choice of heads leaves.
-        low = np.maximum(ends["u"][0], self._least)
-        return corner_excess(*ends["x"], low, ends["u"][1], self.weight) / self.classes
+def _tangents(both: np.ndarray, union: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A linear function of the images per chain that the mIoU never exceeds.
+
+    Any routing of the chain has mIoU <= total + sum over images of score[head taken].
+
+    Args:
+        both, union: float64 arrays of shape (S, n_heads, C, I), labelled classes only.
+
+    Returns:
+        total of shape (S,) and score of shape (S, n_heads, I).
+    """
+    both_low, both_high = both.min(1).sum(-1), both.max(1).sum(-1)
+    union_low, union_high = union.min(1).sum(-1), union.max(1).sum(-1)
+    rate = (both_low + both_high) / (union_low + union_high)
+    weight = (1 / union_low + 1 / union_high) / 2
+    excess = both - rate[:, None, :, None] * union
+    slack = corner_excess(
+        excess.min(1).sum(-1), excess.max(1).sum(-1), union_low, union_high, weight
+    )
+    classes = both.shape[2]
+    score = np.matmul(weight[:, None, None], excess)[:, :, 0] / classes
+    return rate.mean(-1) + slack / classes + ROUNDING, score
 
 
 def corner_excess(

@@ -129,10 +129,9 @@ def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
     floor = -math.inf
     limits = {"objective": goal}
     if goal == "latency":
-        limits["min_miou"] = floor = float(np.quantile(rows[:, 2], 0.9))
-    static_ok = [r for r in rows[: len(statistics.heads)] if r[2] >= floor]
-    if not static_ok:
-        pytest.skip("no single exit is good enough to stand before the clock stops")
+        # A single exit keeps it, so that something stands before the clock stops.
+        single = rows[: len(statistics.heads), 2].max()
+        limits["min_miou"] = floor = min(float(np.quantile(rows[:, 2], 0.9)), single)
     result = search(
         statistics, spec, latency_ms, Requirement(**limits), "input-dependent", 2
     )
