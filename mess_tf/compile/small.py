@@ -1,0 +1,136 @@
+"""The small graphs around heads: an exit's decision and the step to the output grid.
+
+They carry no weights. On int8 networks they start from the int8 logits, since that is
+what a linked file pays: the decision dequantises a small map and continues in float (an
+int8 softmax has steps of 1/256, so a threshold of 0.999 could never be met), the resize
+stays int8. Their scale is a stand-in that linking replaces by the head's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as fb
+
+from mess_tf.compile.schema import (
+    Graph,
+    GraphBuilder,
+    ModelBuilder,
+    quantization,
+    read_model,
+)
+from mess_tf.policies import Policy
+from mess_tf.records import Precision, decision_name, output_name
+
+LOGITS = "logits"
+CONFIDENCE = "confidence"
+STAND_IN_SCALE = 0.1
+STAND_IN_PIXEL_THRESHOLD = 0.9
+
+
+@functools.lru_cache(maxsize=64)
+def decision_graph(policy: str, size: tuple[int, int], classes: int) -> Graph:
+    """Float graph logits (1, h, w, classes) -> confidence (1,) of a policy key.
+
+    A family that needs a pixel threshold and has none gets a stand-in: it is one
+    constant and changes no cost.
+    """
+    # TensorFlow is needed here alone; a linker of finished pieces starts without it.
+    from mess_tf.compile.convert import InputSpec, convert_function
+
+    parsed = Policy.parse(with_pixel_threshold(policy))
+
+    def function(logits: Any) -> list[Any]:
+        return [parsed.confidence_ops(logits)]
+
+    spec = InputSpec(LOGITS, (1, *size, classes))
+    content = convert_function(function, [spec], [CONFIDENCE], "float32")
+    return Graph(read_model(content, f"the decision {policy}"))
+
+
+def with_pixel_threshold(policy: str) -> str:
+    """The policy key itself, or completed by the stand-in pixel threshold."""
+    from mess_tf.policies import POLICIES
+
+    family = POLICIES.get(policy)
+    if family is not None and family.needs_pixel_threshold:
+        return f"{policy}@{STAND_IN_PIXEL_THRESHOLD}"
+    return policy
+
+
+def add_decision(graph: GraphBuilder, logits: int, policy: str) -> int:
+    """Appends a policy's decision on a logits tensor; returns the confidence."""
+    tensor = graph.tensors[logits]
+    _, height, width, classes = (int(n) for n in tensor.shape)
+    source = decision_graph(policy, (height, width), classes)
+    start = logits
+    if tensor.type != fb.TensorType.FLOAT32:
+        start = graph.add_tensor("decision_logits", tensor.shape, "float32")
+        graph.add_operator(fb.BuiltinOperator.DEQUANTIZE, 2, [logits], [start])
+    here = graph.append(
+        source, range(len(source.operators)), {source.tensor(LOGITS): start}
+    )
+    return here[source.tensor(CONFIDENCE)]
+
+
+def add_resize(graph: GraphBuilder, logits: int, size: tuple[int, int]) -> int:
+    """Appends a bilinear half-pixel resize to ``size`` unless the tensor has it."""
+    tensor = graph.tensors[logits]
+    batch, height, width, classes = (int(n) for n in tensor.shape)
+    if (height, width) == tuple(size):
+        return logits
+    target = np.array(size, np.int32)
+    target_id = graph.add_tensor("output_size", (2,), "int32", value=target)
+    dtype = "float32" if tensor.type == fb.TensorType.FLOAT32 else "int8"
+    resized = graph.add_tensor(
+        "resized_logits", (batch, *size, classes), dtype, tensor.quantization
+    )
+    graph.add_operator(
+        fb.BuiltinOperator.RESIZE_BILINEAR,
+        3,  # the first version with half-pixel centres
+        [logits, target_id],
+        [resized],
+        fb.BuiltinOptions.ResizeBilinearOptions,
+        fb.ResizeBilinearOptionsT(alignCorners=False, halfPixelCenters=True),
+    )
+    return resized
+
+
+def decision_piece(
+    policy: str, size: tuple[int, int], classes: int, precision: Precision
+) -> bytes:
+    """Flatbuffer of a decision alone: logits -> confidence float32 (1,)."""
+    builder = ModelBuilder()
+    graph = builder.add_graph(decision_name(policy, size))
+    logits = _add_logits(graph, size, classes, precision)
+    confidence = add_decision(graph, logits, policy)
+    graph.rename(confidence, CONFIDENCE)
+    graph.inputs, graph.outputs = [logits], [confidence]
+    return builder.finish()
+
+
+def output_piece(
+    size: tuple[int, int],
+    output_size: tuple[int, int],
+    classes: int,
+    precision: Precision,
+) -> bytes:
+    """Flatbuffer of the resize alone: from the grid ``size`` to ``output_size``."""
+    builder = ModelBuilder()
+    graph = builder.add_graph(output_name(size))
+    logits = _add_logits(graph, size, classes, precision)
+    resized = add_resize(graph, logits, output_size)
+    graph.inputs, graph.outputs = [logits], [resized]
+    return builder.finish()
+
+
+def _add_logits(
+    graph: GraphBuilder, size: Sequence[int], classes: int, precision: Precision
+) -> int:
+    if precision == "float32":
+        return graph.add_tensor(LOGITS, (1, *size, classes), "float32")
+    scale = quantization(STAND_IN_SCALE, 0)
+    return graph.add_tensor(LOGITS, (1, *size, classes), "int8", scale)

@@ -1,0 +1,116 @@
+"""A tiny supernet with everything that has bitten before, compiled once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mess_tf.records import HeadSpec, Pieces, Precision, SupernetSpec
+from mess_tf.supernet import Supernet, build_supernet, design_supernet
+
+HEIGHT, WIDTH = 64, 96
+POLICIES = ("mean", "eq7@0.6", "eq7+9@0.6")
+
+
+def random_images(count: int, seed: int) -> list[np.ndarray]:
+    """Images of very different contrast, so that confidences spread."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(count):
+        coarse = rng.normal(size=(HEIGHT // 8, WIDTH // 8, 3))
+        smooth = np.kron(coarse, np.ones((8, 8, 1))) * rng.uniform(0.05, 1.5)
+        noise = rng.normal(size=(HEIGHT, WIDTH, 3)) * rng.uniform(0, 0.5)
+        images.append(np.clip(smooth + noise, -1, 1).astype(np.float32))
+    return images
+
+
+def wake_up(supernet: Supernet, seed: int) -> None:
+    """Batch normalisation as after training, so that logits follow the image."""
+    rng = np.random.default_rng(seed)
+    norms = []
+    for layer in supernet.model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            gamma, _, mean, variance = layer.get_weights()
+            shift = rng.normal(0, 0.3, gamma.shape)
+            scale = rng.uniform(0.8, 1.6, gamma.shape)
+            layer.set_weights([scale, shift, mean, variance])
+            layer.momentum = 0.0  # one pass sets the statistics to the batch's own
+            norms.append(layer)
+        elif layer.name.endswith("_logits"):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel * 1.5, rng.normal(0, 0.5, bias.shape)])
+    supernet.model(np.stack(random_images(8, seed)), training=True)
+    for layer in norms:
+        layer.momentum = 0.98
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the tests of this folder share."""
+
+    supernet: Supernet
+    folder: Path
+    precision: Precision
+    pieces: Pieces
+
+    policies = POLICIES
+
+    @staticmethod
+    def images(count: int, seed: int) -> list[np.ndarray]:
+        return random_images(count, seed)
+
+    @property
+    def spec(self) -> SupernetSpec:
+        return self.supernet.spec
+
+
+@pytest.fixture(scope="session")
+def supernet() -> Supernet:
+    parse = HeadSpec.parse
+    spec = design_supernet(
+        "mobilenet_v2",
+        ["a", "b", "c", "d", "e"],
+        image_size=(HEIGHT, WIDTH),
+        final_heads=[parse("dlb_r1_b0_s2_s1")],
+        early_heads={
+            1: [parse("fcn_r1_b0")],
+            2: [parse("fcn_r2_b1_rdi"), parse("fcn_r1_b0_s1")],
+            3: [parse("dlb_r4_b1")],
+        },
+        backbone_options={"alpha": 0.35},
+        exit_layers=["block_2_add", "block_5_add", "block_12_add"],
+        head_options={"head_width": 16, "aspp_rates": (2, 3, 4)},
+    )
+    result = build_supernet(spec)
+    wake_up(result, 3)
+    return result
+
+
+@pytest.fixture(scope="session")
+def compile_at(
+    supernet: Supernet, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Precision], Compiled]:
+    from mess_tf.compile.pieces import compile_supernet
+
+    done: dict[Precision, Compiled] = {}
+
+    def compiled(precision: Precision) -> Compiled:
+        if precision not in done:
+            folder = tmp_path_factory.mktemp("run") / "pieces" / precision
+            images = random_images(12, seed=0) if precision == "int8" else None
+            pieces = compile_supernet(supernet, folder, precision, images, POLICIES)
+            done[precision] = Compiled(supernet, folder, precision, pieces)
+        return done[precision]
+
+    return compiled
+
+
+@pytest.fixture(params=["float32", "int8"])
+def compiled(
+    request: pytest.FixtureRequest, compile_at: Callable[[Precision], Compiled]
+) -> Compiled:
+    return compile_at(request.param)

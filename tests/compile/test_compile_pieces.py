@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mess_tf.compile.check import check_operators, check_piece, count_macs
+from mess_tf.compile.pieces import compile_supernet
+from mess_tf.compile.runner import LiteRTFile, PieceRunner
+from mess_tf.compile.schema import Graph, read_file
+from mess_tf.compile.small import decision_piece, output_piece
+from mess_tf.compile.verify import compare_pieces
+from mess_tf.errors import MessError
+from mess_tf.policies import Policy
+from mess_tf.records import Pieces, Precision, decision_name, head_name, segment_name
+from mess_tf.supernet import Supernet
+
+Compiled = Any  # the record of conftest.py
+CompileAt = Callable[[Precision], Compiled]
+
+
+def test_the_folder_holds_every_piece_and_what_it_promises(compiled: Compiled) -> None:
+    pieces, spec = compiled.pieces, compiled.spec
+    names = {piece.name for piece in pieces.pieces}
+    heads = {head_name(*head) for head in spec.head_names()}
+    segments = {segment_name(k) for k in range(1, len(spec.exit_points) + 1)}
+    sizes = {
+        spec.head_size(point.index, head)
+        for point, own in zip(spec.exit_points, spec.heads, strict=True)
+        for head in own
+    }
+    decisions = {decision_name(p, size) for p in compiled.policies for size in sizes}
+    outputs = {f"output_{h}x{w}" for h, w in sizes if (h, w) != spec.output_size}
+    assert names == heads | segments | decisions | outputs
+    assert Pieces.load(compiled.folder) == pieces
+    assert {p.name for p in compiled.folder.iterdir()} == {
+        "pieces.json",
+        *(f"{name}.tflite" for name in names),
+    }
+    for piece in pieces.pieces:
+        content = pieces.path(piece.name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == piece.sha256
+        assert len(content) == piece.size_bytes
+
+
+def test_float_pieces_equal_the_keras_layers(compile_at: CompileAt) -> None:
+    compiled = compile_at("float32")
+    images = compiled.images(4, seed=1)
+    differences = compare_pieces(compiled.pieces, compiled.supernet, images)
+    assert len(differences) == len(compiled.spec.head_names())
+    for difference in differences:
+        assert difference.magnitude > 0.5, "flat logits would prove nothing"
+        # Float noise over sixty layers in another order of summation.
+        assert difference.relative <= 5e-5, difference
+
+
+def test_int8_pieces_are_near_the_keras_layers(compile_at: CompileAt) -> None:
+    compiled = compile_at("int8")
+    images = compiled.images(4, seed=1)
+    runner = PieceRunner(compiled.pieces)
+    for difference in compare_pieces(compiled.pieces, compiled.supernet, images):
+        assert 0 < difference.relative <= 1, difference
+    # The largest difference is one pixel's; what matters is that logits follow.
+    for exit_index, head_id in compiled.spec.head_names():
+        float_runner = PieceRunner(compile_at("float32").pieces)
+        pairs = [
+            (
+                runner.logits(runner.features(image), exit_index, head_id),
+                float_runner.logits(float_runner.features(image), exit_index, head_id),
+            )
+            for image in images
+        ]
+        ours, theirs = np.stack(pairs, axis=1).reshape(2, -1)
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.95, head_id
+
+
+def test_an_exit_tensor_has_one_scale_in_all_int8_pieces(
+    compile_at: CompileAt,
+) -> None:
+    pieces = compile_at("int8").pieces
+    made = {info.name: info for piece in pieces.pieces for info in piece.outputs}
+    read = [
+        info
+        for piece in pieces.pieces
+        for info in piece.inputs
+        if info.name.startswith("exit_")
+    ]
+    assert len(read) >= 8
+    for info in read:
+        assert info == made[info.name]
+
+
+def test_int8_heads_need_no_requantisation(compile_at: CompileAt) -> None:
+    compiled = compile_at("int8")
+    for exit_index, head_id in compiled.spec.head_names():
+        path = compiled.pieces.path(head_name(exit_index, head_id))
+        graph = Graph(read_file(path))
+        names = [graph.operator_name(i) for i in range(len(graph.operators))]
+        assert "QUANTIZE" not in names and "DEQUANTIZE" not in names
+
+
+def test_macs_of_a_known_head_are_counted(compile_at: CompileAt) -> None:
+    # fcn_r1_b0 at exit 1 (stride 4, 16x24 cells, 8 channels): 3x3 to 16, 1x1 to 5.
+    compiled = compile_at("float32")
+    point = compiled.spec.exit_points[0]
+    assert (point.stride, point.channels) == (4, 8)
+    expected = 16 * 24 * (9 * 8 * 16 + 16 * 5)
+    assert compiled.pieces["head_1_fcn_r1_b0"].macs == expected
+
+
+def test_depthwise_macs_are_counted(compile_at: CompileAt) -> None:
+    graph = Graph(read_file(compile_at("float32").pieces.path("segment_1")))
+    first = next(
+        i
+        for i in range(len(graph.operators))
+        if graph.operator_name(i) == "DEPTHWISE_CONV_2D"
+    )
+    others = [i for i in range(len(graph.operators)) if i != first]
+    shape = graph.shape(graph.writes(first)[0])
+    total = count_macs(graph)
+    graph.operators = [graph.operators[i] for i in others]
+    graph._reads = [graph._reads[i] for i in others]
+    graph._writes = [graph._writes[i] for i in others]
+    assert total - count_macs(graph) == int(np.prod(shape)) * 9
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("policy", ["mean", "eq7@0.5", "eq7+9@0.5"])
+def test_a_decision_piece_gives_the_policys_numbers(
+    policy: str, precision: Precision, tmp_path: Path
+) -> None:
+    path = tmp_path / "decision.tflite"
+    path.write_bytes(decision_piece(policy, (6, 9), 5, precision))
+    check_piece(path, "decision", "decision", precision)
+    piece = LiteRTFile(path)
+    rng = np.random.default_rng(0)
+    parsed, seen = Policy.parse(policy), []
+    for _ in range(20):
+        logits = (rng.normal(size=(1, 6, 9, 5)) * rng.uniform(0.2, 4)).astype(
+            np.float32
+        )
+        given = logits
+        if precision == "int8":
+            given = np.clip(np.round(logits / 0.1), -128, 127).astype(np.int8)
+            logits = given.astype(np.float32) * np.float32(0.1)
+        confidence = piece.run({"logits": given})["confidence"]
+        assert confidence.shape == (1,) and confidence.dtype == np.float32
+        expected = parsed.confidence_numpy(logits)
+        np.testing.assert_allclose(confidence, expected, atol=2e-6)
+        seen.append(float(confidence[0]))
+    assert np.ptp(seen) > 0.3
+
+
+def test_the_output_step_is_a_half_pixel_bilinear_resize(tmp_path: Path) -> None:
+    path = tmp_path / "output.tflite"
+    path.write_bytes(output_piece((1, 2), (1, 4), 1, "float32"))
+    logits = np.array([0.0, 4.0], np.float32).reshape(1, 1, 2, 1)
+    (got,) = LiteRTFile(path).run({"logits": logits}).values()
+    # Cell centres of the output lie at -0.25, 0.25, 0.75, 1.25 of the input's.
+    np.testing.assert_allclose(got.ravel(), [0.0, 1.0, 3.0, 4.0], atol=1e-6)
+
+
+def test_a_failed_compilation_leaves_the_old_folder_alone(
+    supernet: Supernet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pieces" / "float32"
+    folder.mkdir(parents=True)
+    (folder / "pieces.json").write_text("old")
+    seen: list[str] = []
+
+    def stop(what: str, fraction: float) -> None:
+        seen.append(what)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_supernet(supernet, folder, "float32", None, ["mean"], stop)
+    assert (folder / "pieces.json").read_text() == "old"
+    assert [p.name for p in folder.parent.iterdir()] == ["float32"]
+
+
+def test_bad_calibration_images_are_refused(supernet: Supernet, tmp_path: Path) -> None:
+    with pytest.raises(MessError, match="int8 needs calibration images"):
+        compile_supernet(supernet, tmp_path / "p", "int8", [], ["mean"])
+    with pytest.raises(MessError, match=r"shape \(10, 10, 3\)"):
+        images = [np.zeros((10, 10, 3), np.float32)]
+        compile_supernet(supernet, tmp_path / "p", "int8", images, ["mean"])
+    assert not (tmp_path / "p").exists()
+
+
+def test_checks_find_what_must_not_be_there(compile_at: CompileAt) -> None:
+    pieces = compile_at("float32").pieces
+    graph = Graph(read_file(pieces.path("segment_1")))
+    with pytest.raises(MessError, match="int8 piece segment_1 has the float tensor"):
+        check_operators(graph, "segment_1", "segment", "int8")
+    code = graph.model.operatorCodes[graph.operators[0].opcodeIndex]
+    code.builtinCode, code.deprecatedBuiltinCode = 38, 38
+    with pytest.raises(MessError, match="has SPACE_TO_BATCH_ND"):
+        check_operators(graph, "segment_1", "segment", "float32")
+    code.customCode = b"FlexErf"
+    with pytest.raises(MessError, match="custom operator FlexErf"):
+        check_operators(graph, "segment_1", "segment", "float32")
+
+
+def test_a_missing_or_damaged_piece_gives_one_line(
+    compile_at: CompileAt, tmp_path: Path
+) -> None:
+    compiled = compile_at("float32")
+    broken = replace(compiled.pieces, folder=tmp_path)
+    image = compiled.images(1, seed=1)[0]
+    with pytest.raises(MessError, match="segment_1"):
+        PieceRunner(broken).features(image)
+    content = compiled.pieces.path("segment_1").read_bytes()
+    (tmp_path / "segment_1.tflite").write_bytes(content[:200])
+    with pytest.raises(MessError, match="segment_1"):
+        PieceRunner(broken).features(image)
+    with pytest.raises(MessError, match=r"shape \(5, 5, 3\)"):
+        PieceRunner(compiled.pieces).features(np.zeros((5, 5, 3), np.float32))
