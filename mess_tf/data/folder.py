@@ -81,9 +81,6 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def image_path(self, index: int) -> Path:
-        return self._images[index]
-
     def load(self, index: int) -> Sample:
         """See ``Source.load``; void ids come back as ``IGNORE_LABEL``."""
         image = read_image(self._images[index])
