@@ -43,7 +43,7 @@ class ParetoPoint:
 
     Attributes:
         outcome: the configuration with its figures on both parts.
-        budget_ms: mean latency it was searched under.
+        budget_ms: mean latency it was searched under; infinite without limit.
         miou_bound: no configuration within the budget has a higher mIoU.
         proven: ``outcome`` reaches the bound.
     """
@@ -69,10 +69,10 @@ def pareto_front(
 ) -> tuple[ParetoPoint, ...]:
     """Highest mIoU within each of ``points`` latency budgets.
 
-    The budgets lie evenly, in ratio, between the fastest exit and the most accurate
-    configuration; budgets that give the same or a beaten configuration are merged, so
-    there may be fewer points. Every point is optimal for its budget where ``proven``;
-    between two budgets there may be further trade-offs.
+    The budgets lie evenly, in ratio, between the fastest and the most accurate single
+    exit, the last one is without limit; budgets that give the same or a beaten
+    configuration are merged, so there may be fewer points. Every point is optimal for
+    its budget where ``proven``; between two budgets there may be further trade-offs.
 
     Args:
         time_limit_s: for all of it; each budget gets an equal share of what is left.
@@ -100,18 +100,17 @@ def pareto_front(
         deadline = now + max(0.0, end - now) / left
         return Search(problem, target, early, deadline, progress, start).run()
 
-    top = solve(np.inf, points, None)
-    if top.best is None:
-        raise MessError("The statistics hold no head; run `mess evaluate` again.")
-    slowest = max(top.best.latency_ms, fastest)
-    budgets = np.geomspace(max(fastest, 1e-6), max(slowest, 1e-6), points)[:-1]
+    static = Search(problem, Target(minimise_latency=False, floor=0.0), 0, end).run()
+    slowest = fastest if static.best is None else static.best.latency_ms
+    budgets = np.geomspace(max(fastest, 1e-6), max(slowest, 1e-6), points - 1)
     found: list[tuple[float, Optimum]] = []
     start = None
-    for done, budget in enumerate(budgets + LATENCY_TOLERANCE_MS):
-        optimum = solve(float(budget), len(budgets) - done, start)
+    # The one without a limit is the hardest to prove: last, it gets what is left.
+    limits = [*(budgets + LATENCY_TOLERANCE_MS).tolist(), np.inf]
+    for done, budget in enumerate(limits):
+        optimum = solve(budget, len(limits) - done, start)
         start = optimum.best
-        found.append((float(budget), optimum))
-    found.append((slowest, top))
+        found.append((budget, optimum))
     reporter = Reporter(statistics, spec, latency_ms, Requirement(), seed)
     return tuple(
         ParetoPoint(
