@@ -149,7 +149,7 @@ def main() -> None:
     statistics = draw_statistics(spec, args.images, args.policies, args.seed)
     latency_ms = draw_latencies(spec, args.seed)
     print(
-        "early  drop_pp  space     found_ms  bound_ms  gap_ms  static_ms   time_s    cpu_s"
+        "early  drop_pp  space     found_ms  bound_ms  gap_ms  static_ms  time_s  cpu_s"
     )
     for early in args.early:
         for drop in args.drop:
