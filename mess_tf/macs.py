@@ -1,7 +1,7 @@
 """Multiply-accumulates of a Keras model, counted the way the paper's tables are.
 
-Convolutions and dense layers count one MAC per product; a batch normalisation counts two
-per output element (it is not folded in the paper's count). With this, the paper's
+Convolutions and dense layers count one MAC per product; a batch normalisation counts
+two per output element (it is not folded in the paper's count). With this, the paper's
 baselines come out at 138.63 G (ResNet-50 + FCN, output stride 8) and 8.78 G
 (MobileNetV2 + FCN, output stride 8) at 512x512 and 21 classes.
 """

@@ -43,8 +43,9 @@ class Policy:
         needs = POLICIES[self.family].needs_pixel_threshold
         if needs != (self.pixel_threshold is not None):
             raise MessError(
-                f"Policy {self.family!r} takes {'a' if needs else 'no'} pixel threshold;"
-                f" got {self.pixel_threshold}. Write e.g. 'mean' or 'eq7@0.9'."
+                f"Policy {self.family!r} takes {'a' if needs else 'no'} pixel"
+                f" threshold; got {self.pixel_threshold}. Write e.g. 'mean' or"
+                " 'eq7@0.9'."
             )
 
     @property
@@ -172,7 +173,9 @@ def _smooth_ops(top1: Any, logits: Any) -> Any:
     # keras.ops; two cells carry the same label if their maps overlap.
     top = ops.cast(logits >= ops.max(logits, axis=-1, keepdims=True), "float32")
     rows = ops.cast(ops.sum(top[:, 1:] * top[:, :-1], axis=-1) < 0.5, "float32")
-    columns = ops.cast(ops.sum(top[:, :, 1:] * top[:, :, :-1], axis=-1) < 0.5, "float32")
+    columns = ops.cast(
+        ops.sum(top[:, :, 1:] * top[:, :, :-1], axis=-1) < 0.5, "float32"
+    )
     edge = ops.maximum(
         ops.maximum(
             ops.pad(rows, ((0, 0), (0, 1), (0, 0))),

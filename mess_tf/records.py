@@ -43,8 +43,8 @@ class HeadSpec:
 
     Attributes:
         kind: ``fcn`` or ``dlb`` (DeepLabV3's ASPP).
-        reduction: divisor of the channels that enter the head (1x1 convolution), 1 = none.
-        blocks: extra trainable blocks of the backbone's own kind.
+        reduction: divisor of the channels that enter the head (1x1 convolution), 1 =
+        none. blocks: extra trainable blocks of the backbone's own kind.
         rapid_dilation: dilation doubles from extra block to extra block.
         skips: earlier exit points (1-based, at most two, deepest first) whose features
             the head reads too.
@@ -80,7 +80,7 @@ class HeadSpec:
 
     @property
     def id(self) -> str:
-        """The head's name in files, tensors and tables, e.g. ``dlb_r4_b2_rdi_s3_s1``."""
+        """The head's name in files, tensors, tables, e.g. ``dlb_r4_b2_rdi_s3_s1``."""
         rapid = "_rdi" if self.rapid_dilation else ""
         skips = "".join(f"_s{skip}" for skip in self.skips)
         return f"{self.kind}_r{self.reduction}_b{self.blocks}{rapid}{skips}"
@@ -241,7 +241,7 @@ def decision_name(policy: str, size: tuple[int, int]) -> str:
 
 
 def output_name(size: tuple[int, int]) -> str:
-    """Piece name of what brings logits of (height, width) ``size`` to the output grid."""
+    """Piece name of what brings logits of (height, width) ``size`` to the output."""
     return f"output_{size[0]}x{size[1]}"
 
 
@@ -335,11 +335,11 @@ class Statistics:
         groups: per image, the sequence or scene it comes from.
         parts: per image ``calibration`` or ``report``; the search sees the first only.
         heads: (exit index, head id), H of them, as ``SupernetSpec.head_names``.
-        true_area: int64 array of shape (I, C): pixels labelled c (ignored ones left out).
-        predicted_area: int64 array of shape (I, H, C): valid pixels predicted as c.
-        intersection: int64 array of shape (I, H, C): both.
-        confidence: per policy key (``mean``, ``eq7@0.9``, ``eq7+9@0.9``) a float32 array
-            of shape (I, H), in 0..1, NaN where the policy was not evaluated.
+        true_area: int64 array of shape (I, C): pixels labelled c (ignored ones left
+        out). predicted_area: int64 array of shape (I, H, C): valid pixels predicted as
+        c. intersection: int64 array of shape (I, H, C): both.
+        confidence: per policy key (``mean``, ``eq7@0.9``, ``eq7+9@0.9``) a float32
+            array of shape (I, H), in 0..1, NaN where the policy was not evaluated.
         source: what was measured, e.g. ``pieces:int8`` or ``keras``.
 
     A data set's IoU of class c is sum(intersection) / sum(true + predicted -
@@ -390,7 +390,11 @@ class Statistics:
                     groups=tuple(z["groups"].tolist()),
                     parts=tuple(z["parts"].tolist()),
                     heads=tuple(
-                        zip(z["head_exits"].tolist(), z["head_ids"].tolist(), strict=True)
+                        zip(
+                            z["head_exits"].tolist(),
+                            z["head_ids"].tolist(),
+                            strict=True,
+                        )
                     ),
                     classes=tuple(z["classes"].tolist()),
                     true_area=z["true_area"],
@@ -402,8 +406,8 @@ class Statistics:
                 )
         except (OSError, ValueError, KeyError) as error:
             raise MessError(
-                f"The statistics file {path} cannot be read ({error}); delete it and run"
-                " `mess evaluate` again."
+                f"The statistics file {path} cannot be read ({error}); delete it and"
+                " run `mess evaluate` again."
             ) from error
 
 
@@ -417,7 +421,7 @@ class ExitChoice:
     Attributes:
         exit: exit point, 1-based.
         head: head id.
-        policy: policy key with its pixel threshold (``eq7@0.9``); None on the last exit.
+        policy: policy key with its pixel threshold (``eq7@0.9``); None on the last.
         threshold: the image leaves here if confidence >= threshold; None on the last.
     """
 
@@ -442,7 +446,8 @@ class Configuration:
         for choice in self.exits[:-1]:
             if choice.policy is None or choice.threshold is None:
                 raise MessError(
-                    f"Exit {choice.exit} is not the last: it needs policy and threshold."
+                    f"Exit {choice.exit} is not the last: it needs policy and"
+                    " threshold."
                 )
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -463,7 +468,7 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path, what: str, command: str | None = None) -> Any:
-    """Reads JSON; one line says what is missing or broken and which command makes it."""
+    """Reads JSON; one line says what is missing or broken, and what makes it."""
     hint = f" Run `{command}` first." if command else ""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -473,6 +478,7 @@ def read_json(path: Path, what: str, command: str | None = None) -> Any:
         raise MessError(f"The {what} {path} cannot be read: {error}.") from error
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise MessError(
-            f"The {what} {path} has schema {data['schema']}; this version reads {SCHEMA}."
+            f"The {what} {path} has schema {data['schema']}; this version reads"
+            f" {SCHEMA}."
         )
     return data

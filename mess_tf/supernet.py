@@ -51,7 +51,7 @@ class Supernet:
         return (exit_index, *sorted(skips, reverse=True))
 
     def heads(self, exit_index: int, ids: Sequence[str]) -> keras.Model:
-        """Model from ``head_inputs`` to the heads' logits; shares layers with ``model``.
+        """Model from ``head_inputs`` to the heads' logits; shares ``model``'s layers.
 
         Args:
             exit_index: exit point of the heads, 1-based.
@@ -68,10 +68,8 @@ class Supernet:
             name=f"heads_{exit_index}",
         )
 
-    def at_size(
-        self, height: int | None = None, width: int | None = None
-    ) -> Supernet:
-        """The same network and weights with a fixed image size (default: the spec's)."""
+    def at_size(self, height: int | None = None, width: int | None = None) -> Supernet:
+        """The same network and weights with a fixed image size (default: spec's)."""
         size = (height or self.spec.image_height, width or self.spec.image_width)
         fixed = build_supernet(self.spec, size)
         fixed.model.set_weights(self.model.get_weights())
@@ -100,8 +98,8 @@ class Supernet:
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise MessError(
-                f"{path} cannot be read as this supernet's weights: {reason}. Train again"
-                " or restore the file."
+                f"{path} cannot be read as this supernet's weights: {reason}. Train"
+                " again or restore the file."
             ) from error
         return supernet
 
@@ -151,17 +149,15 @@ def design_supernet(
     multiple = max(output_stride, logits_stride)
     if height % multiple or width % multiple or min(height, width) < multiple:
         raise MessError(
-            f"Image size {height}x{width} must be multiples of {multiple}; the nearest is"
-            f" {max(1, round(height / multiple)) * multiple}x"
+            f"Image size {height}x{width} must be multiples of {multiple}; the nearest"
+            f" is {max(1, round(height / multiple)) * multiple}x"
             f"{max(1, round(width / multiple)) * multiple}."
         )
     image = keras.Input((height, width, 3), name=IMAGE_TENSOR)
     ends = entry.build(image, output_stride, options)
     macs = [_macs_up_to(image, end) for end in ends]
     positions = (
-        _named_positions(ends, exit_layers)
-        if exit_layers
-        else place_exits(macs, exits)
+        _named_positions(ends, exit_layers) if exit_layers else place_exits(macs, exits)
     )
     points = tuple(
         ExitPoint(
@@ -173,9 +169,9 @@ def design_supernet(
         )
         for index, position in enumerate(positions, start=1)
     )
-    heads = [
-        _heads_of(point.index, early_heads) for point in points[:-1]
-    ] + [tuple(final_heads)]
+    heads = [_heads_of(point.index, early_heads) for point in points[:-1]] + [
+        tuple(final_heads)
+    ]
     spec = SupernetSpec(
         backbone=backbone,
         backbone_options=options,
@@ -198,9 +194,7 @@ def _macs_up_to(image: Any, end: BlockEnd) -> int:
     return sum(layer_macs(layer) for layer in keras.Model(image, end.tensor).layers)
 
 
-def _named_positions(
-    ends: Sequence[BlockEnd], names: Sequence[str]
-) -> tuple[int, ...]:
+def _named_positions(ends: Sequence[BlockEnd], names: Sequence[str]) -> tuple[int, ...]:
     layers = [end.layer for end in ends]
     for name in names:
         if name not in layers:
@@ -234,8 +228,8 @@ def _check_heads(spec: SupernetSpec) -> None:
             finest = spec.head_stride(point.index, head)
             if finest % spec.output_stride_of_logits:
                 raise MessError(
-                    f"Head {head.id} of exit {point.index} has stride {finest}, finer than"
-                    f" the logits' stride {spec.output_stride_of_logits}; set"
+                    f"Head {head.id} of exit {point.index} has stride {finest}, finer"
+                    f" than the logits' stride {spec.output_stride_of_logits}; set"
                     f" logits_stride to {finest}."
                 )
 

@@ -1,1 +1,1 @@
-"""One public function per command of ``mess``; here, and only here, packages are wired."""
+"""One public function per command of ``mess``; only here packages are wired."""

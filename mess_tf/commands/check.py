@@ -161,7 +161,11 @@ def _check_one(
 
 
 def _run_model(
-    model: Path, card: dict[str, Any], images: list[np.ndarray], device: str, threads: int
+    model: Path,
+    card: dict[str, Any],
+    images: list[np.ndarray],
+    device: str,
+    threads: int,
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Median latency per image (ms), float32 logits per image, exit per image."""
     quantised = [_quantised(image, card["input"])[None] for image in images]
@@ -259,11 +263,11 @@ def render(result: dict[str, Any]) -> str:
     for row in result["checks"]:
         other = row["images_with_other_exit"]
         lines.append(
-            f"{row['name']} on {row['device']}, {row['threads']} threads: every image left"
-            " where the search said"
+            f"{row['name']} on {row['device']}, {row['threads']} threads: every image"
+            " left where the search said"
             if not other
-            else f"{row['name']}: {other} of {row['images']} images left elsewhere than the"
-            " search said"
+            else f"{row['name']}: {other} of {row['images']} images left elsewhere than"
+            " the search said"
         )
         for part, figures in row["parts"].items():
             now = figures["promised_at_present_speed_ms"]

@@ -35,7 +35,9 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
     opened = Run.open(run)
     supernet = Supernet.load(opened.folder).at_size()
     recipe = opened.recipe
-    images = calibration_images(opened, supernet.spec, recipe.compile.calibration_images)
+    images = calibration_images(
+        opened, supernet.spec, recipe.compile.calibration_images
+    )
     result: dict[str, Any] = {"run": str(run)}
     for wanted in [precision] if precision else recipe.compile.precisions:
         with progress(f"Compiling {wanted}") as step:
@@ -62,8 +64,8 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """The result as text."""
     lines = [
-        f"{name}: {row['pieces']} pieces, {row['bytes'] / 1e6:.1f} MB; largest difference"
-        f" from Keras {row['largest_difference']:.2g}"
+        f"{name}: {row['pieces']} pieces, {row['bytes'] / 1e6:.1f} MB; largest"
+        f" difference from Keras {row['largest_difference']:.2g}"
         f" ({row['largest_relative_difference']:.2%} of the largest logit,"
         f" {row['worst_head']})"
         for name, row in result.items()

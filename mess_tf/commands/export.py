@@ -54,15 +54,13 @@ def export(
     name = device or opened.recipe.profile.device
     spec = SupernetSpec.load(opened.supernet_structure)
     pieces = Pieces.load(opened.pieces(precision))
-    results = open_door("load_results")(
-        opened.search(name, precision) / "chosen.json"
-    )
+    results = open_door("load_results")(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
     for wanted in choice:
         if wanted not in by_name:
             raise MessError(
-                f"No search result named {wanted!r} for {name} and {precision}; there are"
-                f" {', '.join(by_name) or 'none'}."
+                f"No search result named {wanted!r} for {name} and {precision}; there"
+                f" are {', '.join(by_name) or 'none'}."
             )
     latencies = measured_latencies(opened, precision, device)
     palette = open_data(opened.recipe.data).train.palette.tolist()
@@ -121,7 +119,9 @@ def _card(
         "palette": palette,
         "exits": _exits(spec, pieces, result.configuration),
         "inventory": parts,
-        "float_reason": DECISION_REASON if pieces.precision == "int8" else "float model",
+        "float_reason": DECISION_REASON
+        if pieces.precision == "int8"
+        else "float model",
         "requirement": result.as_json()["requirement"],
         "promise": outcome,
         "best_static": None
@@ -135,8 +135,7 @@ def _card(
         },
         "statistics_source": result.source,
         "pieces": {
-            name: pieces[name].sha256
-            for name in _piece_names(result.configuration)
+            name: pieces[name].sha256 for name in _piece_names(result.configuration)
         },
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
@@ -161,9 +160,7 @@ def _exits(
         macs += pieces[head_name(choice.exit, choice.head)].macs
         done = choice.exit
         point = spec.exit_points[choice.exit - 1]
-        rows.append(
-            {**dataclasses.asdict(choice), "layer": point.layer, "macs": macs}
-        )
+        rows.append({**dataclasses.asdict(choice), "layer": point.layer, "macs": macs})
     return rows
 
 

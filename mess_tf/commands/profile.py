@@ -83,8 +83,8 @@ def _models(
     target = Path(target)
     if target.is_file():
         beside = target.with_name(target.name + ".profiles.sqlite")
-        settings = {"device": "host", "preset": "quick", "threads": 1, "store": beside}
-        return {target.stem: target}, settings
+        defaults = {"device": "host", "preset": "quick", "threads": 1, "store": beside}
+        return {target.stem: target}, defaults
     if target.suffix == ".tflite":
         raise UsageError(f"No file at {target}; give a .tflite file or a run folder.")
     run = Run.open(target)

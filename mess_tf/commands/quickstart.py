@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.check import check, render as render_check
+from mess_tf.commands.check import check
+from mess_tf.commands.check import render as render_check
 from mess_tf.commands.compile import compile as compile_run
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.export import export
 from mess_tf.commands.profile import profile
 from mess_tf.commands.report import report
-from mess_tf.commands.search import render as render_search, search
+from mess_tf.commands.search import render as render_search
+from mess_tf.commands.search import search
 from mess_tf.commands.train import train
 
 

@@ -65,7 +65,9 @@ def search(
     given = dict(
         zip(_LIMITS, (max_drop_pp, min_miou, max_latency_ms, max_p90_ms), strict=True)
     )
-    early = recipe.search.max_early_exits if max_early_exits is None else max_early_exits
+    early = (
+        recipe.search.max_early_exits if max_early_exits is None else max_early_exits
+    )
     common = {
         "setting": setting,
         "max_early_exits": early,
@@ -150,7 +152,9 @@ def render(result: dict[str, Any]) -> str:
     lines = []
     for row in result["results"]:
         proof = (
-            "proven optimal" if row["proven"] else f"gap {row['gap']:.3g} at the time limit"
+            "proven optimal"
+            if row["proven"]
+            else f"gap {row['gap']:.3g} at the time limit"
         )
         lines.append(f"{row['name']} ({proof} of {row['space_size']:.2g}):")
         for title, outcome in (

@@ -57,8 +57,8 @@ def measured_latencies(
     missing = [piece.name for piece in pieces.pieces if piece.name not in by_piece]
     if missing:
         raise MessError(
-            f"{len(missing)} of {len(pieces.pieces)} {precision} pieces are not measured on"
-            f" {name} with {count} threads (e.g. {missing[0]}). Run `mess profile"
-            f" {run.folder} --device {name} --threads {count}` first."
+            f"{len(missing)} of {len(pieces.pieces)} {precision} pieces are not"
+            f" measured on {name} with {count} threads (e.g. {missing[0]}). Run `mess"
+            f" profile {run.folder} --device {name} --threads {count}` first."
         )
     return Latencies(by_piece, dataclasses.asdict(info), count, settings.preset)

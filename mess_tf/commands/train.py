@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mess_tf.data.folder import open_folder
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress
 from mess_tf.recipe_files import load_recipe
@@ -45,6 +46,7 @@ def train(
     else:
         asked = load_recipe(recipe, data=data, weights=weights, changes=changes)
         opened = Run.create(run, asked)
+    _validate(opened)
     from mess_tf.training.train import train_supernet
 
     train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
@@ -55,6 +57,19 @@ def train(
         if head and value > best.get(point, ("", -1.0))[1]:
             best[point] = (head, value)
     return {"run": str(run), "final_miou": miou["final"], "best_heads": best}
+
+
+def _validate(run: Run) -> None:
+    """Looks through all files of a folder data set before hours are spent on it."""
+    data = run.recipe.data
+    if data.kind != "folder" or run.supernet_weights.exists():
+        return
+    for split in (data.train, data.val):
+        source = open_folder(
+            split, path=data.path, ignore_label=data.ignore_label, group=data.group
+        )
+        with progress(f"Checking {split} images", len(source)) as step:
+            source.validate(step)
 
 
 def render(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a finished ``.tflite`` is made of: true types, and what stayed in float and why."""
+"""What a finished ``.tflite`` is made of: true types, what stayed in float, and why."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from mess_tf.compile.schema import Graph, read_file
 
-# Inside a decision the logits are dequantised first: an int8 softmax has steps of 1/256,
-# so a threshold of 0.999 could never be met.
+# Inside a decision the logits are dequantised first: an int8 softmax has steps of
+# 1/256, so a threshold of 0.999 could never be met.
 DECISION_REASON = (
-    "the exit decision: softmax and comparison of a small map of logits, in float because"
-    " an int8 softmax only knows multiples of 1/256"
+    "the exit decision: softmax and comparison of a small map of logits, in float"
+    " because an int8 softmax only knows multiples of 1/256"
 )
 
 

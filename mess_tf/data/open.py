@@ -7,7 +7,7 @@ from typing import Any
 
 from mess_tf.data.cache import Cached
 from mess_tf.data.parts import Part, evaluation_source, make_parts
-from mess_tf.data.sources import IGNORE_LABEL, Selection, Source, open_source
+from mess_tf.data.sources import Selection, Source, open_source
 from mess_tf.recipe_sections import Data
 
 
@@ -52,6 +52,4 @@ def open_data(data: Data) -> OpenedData:
 def _options(data: Data, count: int) -> dict[str, Any]:
     if data.kind == "drawn":
         return {"size": data.size, "count": count, "seed": data.seed}
-    # Labels beyond the classes and 255 are void anyway; another one is named here.
-    ignore = None if data.ignore_label == IGNORE_LABEL else data.ignore_label
-    return {"path": data.path, "ignore_label": ignore, "group": data.group}
+    return {"path": data.path, "ignore_label": data.ignore_label, "group": data.group}

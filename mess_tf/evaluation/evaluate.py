@@ -39,8 +39,8 @@ def evaluate(
 ) -> Statistics:
     """Runs every head on every image and stores ``Statistics`` at ``path``.
 
-    mIoU will be at the labels' own resolution: the logits that leave the network (on the
-    common output grid) are upsampled to each label map.
+    mIoU will be at the labels' own resolution: the logits that leave the network (on
+    the common output grid) are upsampled to each label map.
 
     Args:
         runner: the pieces or the Keras model.
@@ -57,10 +57,12 @@ def evaluate(
     """
     if source.classes != spec.classes:
         raise MessError(
-            f"The data set has the classes {', '.join(source.classes)}; this network was"
-            f" trained on {', '.join(spec.classes)}."
+            f"The data set has the classes {', '.join(source.classes)}; this network"
+            f" was trained on {', '.join(spec.classes)}."
         )
-    folder = path.parent / f"{path.stem}.partial" / _key(fingerprint, source, policy_keys)
+    folder = (
+        path.parent / f"{path.stem}.partial" / _key(fingerprint, source, policy_keys)
+    )
     chunks = []
     for start in range(0, len(source), CHUNK):
         indices = range(start, min(start + CHUNK, len(source)))

@@ -19,8 +19,8 @@ class HeadOutput:
     Attributes:
         native: float32 array of shape (h, w, C) on the head's own grid: what the policy
             sees.
-        output: float32 array of shape (oh, ow, C) on the common output grid: what leaves
-            the network.
+        output: float32 array of shape (oh, ow, C) on the common output grid: what
+            leaves the network.
     """
 
     native: np.ndarray

@@ -44,8 +44,8 @@ class Backbone:
 
     Attributes:
         build: (image tensor, output stride, options) -> block ends in order of depth.
-        extra_block: adds one block of the backbone's own kind at the width of its input:
-            (tensor, prefix, dilation) -> tensor.
+        extra_block: adds one block of the backbone's own kind at the width of its
+            input: (tensor, prefix, dilation) -> tensor.
         relu6: whether its activations are ReLU6 (its heads follow).
         head_options: widths that fit it; see ``mess_tf.models.heads``.
         preprocessing: of its ImageNet weights.

@@ -18,7 +18,9 @@ import keras
 class BatchNormalization(keras.layers.BatchNormalization):
     """``keras.layers.BatchNormalization`` over the channels of (B, h, w, C)."""
 
-    def call(self, inputs, training=None, mask=None):  # type: ignore[override]
+    def call(
+        self, inputs: Any, training: bool | None = None, mask: Any | None = None
+    ) -> Any:
         fused = (
             training
             and self.trainable

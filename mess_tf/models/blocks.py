@@ -26,7 +26,7 @@ def conv_bn(
     relu6: bool = True,
     epsilon: float = BATCH_NORM_EPSILON,
 ) -> Any:
-    """Convolution without bias, batch normalisation, and ReLU if ``relu_name`` is given."""
+    """Convolution without bias, batch normalisation, ReLU if ``relu_name`` is given."""
     x = keras.layers.Conv2D(
         filters,
         kernel,
@@ -66,9 +66,9 @@ def depthwise_bn(
 def _bn_relu(
     x: Any, bn_name: str, relu_name: str | None, relu6: bool, epsilon: float
 ) -> Any:
-    x = BatchNormalization(
-        momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=bn_name
-    )(x)
+    x = BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=bn_name)(
+        x
+    )
     if relu_name is None:
         return x
     return keras.layers.ReLU(max_value=6.0 if relu6 else None, name=relu_name)(x)

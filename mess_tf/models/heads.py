@@ -114,7 +114,9 @@ def _aspp(
         branches.append(
             _conv(x, width, 3, f"{prefix}_aspp{number}", relu6, dilation=rate)
         )
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}_pool")(x)
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}_pool")(
+        x
+    )
     # No batch normalisation here: over 1x1 maps its statistics are those of a batch.
     pooled = keras.layers.Conv2D(width, 1, name=f"{prefix}_pool_conv")(pooled)
     pooled = keras.layers.ReLU(

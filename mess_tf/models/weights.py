@@ -29,8 +29,8 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
 
     Args:
         supernet: as built.
-        weights: ``random``, ``imagenet`` (downloaded by keras.applications), or the path
-            of a weights file of keras.applications' model without top.
+        weights: ``random``, ``imagenet`` (downloaded by keras.applications), or the
+            path of a weights file of keras.applications' model without top.
 
     Raises:
         MessError: unknown word, no such file, download refused, or shapes that differ.
@@ -40,8 +40,8 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
     spec = supernet.spec
     if weights != "imagenet" and not Path(weights).is_file():
         raise MessError(
-            f"Weights {weights!r}: no such file; accepted are 'imagenet', 'random' or the"
-            " path of a keras.applications weights file without top."
+            f"Weights {weights!r}: no such file; accepted are 'imagenet', 'random' or"
+            " the path of a keras.applications weights file without top."
         )
     arguments: dict[str, Any] = dict(spec.backbone_options)
     try:
@@ -55,8 +55,8 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
         # keras.applications raises bare Exception on a failed download.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MessError(
-            f"Weights {weights!r} of {spec.backbone} could not be loaded: {reason}. Give a"
-            " file by network.weights, or 'random'."
+            f"Weights {weights!r} of {spec.backbone} could not be loaded: {reason}."
+            " Give a file by network.weights, or 'random'."
         ) from error
     for layer in supernet.backbone().layers:
         if layer.weights:

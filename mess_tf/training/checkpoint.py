@@ -49,8 +49,8 @@ def load_checkpoint(path: Path, variables: Sequence[Any], fingerprint: str) -> i
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
                 raise MessError(
-                    f"The checkpoint {path} was made with other settings. Train into a new"
-                    " run folder, or delete the file to start over."
+                    f"The checkpoint {path} was made with other settings. Train into a"
+                    " new run folder, or delete the file to start over."
                 )
             for i, variable in enumerate(variables):
                 variable.assign(stored[f"v{i}"])

@@ -65,8 +65,8 @@ def run_stage(
 ) -> None:
     """Trains a stage from its last checkpoint to its end.
 
-    After every epoch a line is appended to ``<folder>/<stage>.jsonl``: epoch, mean loss,
-    mIoU per exit (on the label grid), seconds, training images per second.
+    After every epoch a line is appended to ``<folder>/<stage>.jsonl``: epoch, mean
+    loss, mIoU per exit (on the label grid), seconds, training images per second.
 
     Args:
         stage: what is trained.

@@ -25,7 +25,7 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
 
     Returns:
         float tensor (B,): summed over the image's valid pixels and divided by the
-        batch's mean count of valid pixels, so that the batch mean is a mean over pixels.
+        batch's mean count of them, so that the batch mean is a mean over pixels.
     """
     losses, valid = _pixel_cross_entropy(ops.log_softmax(logits, axis=-1), labels)
     return _per_image(losses, valid)

@@ -62,9 +62,14 @@ class _Joint(keras.Model):
     ``y`` is a dict: ``labels`` (B, h, w) int and ``turn`` (B, N-1) float, one-hot.
     """
 
-    def compute_loss(  # type: ignore[override]
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         height, width = y["labels"].shape[1:3]
         *early, final = [resize_to(p, height, width) for p in _as_list(y_pred)]
         loss = cross_entropy(final, y["labels"])
@@ -82,9 +87,14 @@ class _Distilled(keras.Model):
 
     alpha: float
 
-    def compute_loss(  # type: ignore[override]
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         height, width = y["labels"].shape[1:3]
         return sum(
             ops.mean(
@@ -108,9 +118,7 @@ class StageOne:
         """``supernet`` has the layout of ``stage_one_spec`` and any image size."""
         self.supernet = supernet
         self.early_exits = len(supernet.spec.exit_points) - 1
-        self.model = _Joint(
-            supernet.model.inputs, supernet.model.outputs, name="joint"
-        )
+        self.model = _Joint(supernet.model.inputs, supernet.model.outputs, name="joint")
         _compile(self.model, optimisation)
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
@@ -184,9 +192,7 @@ class StageTwo:
         features, teacher = self._features(images, labels.shape[1:3])
         result = {"final": _areas(teacher, labels)}
         for inputs, names, model in self.groups:
-            logits = _as_list(
-                model.predict_on_batch([features[i - 1] for i in inputs])
-            )
+            logits = _as_list(model.predict_on_batch([features[i - 1] for i in inputs]))
             for name, values in zip(names, logits, strict=True):
                 result[name] = _areas(values, labels)
         return result
@@ -205,8 +211,8 @@ class StageTwo:
 def stage_one_spec(spec: SupernetSpec) -> SupernetSpec:
     """Layout of stage 1: plain FCN heads at the early exits, the final head alone.
 
-    Plain FCN heads are our choice where the paper's text is silent; they are thrown away
-    after the stage.
+    Plain FCN heads are our choice where the paper's text is silent; they are thrown
+    away after the stage.
     """
     early = len(spec.exit_points) - 1
     heads = ((HeadSpec(),),) * early + ((spec.final_head,),)

@@ -66,7 +66,9 @@ def train_supernet(
             _optimisation(recipe, two.total_steps, training.stage2_learning_rate),
             training.alpha,
         )
-        two.run(stage, work, fingerprint, log, open_progress("Stage 2", two.total_steps))
+        two.run(
+            stage, work, fingerprint, log, open_progress("Stage 2", two.total_steps)
+        )
     supernet.save(folder)
     return supernet
 

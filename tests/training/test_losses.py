@@ -1,0 +1,69 @@
+"""Losses against plain numpy."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from mess_tf.training.losses import cross_entropy, positive_filtering_distillation
+from mess_tf.training.schedule import PolyDecay
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def arrays(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (2, 4, 5))
+    labels[0, :2] = 255
+    shape = (2, 4, 5, 3)
+    return rng.normal(size=shape), rng.normal(size=shape), labels
+
+
+def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:
+    logits, _, labels = arrays(0)
+    valid = labels < 3
+    picked = np.take_along_axis(
+        log_softmax(logits), np.where(valid, labels, 0)[..., None], axis=-1
+    )[..., 0]
+    got = cross_entropy(keras.ops.array(logits, "float32"), keras.ops.array(labels))
+    assert float(keras.ops.mean(got)) == pytest.approx(-picked[valid].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_pfd_listens_to_the_teacher_only_where_it_is_right(alpha: float) -> None:
+    logits, teacher, labels = arrays(1)
+    student, tutor = log_softmax(logits), log_softmax(teacher)
+    total, count = 0.0, 0
+    for index in np.ndindex(labels.shape):
+        if labels[index] > 2:
+            continue
+        count += 1
+        entropy = -student[index][labels[index]]
+        right = teacher[index].argmax() == labels[index]
+        divergence = (np.exp(tutor[index]) * (tutor[index] - student[index])).sum()
+        total += (1 - alpha) * entropy + alpha * right * divergence
+    got = positive_filtering_distillation(
+        keras.ops.array(logits, "float32"),
+        keras.ops.array(teacher, "float32"),
+        keras.ops.array(labels),
+        alpha,
+    )
+    assert float(keras.ops.mean(got)) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_an_image_without_any_label_is_no_division_by_zero() -> None:
+    labels = keras.ops.full((1, 2, 2), 255, dtype="int32")
+    assert float(cross_entropy(keras.ops.ones((1, 2, 2, 3)), labels)[0]) == 0.0
+
+
+def test_the_poly_schedule() -> None:
+    schedule = PolyDecay(0.02, 100, 0.9)
+    assert float(schedule(0)) == pytest.approx(0.02)
+    assert float(schedule(50)) == pytest.approx(0.02 * 0.5**0.9)
+    assert float(schedule(100)) == 0.0
+    warm = PolyDecay(0.02, 100, 0.9, warmup_steps=10)
+    assert float(warm(4)) == pytest.approx(0.02 * 0.96**0.9 * 0.5)
+    assert float(warm(50)) == pytest.approx(float(schedule(50)))

@@ -1,0 +1,264 @@
+"""Who learns in which stage, and that a killed training ends as an unbroken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mess_tf.errors import MessError
+from mess_tf.recipe import Recipe
+from mess_tf.records import HeadSpec
+from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
+from mess_tf.training.stages import (
+    Optimisation,
+    StageOne,
+    StageTwo,
+    stage_one_spec,
+    supernet_after_stage_one,
+)
+from mess_tf.training.train import train_supernet
+
+PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
+SIZE = (32, 32)
+
+
+def supernet_spec(early: tuple[str, ...] = ("fcn_r1_b0", "fcn_r1_b0_s1")) -> Any:
+    return design_supernet(
+        "mobilenet_v2",
+        ("a", "b", "c"),
+        image_size=SIZE,
+        final_heads=[HeadSpec.parse("fcn_r1_b0_s1"), HeadSpec.parse("fcn_r2_b0")],
+        early_heads=[HeadSpec.parse(head) for head in early],
+        backbone_options={"alpha": 0.35},
+        exit_layers=["block_2_add", "block_5_add"],
+        head_options={"decoder_width": 8, "skip_width": 8},
+    )
+
+
+def batch(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(4, *SIZE, 3)).astype(np.float32)
+    return images, rng.integers(0, 3, (4, 8, 8))
+
+
+def weights(supernet: Supernet) -> dict[str, list[np.ndarray]]:
+    return {x.name: x.get_weights() for x in supernet.model.layers if x.weights}
+
+
+def changed(
+    before: dict[str, Any], after: dict[str, Any], *, kernels: bool
+) -> set[str]:
+    """Layers whose weights changed; with ``kernels`` those that gradients move only."""
+    names = set()
+    for name, values in before.items():
+        pairs = list(zip(values, after[name], strict=True))
+        if kernels:  # of a batch normalisation, not its moving statistics
+            pairs = pairs[:2]
+        if any(not np.array_equal(a, b) for a, b in pairs):
+            names.add(name)
+    return names
+
+
+def test_in_stage_one_the_early_exits_take_turns() -> None:
+    one = build_supernet(stage_one_spec(supernet_spec()))
+    stage = StageOne(one, PLAIN)
+    for step, turn in ((0, 1), (1, 2), (2, 1)):
+        before = weights(one)
+        stage.step(*batch(step), step)
+        moved = changed(before, weights(one), kernels=True)
+        heads = {name.split("_")[1] for name in moved if name.startswith("head_")}
+        assert heads == {str(turn), "3"}
+        assert "Conv1" in moved
+
+
+def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() -> None:
+    spec = supernet_spec()
+    one = build_supernet(stage_one_spec(spec))
+    StageOne(one, PLAIN).step(*batch(), 0)
+    full = supernet_after_stage_one(spec, one)
+    before = weights(full)
+    for name, values in weights(one).items():
+        if not name.startswith(("head_1", "head_2")):
+            for a, b in zip(values, before[name], strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=name)
+    stage = StageTwo(full, PLAIN, alpha=0.5)
+    stage.step(*batch(), 0)
+    moved = changed(before, weights(full), kernels=False)
+    final = f"head_3_{spec.final_head.id}"
+    assert not {n for n in moved if not n.startswith("head_") or n.startswith(final)}
+    trained = {
+        f"head_{index}_{head}_logits"
+        for index, head in spec.head_names()
+        if (index, head) != (3, spec.final_head.id)
+    }
+    assert trained <= moved
+
+
+def test_heads_trained_together_are_heads_trained_alone() -> None:
+    together = supernet_spec(("fcn_r1_b0", "fcn_r1_b1"))
+    alone = supernet_spec(("fcn_r1_b0",))
+    results = []
+    for spec in (together, alone):
+        supernet = build_supernet(spec)
+        rng = np.random.default_rng(0)
+        for layer in supernet.model.layers:
+            if layer.weights and "_b1_" not in layer.name:
+                layer.set_weights(
+                    [np.abs(rng.normal(0.5, 0.2, w.shape)) for w in layer.get_weights()]
+                )
+        stage = StageTwo(supernet, PLAIN, alpha=0.5)
+        for step in range(2):
+            stage.step(*batch(step), step)
+        results.append(supernet.model.get_layer("head_1_fcn_r1_b0_conv").get_weights())
+    np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-6)
+
+
+def test_evaluation_counts_every_valid_cell_of_every_head() -> None:
+    spec = supernet_spec()
+    stage = StageTwo(build_supernet(spec), PLAIN, alpha=0.5)
+    images, labels = batch()
+    labels[0] = 255
+    areas = stage.evaluate(images, labels)
+    assert len(areas) == len(spec.head_names())
+    for name, counted in areas.items():
+        assert counted.true.sum() == counted.predicted.sum() == 3 * 64, name
+
+
+def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    stage = StageOne(build_supernet(stage_one_spec(supernet_spec())), PLAIN)
+    path = tmp_path / "stage1.npz"
+    assert load_checkpoint(path, stage.variables(), "a") == 0
+    save_checkpoint(path, stage.variables(), 3, "a")
+    assert load_checkpoint(path, stage.variables(), "a") == 3
+    with pytest.raises(MessError, match="other settings"):
+        load_checkpoint(path, stage.variables(), "b")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(MessError, match="cannot be read"):
+        load_checkpoint(path, stage.variables(), "a")
+
+
+# --- Whole trainings, small -----------------------------------------------------------
+
+RECIPE: dict[str, Any] = {
+    "data": {"kind": "drawn", "size": 64, "count_train": 24, "count_val": 8, "seed": 1},
+    "network": {
+        "alpha": 0.35,
+        "height": 64,
+        "width": 64,
+        "weights": "random",
+        "exit_layers": ["block_2_add"],
+        "decoder_width": 8,
+        "skip_width": 8,
+    },
+    "heads": {"final": "fcn_r1_b0_s1", "early": ["fcn_r1_b0", "fcn_r2_b1"]},
+    "training": {
+        "batch": 8,
+        "stage1_epochs": 2,
+        "stage2_epochs": 2,
+        "learning_rate": 0.01,
+        "loss_stride": 4,
+        "jitter": 0.1,
+    },
+}
+
+
+class Killed(Exception):
+    pass
+
+
+class Display:
+    """Counts steps; can break training off at one of them."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.kill_at = kill_at
+        self.steps = 0
+
+    @contextmanager
+    def __call__(self, what: str, total: int) -> Iterator[Any]:
+        yield self.step
+
+    def step(self, count: int, note: str) -> None:
+        if note:
+            self.steps += count
+            if self.steps == self.kill_at:
+                raise Killed
+
+
+def trained(folder: Path, display: Display) -> list[np.ndarray]:
+    recipe = Recipe.from_table(RECIPE)
+    net = train_supernet(recipe, folder, folder / "training", display)
+    return net.model.get_weights()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    return trained(tmp_path_factory.mktemp("unbroken"), Display())
+
+
+@pytest.mark.parametrize("kill_at", [2, 5, 11])
+def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
+    tmp_path: Path, unbroken: list[np.ndarray], kill_at: int
+) -> None:
+    with pytest.raises(Killed):
+        trained(tmp_path, Display(kill_at))
+    again = Display()
+    resumed = trained(tmp_path, again)
+    # 3 steps an epoch, 2 + 2 epochs; finished epochs are not done again.
+    assert again.steps == 12 - (kill_at - 1) // 3 * 3
+    for a, b in zip(unbroken, resumed, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    lines = (tmp_path / "training" / "stage1.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    assert set(json.loads(lines[-1])["miou"]) == {"exit_1", "final"}
+    assert list((tmp_path / "training" / "tensorboard").glob("events*"))
+
+
+def test_training_again_changes_nothing(tmp_path: Path) -> None:
+    first = trained(tmp_path, Display())
+    display = Display()
+    second = trained(tmp_path, display)
+    assert display.steps == 0
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_runs_on_jax_without_tensorflow(
+    tmp_path: Path, unbroken: list[np.ndarray]
+) -> None:
+    pytest.importorskip("jax", reason="JAX is not installed (pip install mess-tf[jax])")
+    script = f"""
+import sys
+sys.modules["tensorflow"] = None  # any import of it fails
+sys.path[:0] = {[p for p in sys.path if p]!r}
+import importlib.util, pathlib
+spec = importlib.util.spec_from_file_location("stages", {__file__!r})
+module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first = json.loads((tmp_path / "training/stage1.jsonl").read_text().splitlines()[0])
+    assert 0.3 < first["loss"] < 6
+    assert (tmp_path / "supernet.keras").is_file()
+    # Written by JAX, read by TensorFlow.
+    again = Supernet.load(tmp_path)
+    assert [w.shape for w in again.model.get_weights()] == [w.shape for w in unbroken]
