@@ -1,0 +1,67 @@
+"""Where the time of an image goes: the pieces on its path, by kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mess_tf.records import (
+    Configuration,
+    HeadSpec,
+    Pieces,
+    SupernetSpec,
+    decision_name,
+    head_name,
+    output_name,
+    segment_name,
+)
+
+KINDS = ("segments", "heads", "decisions", "output")
+
+
+def path(
+    spec: SupernetSpec, configuration: Configuration, place: int
+) -> dict[str, list[str]]:
+    """Pieces by kind that an image pays which leaves at position ``place``.
+
+    Every kept head and every decision on the way is paid, fired or not.
+    """
+    choices = configuration.exits[: place + 1]
+    sizes = [spec.head_size(c.exit, HeadSpec.parse(c.head)) for c in choices]
+    return {
+        "segments": [segment_name(k) for k in range(1, choices[-1].exit + 1)],
+        "heads": [head_name(c.exit, c.head) for c in choices],
+        "decisions": [
+            decision_name(c.policy, size)
+            for c, size in zip(choices, sizes, strict=True)
+            if c.policy is not None
+        ],
+        "output": [] if sizes[-1] == spec.output_size else [output_name(sizes[-1])],
+    }
+
+
+def parts_ms(
+    spec: SupernetSpec, by_piece: Mapping[str, float], configuration: Configuration
+) -> np.ndarray | None:
+    """Milliseconds per exit and kind; None where a piece is not measured.
+
+    Returns:
+        float64 array of shape (n_exits, len(KINDS)).
+    """
+    table = []
+    for place in range(len(configuration.exits)):
+        names = path(spec, configuration, place)
+        if any(name not in by_piece for kind in KINDS for name in names[kind]):
+            return None
+        table.append(
+            [math.fsum(by_piece[name] for name in names[kind]) for kind in KINDS]
+        )
+    return np.array(table)
+
+
+def macs_of_leaving(pieces: Pieces, exit_index: int, head: str) -> int:
+    """MACs of the backbone up to an exit point and of one head there."""
+    names = [segment_name(k) for k in range(1, exit_index + 1)]
+    return sum(pieces[name].macs for name in [*names, head_name(exit_index, head)])

@@ -1,0 +1,313 @@
+"""What the report says, before anything is drawn: figures, not pictures.
+
+Latencies are milliseconds, mIoU and rates fractions in 0..1, drops percentage points
+(positive: worse than the final exit). None stands for what is not known yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mess_tf.records import Configuration, ExitChoice
+
+# --- What is handed in: the parts that other packages wrote ---------------------------
+
+
+@dataclass(frozen=True)
+class PieceFigure:
+    """One measured piece: median latency, when (UTC, ISO 8601), and doubts about it."""
+
+    ms: float
+    time: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All pieces measured on one device in one way.
+
+    Attributes:
+        device: the device's description.
+        threads: CPU threads.
+        preset: name of the measuring preset, or ``own``.
+        pieces: by sha256 of the piece.
+    """
+
+    device: Mapping[str, Any]
+    threads: int
+    preset: str
+    pieces: Mapping[str, PieceFigure]
+
+
+@dataclass(frozen=True)
+class FrontRow:
+    """A point of ``pareto.csv``."""
+
+    configuration: Configuration
+    calibration_ms: float
+    calibration_miou: float
+    report_ms: float | None
+    report_miou: float | None
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search left for one device and precision.
+
+    Attributes:
+        device: name of its folder.
+        precision: of the pieces.
+        results: as in ``chosen.json``, each with its requirement as text in ``wish``.
+        front: points of ``pareto.csv``; None if there is none.
+    """
+
+    device: str
+    precision: str
+    results: tuple[Mapping[str, Any], ...]
+    front: tuple[FrontRow, ...] | None
+
+
+# --- What is worked out of it ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeadFigure:
+    """A single exit that answers for every image.
+
+    Attributes:
+        macs: of an image that leaves there (backbone up to it, and the head).
+        latency_ms: of leaving there: segments, head, output.
+        final: it is the final exit, the reference of every drop.
+    """
+
+    exit: int
+    head: str
+    macs: int | None
+    latency_ms: float | None
+    miou_calibration: float | None
+    miou_report: float | None
+    final: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A configuration's figures on the part of the images it is judged by.
+
+    Attributes:
+        speedup: mean latency of the final exit over that of this configuration.
+        met: it keeps every limit asked for.
+        drop_interval: bootstrap interval of ``drop_pp``; None with too few groups.
+        level: nominal coverage of the interval.
+    """
+
+    exits: tuple[ExitChoice, ...]
+    images: int
+    mean_ms: float
+    p90_ms: float
+    miou: float
+    drop_pp: float
+    exit_rates: tuple[float, ...]
+    speedup: float
+    met: bool
+    drop_interval: tuple[float, float] | None = None
+    level: float | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Where the time of one path goes.
+
+    Attributes:
+        label: what the bar is.
+        parts_ms: per kind of ``costs.KINDS``.
+    """
+
+    label: str
+    parts_ms: tuple[float, ...]
+
+    @property
+    def total_ms(self) -> float:
+        return sum(self.parts_ms)
+
+
+@dataclass(frozen=True)
+class CheckedPart:
+    """Promised against measured on one part of the images."""
+
+    part: str
+    promised_ms: float
+    promised_now_ms: float
+    measured_ms: float
+    promised_rates: tuple[float, ...]
+    measured_rates: tuple[float, ...]
+    promised_miou: float
+    measured_miou: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file, and what its check found.
+
+    Attributes:
+        name, model, size_bytes: of the file.
+        images, elsewhere: checked, and of them those that left at another exit than
+            promised; None without a check.
+        parts: empty without a check.
+        check_command: makes the check.
+    """
+
+    name: str
+    model: str
+    size_bytes: int
+    float_operators: tuple[str, ...]
+    images: int | None
+    elsewhere: int | None
+    parts: tuple[CheckedPart, ...]
+    check_command: str
+
+    @property
+    def checked(self) -> bool:
+        return self.images is not None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one requirement.
+
+    Attributes:
+        name: of the search result.
+        wish: the requirement as text.
+        part: ``report``, or ``calibration`` where nothing else was kept apart.
+        proven: nothing in the space is better; else ``gap`` is how much might be.
+        chosen, best_static, reference: figures on ``part``.
+        on_calibration: the chosen configuration on what the search saw.
+        bars: time per path, their mean, and the final exit; empty when the pieces were
+            measured again since the search, so that sums would not fit.
+        against_float: (speed-up, drop in pp) against the float32 final exit on the same
+            device; None for float32 itself or where it is not measured.
+        export: made of it, if any.
+        export_command: makes it.
+    """
+
+    name: str
+    wish: str
+    part: str
+    proven: bool
+    gap: float
+    space_size: float
+    chosen: Entry
+    best_static: Entry | None
+    reference: Entry
+    on_calibration: Entry
+    bars: tuple[Bar, ...]
+    against_float: tuple[float, float] | None
+    export: Export | None
+    export_command: str
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A trade-off of the Pareto front, its exit rates and how to export it."""
+
+    row: FrontRow
+    exit_rates: tuple[float, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """Everything about one device and one precision.
+
+    Attributes:
+        measured: how latencies were taken; None where nothing is measured.
+        first, last: when the pieces were measured, first and last (UTC).
+        flags: doubts by name, and how many pieces they hang on.
+        heads: every head alone.
+        source: what the accuracy was measured on.
+    """
+
+    device: str
+    precision: str
+    measured: Measured | None
+    first: str
+    last: str
+    flags: Mapping[str, int]
+    heads: tuple[HeadFigure, ...]
+    source: str | None
+    answers: tuple[Answer, ...]
+    front: tuple[FrontPoint, ...]
+
+    @property
+    def final(self) -> HeadFigure | None:
+        return next((head for head in self.heads if head.final), None)
+
+    @property
+    def featured(self) -> Answer | None:
+        """The answer to show closely: the first that really stops early."""
+        early = [a for a in self.answers if len(a.chosen.exits) > 1]
+        return next(iter(early or self.answers), None)
+
+
+@dataclass(frozen=True)
+class ExitRow:
+    """An exit point with its best head per precision (by mIoU on the calibration part);
+    ``reference`` marks the row of the final head where that is not the best one."""
+
+    exit: int
+    layer: str
+    stride: int
+    best: Mapping[str, HeadFigure]
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """Size of a part of the evaluation images."""
+
+    name: str
+    images: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that is not there yet, and the command that makes it."""
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Info:
+    """The whole report.
+
+    Attributes:
+        run: folder as given.
+        created: UTC, to the minute.
+        drawn: the images are drawn by the program, not photographs.
+        exits: per device (its name), a row per exit point.
+        network, versions: name -> value, ready to print.
+    """
+
+    run: str
+    created: str
+    drawn: bool
+    data: str
+    classes: tuple[str, ...]
+    parts: tuple[PartInfo, ...]
+    network: Mapping[str, str]
+    versions: Mapping[str, str]
+    targets: tuple[Target, ...]
+    exits: Mapping[str, tuple[ExitRow, ...]]
+    missing: tuple[Missing, ...]
+
+    @property
+    def on_host(self) -> bool:
+        """Latencies were taken on this computer."""
+        return any(
+            target.measured is not None and target.measured.device["kind"] == "host"
+            for target in self.targets
+        )
