@@ -6,10 +6,17 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from mess_tf.errors import MessError
+
+UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
+"""What numpy raises for an ``.npz`` file that is broken, cut off or another one."""
 
 
 @contextlib.contextmanager

@@ -18,12 +18,12 @@ from typing import Any, Literal
 import numpy as np
 
 from mess_tf.errors import MessError
-from mess_tf.files import write_atomically
+from mess_tf.files import UNREADABLE, write_atomically
 
 SCHEMA = 1
 
 HeadKind = Literal["fcn", "dlb"]
-PieceKind = Literal["segment", "head", "decision", "output"]
+PieceKind = Literal["segment", "head", "decision", "output", "probe"]
 Precision = Literal["float32", "int8"]
 
 REDUCTIONS = (1, 2, 4, 8)
@@ -245,6 +245,20 @@ def output_name(size: tuple[int, int]) -> str:
     return f"output_{size[0]}x{size[1]}"
 
 
+WHOLE_PROBE = "probe_whole"
+"""Piece name of the final network in one file: what its pieces cost together."""
+
+
+def branch_probe(exit_index: int) -> str:
+    """Piece name of the final network behind one IF after exit ``exit_index``."""
+    return f"probe_branch_{exit_index}"
+
+
+def branch_name(exit_index: int) -> str:
+    """Name, among latencies, of what going on behind exit ``exit_index``'s IF costs."""
+    return f"branch_{exit_index}"
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A tensor at a piece's border; ``scale`` is 0 for float tensors."""
@@ -261,7 +275,8 @@ class Piece:
     """One ``.tflite`` cut from the supernet.
 
     Attributes:
-        name: see ``segment_name``, ``head_name``, ``decision_name``, ``output_name``.
+        name: see ``segment_name``, ``head_name``, ``decision_name``, ``output_name``,
+            ``WHOLE_PROBE`` and ``branch_probe``.
         file: file name, relative to the folder of ``pieces.json``.
         sha256: of the file.
         macs: counted from the operators, at batch 1.
@@ -383,7 +398,7 @@ class Statistics:
         if not path.is_file():
             raise MessError(f"No statistics at {path}; run `mess evaluate` first.")
         try:
-            with np.load(path, allow_pickle=False) as z:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as z:
                 policies = z["policies"].tolist()
                 return cls(
                     images=tuple(z["images"].tolist()),
@@ -404,7 +419,7 @@ class Statistics:
                     source=str(z["source"]),
                     schema=int(z["schema"]),
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             raise MessError(
                 f"The statistics file {path} cannot be read ({error}); delete it and"
                 " run `mess evaluate` again."

@@ -13,6 +13,7 @@ from mess_tf.records import (
     Configuration,
     HeadSpec,
     SupernetSpec,
+    branch_name,
     decision_name,
     head_name,
     output_name,
@@ -44,8 +45,16 @@ class PieceCosts:
         return self._piece(head_name(exit_index, head))
 
     def decision(self, exit_index: int, head: str, policy: str) -> float:
-        """Computing the policy's confidence from the head's own logits, ms."""
-        return self._piece(decision_name(policy, self._grid(exit_index, head)))
+        """The policy's confidence from the head's own logits, and the branch, ms.
+
+        What the runtime spends on entering a branch is there once it was measured
+        (``mess_tf.composition``); without a figure it counts as 0.
+        """
+        branch = branch_name(exit_index)
+        entering = self._piece(branch) if branch in self.latency_ms else 0.0
+        return (
+            self._piece(decision_name(policy, self._grid(exit_index, head))) + entering
+        )
 
     def output(self, exit_index: int, head: str) -> float:
         """Bringing the answering head's logits to the output grid, ms.

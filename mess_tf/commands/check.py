@@ -20,15 +20,12 @@ from mess_tf.metrics import Areas, count_areas, mean_iou
 from mess_tf.progress import progress
 from mess_tf.records import (
     SCHEMA,
+    WHOLE_PROBE,
     Configuration,
-    ExitChoice,
-    HeadSpec,
     Pieces,
+    Precision,
     Statistics,
     SupernetSpec,
-    decision_name,
-    head_name,
-    output_name,
     read_json,
     segment_name,
     write_json,
@@ -49,8 +46,8 @@ def check(
 
     Compares what the search promised with what the file does: exit per image, exit
     rates, mean latency and mIoU, on both parts. Since a device's speed drifts between
-    sessions, the pieces of the configuration are measured again beside it: the promise
-    *at the present speed* is the same sum from those figures.
+    sessions, the final network in one file, which was profiled too, is measured again
+    before and after: the promise *at the present speed* is corrected by that ratio.
 
     Args:
         run: folder of the run.
@@ -112,18 +109,17 @@ def _check_one(
     ]
     where = device or run.recipe.profile.device
     count = threads or run.recipe.profile.threads
+    precision: Precision = card["precision"]
     with progress(f"Checking {folder.name}", 3) as step:
-        before = _pieces_now(run, card["precision"], spec, configuration, where, count)
+        before = _whole_ms(run, precision, where, count)
         step(1)
         latency_ms, logits, taken = _run_model(model, card, images, where, count)
         step(1)
-        after = _pieces_now(run, card["precision"], spec, configuration, where, count)
+        after = _whole_ms(run, precision, where, count)
         step(1)
-    now = {key: (before[key] + after[key]) / 2 for key in before}
+    drift = (before + after) / 2 / promised.whole_ms
     place = open_door("leave_at")(statistics, configuration)
     expected = np.array([configuration.exits[i].exit for i in place])
-    paths = [_path_ms(promised.by_piece, spec, configuration, i) for i in place]
-    paths_now = [_path_ms(now, spec, configuration, i) for i in place]
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "name": folder.name,
@@ -131,7 +127,7 @@ def _check_one(
         "threads": count,
         "images": len(images),
         "images_with_other_exit": int((taken != expected).sum()),
-        "speed_drift": float(np.sum(paths_now) / np.sum(paths)),
+        "slower_than_profiled": drift,
         "exits": [choice.exit for choice in configuration.exits],
         "parts": {},
         "taken": [int(exit_index) for exit_index in taken],
@@ -143,10 +139,8 @@ def _check_one(
         if not chosen or figures is None:
             continue
         result["parts"][part] = {
-            "promised_ms": float(np.mean([paths[i] for i in chosen])),
-            "promised_at_present_speed_ms": float(
-                np.mean([paths_now[i] for i in chosen])
-            ),
+            "promised_ms": figures["mean_ms"],
+            "promised_at_present_speed_ms": figures["mean_ms"] * drift,
             "measured_ms": float(latency_ms[chosen].mean()),
             "measured_p90_ms": float(np.quantile(latency_ms[chosen], 0.9)),
             "promised_exit_rates": list(figures["exit_rates"]),
@@ -195,56 +189,18 @@ def _quantised(image: np.ndarray, info: dict[str, Any]) -> np.ndarray:
     return np.clip(steps, -128, 127).astype(np.int8)
 
 
-def _pieces_now(
-    run: Run,
-    precision: str,
-    spec: SupernetSpec,
-    configuration: Configuration,
-    device: str,
-    threads: int,
-) -> dict[str, float]:
-    """The configuration's pieces measured in turns: milliseconds by piece name."""
+def _whole_ms(run: Run, precision: Precision, device: str, threads: int) -> float:
+    """The final network in one file, now: median milliseconds."""
     pieces = Pieces.load(run.pieces(precision))
-    names = sorted(
-        {
-            name
-            for i in range(len(configuration.exits))
-            for name in _path(spec, configuration, i)
-        }
-    )
     file = open_door("model_file")
-    settings = open_door("measure_settings")(
-        threads=threads, rounds=5, runs_per_round=5, min_seconds_per_round=0.05
-    )
-    models = [file.read(pieces.path(name), name) for name in names]
+    # A comparison wants two sides; the first segment is the cheapest second one.
+    names = (WHOLE_PROBE, segment_name(1))
+    settings = open_door("measure_settings").preset("quick", threads)
     with open_door("open_device")(device) as reached:
-        compared = open_door("compare")(reached, models, settings)
-    return {name: compared.median_ms(name) for name in names}
-
-
-def _path(spec: SupernetSpec, configuration: Configuration, place: int) -> list[str]:
-    """Pieces that an image pays which leaves at position ``place``."""
-    choices = configuration.exits[: place + 1]
-    names = [segment_name(k) for k in range(1, choices[-1].exit + 1)]
-    for choice in choices:
-        names.append(head_name(choice.exit, choice.head))
-        if choice.policy is not None:
-            names.append(decision_name(choice.policy, _size(spec, choice)))
-    size = _size(spec, choices[-1])
-    return names if size == spec.output_size else [*names, output_name(size)]
-
-
-def _size(spec: SupernetSpec, choice: ExitChoice) -> tuple[int, int]:
-    return spec.head_size(choice.exit, HeadSpec.parse(choice.head))
-
-
-def _path_ms(
-    by_piece: dict[str, float],
-    spec: SupernetSpec,
-    configuration: Configuration,
-    place: int,
-) -> float:
-    return math.fsum(by_piece[name] for name in _path(spec, configuration, place))
+        compared = open_door("compare")(
+            reached, [file.read(pieces.path(name), name) for name in names], settings
+        )
+    return float(compared.median_ms(WHOLE_PROBE))
 
 
 def _miou(data: OpenedData, chosen: list[int], logits: list[np.ndarray]) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mess_tf.composition import composed
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
-from mess_tf.records import Pieces, Precision
+from mess_tf.records import WHOLE_PROBE, Pieces, Precision, SupernetSpec
 from mess_tf.runs import Run
 
 
@@ -16,13 +17,16 @@ class Latencies:
     """What a run's store holds for one device and precision.
 
     Attributes:
-        by_piece: median milliseconds by piece name.
+        by_piece: milliseconds by piece name: medians, corrected for what putting
+            pieces together costs (``mess_tf.composition``).
+        whole_ms: median of the final network in one file, a yardstick for later.
         device: the device's description as a dict.
         threads: CPU threads they were measured with.
         preset: measuring preset.
     """
 
     by_piece: dict[str, float]
+    whole_ms: float
     device: dict[str, Any]
     threads: int
     preset: str
@@ -61,4 +65,11 @@ def measured_latencies(
             f" measured on {name} with {count} threads (e.g. {missing[0]}). Run `mess"
             f" profile {run.folder} --device {name} --threads {count}` first."
         )
-    return Latencies(by_piece, dataclasses.asdict(info), count, settings.preset)
+    spec = SupernetSpec.load(run.supernet_structure)
+    return Latencies(
+        by_piece=composed(by_piece, spec),
+        whole_ms=by_piece[WHOLE_PROBE],
+        device=dataclasses.asdict(info),
+        threads=count,
+        preset=settings.preset,
+    )

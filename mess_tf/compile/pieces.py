@@ -20,6 +20,7 @@ import numpy as np
 
 from mess_tf.compile.check import check_piece, count_macs
 from mess_tf.compile.convert import Calibration, convert_model
+from mess_tf.compile.link import link_configuration
 from mess_tf.compile.schema import Graph, read_model
 from mess_tf.compile.slice import (
     Cut,
@@ -29,16 +30,21 @@ from mess_tf.compile.slice import (
     write_cut,
 )
 from mess_tf.compile.small import decision_piece, output_piece, with_pixel_threshold
+from mess_tf.composition import probe_policy
 from mess_tf.errors import MessError
 from mess_tf.quiet import quiet
 from mess_tf.records import (
     IMAGE_TENSOR,
+    WHOLE_PROBE,
+    Configuration,
+    ExitChoice,
     Piece,
     PieceKind,
     Pieces,
     Precision,
     SupernetSpec,
     TensorInfo,
+    branch_probe,
     decision_name,
     exit_tensor,
     head_name,
@@ -140,8 +146,9 @@ def _compile_all(
             cut = cut_between(group, name, given, [name])
             store.add(name, "head", write_cut(group, cut, {}, borders))
 
-    report("decisions and output steps", (steps - 1) / steps)
+    report("decisions, output steps and probes", (steps - 1) / steps)
     _add_small(spec, store, policies)
+    _add_probes(spec, store, policies)
 
 
 def _groups(spec: SupernetSpec) -> Iterator[tuple[int, list[str]]]:
@@ -254,16 +261,36 @@ def _add_small(spec: SupernetSpec, store: _Store, policies: Sequence[str]) -> No
             store.add(output_name(size), "output", content)
 
 
+def _add_probes(spec: SupernetSpec, store: _Store, policies: Sequence[str]) -> None:
+    """Adds what tells the cost of putting pieces together; see ``composition``."""
+    policy = with_pixel_threshold(probe_policy(p.split("@")[0] for p in policies))
+    final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
+    never = 2.0  # no confidence reaches it: the branch behind the exit always runs
+    probes = {WHOLE_PROBE: (final,)} | {
+        branch_probe(point.index): (
+            ExitChoice(point.index, heads[0].id, policy, never),
+            final,
+        )
+        for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False)
+        if heads
+    }
+    pieces = Pieces(store.precision, tuple(store.pieces), store.folder)
+    for name, choices in probes.items():
+        path = store.folder / f"{name}.tflite"
+        link_configuration(pieces, spec, Configuration(choices), path)
+        store.add(name, "probe", path.read_bytes())
+
+
 class _Store:
     """Writes pieces into a folder and verifies each as it comes."""
 
     def __init__(self, folder: Path, precision: Precision) -> None:
-        self._folder = folder
+        self.folder = folder
         self.precision = precision
         self.pieces: list[Piece] = []
 
     def add(self, name: str, kind: PieceKind, content: bytes) -> None:
-        path = self._folder / f"{name}.tflite"
+        path = self.folder / f"{name}.tflite"
         path.write_bytes(content)
         graph = check_piece(path, name, kind, self.precision)
         self.pieces.append(

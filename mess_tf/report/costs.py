@@ -12,6 +12,7 @@ from mess_tf.records import (
     HeadSpec,
     Pieces,
     SupernetSpec,
+    branch_name,
     decision_name,
     head_name,
     output_name,
@@ -56,9 +57,24 @@ def parts_ms(
         if any(name not in by_piece for kind in KINDS for name in names[kind]):
             return None
         table.append(
-            [math.fsum(by_piece[name] for name in names[kind]) for kind in KINDS]
+            [
+                # Entering a branch is part of deciding; unmeasured, it counts as 0.
+                math.fsum(by_piece[name] for name in names[kind])
+                + (kind == "decisions") * _branches_ms(by_piece, configuration, place)
+                for kind in KINDS
+            ]
         )
     return np.array(table)
+
+
+def _branches_ms(
+    by_piece: Mapping[str, float], configuration: Configuration, place: int
+) -> float:
+    return math.fsum(
+        by_piece.get(branch_name(choice.exit), 0.0)
+        for choice in configuration.exits[: place + 1]
+        if choice.policy is not None
+    )
 
 
 def macs_of_leaving(pieces: Pieces, exit_index: int, head: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mess_tf.composition import composed
 from mess_tf.evaluation.accuracy import head_miou, rows
 from mess_tf.records import (
     Configuration,
@@ -72,7 +73,7 @@ def make_target(
     results = () if found is None else found.results
     ways = [m for m in measured if m.device["name"] == device]
     way = pick_measured(spec, sources.pieces, ways, results)
-    by_piece = latencies(sources.pieces, way)
+    by_piece = latencies(spec, sources.pieces, way)
     figures = [
         way.pieces[piece.sha256]
         for piece in (sources.pieces.pieces if sources.pieces and way else ())
@@ -119,23 +120,29 @@ def pick_measured(
     """
 
     def score(way: Measured) -> tuple[int, int]:
-        by_piece = latencies(pieces, way)
+        by_piece = latencies(spec, pieces, way)
         fits = sum(reproduces(spec, by_piece, result) for result in results)
         return fits, len(by_piece)
 
     best = max(ways, key=score, default=None)
-    return best if best is not None and latencies(pieces, best) else None
+    return best if best is not None and latencies(spec, pieces, best) else None
 
 
-def latencies(pieces: Pieces | None, way: Measured | None) -> dict[str, float]:
-    """Milliseconds by piece name, of the pieces that are measured."""
+def latencies(
+    spec: SupernetSpec, pieces: Pieces | None, way: Measured | None
+) -> dict[str, float]:
+    """Milliseconds by name, of the pieces that are measured, as the search uses them.
+
+    While some are not, the plain figures of those that are.
+    """
     if pieces is None or way is None:
         return {}
-    return {
+    by_piece = {
         piece.name: way.pieces[piece.sha256].ms
         for piece in pieces.pieces
         if piece.sha256 in way.pieces
     }
+    return composed(by_piece, spec) if len(by_piece) == len(pieces.pieces) else by_piece
 
 
 def head_figures(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mess_tf.errors import MessError
-from mess_tf.files import write_atomically
+from mess_tf.files import UNREADABLE, write_atomically
 
 
 def save_checkpoint(
@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, variables: Sequence[Any], fingerprint: str) -> i
     if not path.is_file():
         return 0
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
                 raise MessError(
                     f"The checkpoint {path} was made with other settings. Train into a"
@@ -55,7 +55,7 @@ def load_checkpoint(path: Path, variables: Sequence[Any], fingerprint: str) -> i
             for i, variable in enumerate(variables):
                 variable.assign(stored[f"v{i}"])
             return int(stored["epoch"])
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise MessError(
             f"The checkpoint {path} cannot be read ({error}). Delete it to start over."
         ) from error

@@ -163,10 +163,16 @@ class StageTwo:
         tensors = supernet.exit_tensors()
         inputs = supernet.head_inputs(len(spec.exit_points), [spec.final_head.id])
         teacher = final([tensors[i - 1] for i in inputs])
-        self.frozen = keras.Model(
-            supernet.model.inputs, [*tensors, *_as_list(teacher)], name="frozen"
-        )
-        self.frozen.trainable = False
+        # One model per image size: TensorFlow would otherwise trace a function for
+        # sizes that are not known, which Keras' upsampling cannot handle.
+        self.frozen = {
+            purpose: keras.Model(
+                supernet.model.inputs, [*tensors, *_as_list(teacher)], name="frozen"
+            )
+            for purpose in ("train", "evaluate")
+        }
+        for model in self.frozen.values():
+            model.trainable = False
         self.groups: list[tuple[tuple[int, ...], list[str], _Distilled]] = []
         for exit_index, ids in _groups(spec):
             # Inputs of a group are placeholders: gradients end at the features.
@@ -180,7 +186,7 @@ class StageTwo:
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
         """One update of every head; returns the sum of losses."""
-        features, teacher = self._features(images, labels.shape[1:3])
+        features, teacher = self._features("train", images, labels.shape[1:3])
         y = {"labels": labels.astype(np.int32), "teacher": teacher}
         return sum(
             float(model.train_on_batch([features[i - 1] for i in inputs], y))
@@ -189,7 +195,7 @@ class StageTwo:
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]:
         """Areas per head on the label grid, ``exit_<k>/<id>``, and of ``final``."""
-        features, teacher = self._features(images, labels.shape[1:3])
+        features, teacher = self._features("evaluate", images, labels.shape[1:3])
         result = {"final": _areas(teacher, labels)}
         for inputs, names, model in self.groups:
             logits = _as_list(model.predict_on_batch([features[i - 1] for i in inputs]))
@@ -202,9 +208,9 @@ class StageTwo:
         return [v for _, _, model in self.groups for v in _state(model)]
 
     def _features(
-        self, images: np.ndarray, grid: Sequence[int]
+        self, purpose: str, images: np.ndarray, grid: Sequence[int]
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        *features, teacher = _as_list(self.frozen.predict_on_batch(images))
+        *features, teacher = _as_list(self.frozen[purpose].predict_on_batch(images))
         return features, _resized(teacher, grid)
 
 

@@ -135,3 +135,12 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
         evaluate(
             Fake(), SPEC, Other(), (), POLICIES, tmp_path / "s.npz", "f", lambda n: None
         )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 1500])
+def test_a_broken_statistics_file_is_told(tmp_path: Path, keep: int) -> None:
+    run(tmp_path / "s.npz", Fake())
+    content = (tmp_path / "s.npz").read_bytes()
+    (tmp_path / "s.npz").write_bytes(content[:keep])
+    with pytest.raises(MessError, match="cannot be read"):
+        Statistics.load(tmp_path / "s.npz")

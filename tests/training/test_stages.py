@@ -169,6 +169,7 @@ RECIPE: dict[str, Any] = {
         "stage2_epochs": 2,
         "learning_rate": 0.01,
         "loss_stride": 4,
+        "crop": 0.5,  # training and evaluation see different sizes
         "jitter": 0.1,
     },
 }

@@ -1,0 +1,63 @@
+"""What probes say about putting pieces together, on a hand-counted case."""
+
+from __future__ import annotations
+
+import pytest
+
+from mess_tf.composition import composed, probe_policy
+from mess_tf.records import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+
+SPEC = SupernetSpec(
+    backbone="mobilenet_v2",
+    backbone_options={},
+    output_stride=16,
+    image_height=32,
+    image_width=32,
+    classes=("a", "b"),
+    ignore_label=255,
+    exit_points=(ExitPoint(1, "x", 4, 8, 1), ExitPoint(2, "y", 8, 8, 2)),
+    heads=((HeadSpec(), HeadSpec("dlb")), (HeadSpec(),)),
+    output_stride_of_logits=4,
+    head_options={},
+    preprocessing=Preprocessing(),
+)
+PIECES = {
+    "segment_1": 2.0,
+    "segment_2": 3.0,
+    "head_1_fcn_r1_b0": 1.0,
+    "head_1_dlb_r1_b0": 4.0,
+    "head_2_fcn_r1_b0": 1.0,
+    "decision_eq7_8x8": 0.1,
+    "decision_mean_8x8": 0.2,
+    "decision_eq7_4x4": 0.05,
+    "output_4x4": 0.5,
+    # The whole network takes 6.6 ms beside the output step, its pieces 6.
+    "probe_whole": 7.1,
+    "probe_branch_1": 8.8,
+}
+
+
+def test_segments_and_heads_are_scaled_and_branches_priced() -> None:
+    result = composed(PIECES, SPEC)
+    assert result["segment_1"] == pytest.approx(2.2)
+    assert result["head_1_dlb_r1_b0"] == pytest.approx(4.4)
+    assert result["decision_mean_8x8"] == 0.2
+    assert result["output_4x4"] == 0.5
+    # 8.8 - 7.1 for everything asked, less the head (1.1) and the decision (0.1).
+    assert result["branch_1"] == pytest.approx(0.5)
+    assert not [name for name in result if name.startswith("probe_")]
+    sums = sum(result[n] for n in ("segment_1", "segment_2", "head_2_fcn_r1_b0"))
+    assert sums + 0.5 == pytest.approx(PIECES["probe_whole"])
+
+
+def test_a_branch_never_gives_time_back() -> None:
+    assert composed({**PIECES, "probe_branch_1": 7.0}, SPEC)["branch_1"] == 0.0
+
+
+def test_without_probes_nothing_is_corrected() -> None:
+    plain = {k: v for k, v in PIECES.items() if not k.startswith("probe_")}
+    assert composed(plain, SPEC) == plain
+
+
+def test_the_probes_policy_does_not_depend_on_order() -> None:
+    assert probe_policy(["mean", "eq7+9", "eq7"]) == "eq7"
