@@ -9,9 +9,9 @@ For every export of a run, one interleaved measurement of
 * ``leave <k>``: the linked file with its decisions forced to leave at exit k;
 * ``static <k>``: the same heads up to exit k in one file without decisions.
 
-The latency of a configuration is the mean of its ``leave`` figures weighted by its exit
-rates on the report part. Every ratio is the median over rounds of ratios within a round,
-with an interval of 95 %.
+The latency of a configuration is the mean of its ``leave`` figures weighted by its
+exit rates on the report part. Every ratio is the median over rounds of ratios within a
+round, with an interval of 95 %.
 
     python benchmarks/bench_linked.py runs/camvid --precision int8 --threads 1
 """
