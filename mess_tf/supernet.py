@@ -11,7 +11,7 @@ import keras
 
 from mess_tf.errors import MessError
 from mess_tf.exits import place_exits
-from mess_tf.files import write_atomically
+from mess_tf.files import UNREADABLE, write_atomically
 from mess_tf.macs import layer_macs
 from mess_tf.models.backbones import BlockEnd, get_backbone
 from mess_tf.models.heads import build_head
@@ -43,7 +43,7 @@ class Supernet:
 
     def backbone(self) -> keras.Model:
         """Model from the image to all exit tensors; shares layers with ``model``."""
-        return keras.Model(self.model.inputs, self.exit_tensors(), name="backbone")
+        return keras.Model(self.model.input, self.exit_tensors(), name="backbone")
 
     def head_inputs(self, exit_index: int, ids: Sequence[str]) -> tuple[int, ...]:
         """Exit points that heads read: their own first, then skips, deepest first."""
@@ -95,7 +95,7 @@ class Supernet:
         supernet = build_supernet(spec)
         try:
             supernet.model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             reason = str(error).splitlines()[0]
             raise MessError(
                 f"{path} cannot be read as this supernet's weights: {reason}. Train"

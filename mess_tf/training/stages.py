@@ -118,7 +118,7 @@ class StageOne:
         """``supernet`` has the layout of ``stage_one_spec`` and any image size."""
         self.supernet = supernet
         self.early_exits = len(supernet.spec.exit_points) - 1
-        self.model = _Joint(supernet.model.inputs, supernet.model.outputs, name="joint")
+        self.model = _Joint(supernet.model.input, supernet.model.outputs, name="joint")
         _compile(self.model, optimisation)
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
@@ -167,7 +167,7 @@ class StageTwo:
         # sizes that are not known, which Keras' upsampling cannot handle.
         self.frozen = {
             purpose: keras.Model(
-                supernet.model.inputs, [*tensors, *_as_list(teacher)], name="frozen"
+                supernet.model.input, [*tensors, *_as_list(teacher)], name="frozen"
             )
             for purpose in ("train", "evaluate")
         }

@@ -54,7 +54,7 @@ def test_mobilenet_v2_is_that_of_keras_applications(tmp_path: Path) -> None:
     supernet = build_supernet(spec, (224, 224))
     load_backbone_weights(supernet, str(tmp_path / "w.weights.h5"))
     image = np.random.default_rng(1).uniform(-1, 1, (1, 224, 224, 3)).astype("float32")
-    theirs = keras.Model(source.inputs, source.get_layer("block_16_project_BN").output)
+    theirs = keras.Model(source.input, source.get_layer("block_16_project_BN").output)
     expected = np.asarray(theirs(image, training=False))
     got = np.asarray(supernet.backbone()(image, training=False)[-1])
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -62,7 +62,7 @@ def test_mobilenet_v2_is_that_of_keras_applications(tmp_path: Path) -> None:
 
 def test_resnet_takes_over_biases_and_channel_order(tmp_path: Path) -> None:
     source = keras.applications.ResNet50(
-        weights=None, include_top=False, input_shape=(224, 224, 3)
+        weights=None, include_top=False, input_shape=(64, 64, 3)
     )
     randomise(source, 0)
     source.save_weights(tmp_path / "w.weights.h5")
@@ -78,7 +78,7 @@ def test_resnet_takes_over_biases_and_channel_order(tmp_path: Path) -> None:
     supernet = build_supernet(spec, (64, 64))
     load_backbone_weights(supernet, str(tmp_path / "w.weights.h5"))
     rgb = np.random.default_rng(1).normal(size=(1, 64, 64, 3)).astype("float32")
-    theirs = keras.Model(source.inputs, source.get_layer("conv2_block3_out").output)
+    theirs = keras.Model(source.input, source.get_layer("conv2_block3_out").output)
     expected = np.asarray(theirs(rgb[..., ::-1], training=False))
     got = np.asarray(supernet.backbone()(rgb, training=False)[0])
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
@@ -153,7 +153,7 @@ def test_a_head_on_features_equals_the_whole_network() -> None:
     )
     features = supernet.backbone()(image, training=False)
     inputs = supernet.head_inputs(3, ["dlb_r2_b0_s2_s1"])
-    (cut,) = supernet.heads(3, ["dlb_r2_b0_s2_s1"])([features[i - 1] for i in inputs])
+    cut = supernet.heads(3, ["dlb_r2_b0_s2_s1"])([features[i - 1] for i in inputs])
     np.testing.assert_allclose(cut, whole[3, "dlb_r2_b0_s2_s1"], atol=1e-4)
 
 
