@@ -67,6 +67,9 @@ class Device(Protocol):
     ) -> Iterator[tuple[float, ModelOutputs]]:
         """Runs real inputs; yields (latency in microseconds, outputs by name) of each.
 
+        The latency is the median of a few runs after one that is not counted: how long
+        the model takes amid a stream of inputs, as ``benchmark`` measures it.
+
         Args:
             inputs: per item the model's inputs, in the model's order or by name.
             settings: threads, delegate, warm-up (on the first input) and timeout.

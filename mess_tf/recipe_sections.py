@@ -178,7 +178,9 @@ class Training(Section):
         weight_decay: per step.
         power: of the poly decay.
         warmup_steps: with a growing rate.
-        alpha: weight of the labels against the teacher in PFD.
+        alpha: weight of the teacher against the labels in PFD.
+        class_balance: how much pixels of rare classes gain in the loss: 0 = nothing,
+            1 = median-frequency balancing.
         scale_min, scale_max: random rescaling.
         crop: side of the random crop as a part of the network's input.
         flip: probability of a mirror image.
@@ -199,6 +201,7 @@ class Training(Section):
     power: float = setting(0.9, number(0, above=True))
     warmup_steps: int = setting(0, whole(0))
     alpha: float = setting(0.5, number(0, 1))
+    class_balance: float = setting(0.0, number(0, 1))
     scale_min: float = setting(0.5, number(0.1, 10))
     scale_max: float = setting(2.0, number(0.1, 10))
     crop: float = setting(0.9, number(0.1, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 
@@ -16,23 +17,43 @@ def resize_to(logits: Any, height: int, width: int) -> Any:
     )
 
 
-def cross_entropy(logits: Any, labels: Any) -> Any:
-    """Mean cross-entropy per image over its valid pixels.
+def class_weights(frequencies: np.ndarray, balance: float) -> np.ndarray:
+    """Weights of pixels by their class: (median frequency / frequency) ** balance.
+
+    Args:
+        frequencies: pixels per class, array of shape (C,).
+        balance: 0 leaves all pixels equal (the paper), 1 is median-frequency balancing
+            (SegNet), between them rare classes gain less.
+
+    Returns:
+        float32 array of shape (C,); 1 for classes that never occur.
+    """
+    present = frequencies > 0
+    weights = np.ones(len(frequencies))
+    median = np.median(frequencies[present]) if present.any() else 1.0
+    weights[present] = (median / frequencies[present]) ** balance
+    return weights.astype(np.float32)
+
+
+def cross_entropy(logits: Any, labels: Any, weights: np.ndarray) -> Any:
+    """Weighted mean of the cross-entropy per image over its valid pixels.
 
     Args:
         logits: float tensor (B, h, w, C).
         labels: int tensor (B, h, w); values outside 0..C-1 are ignored.
+        weights: of pixels by their class, array of shape (C,).
 
     Returns:
-        float tensor (B,): summed over the image's valid pixels and divided by the
-        batch's mean count of them, so that the batch mean is a mean over pixels.
+        float tensor (B,): weighted sum over the image's valid pixels, divided by the
+        batch's mean sum of weights, so that the batch mean is a mean over pixels.
     """
-    losses, valid = _pixel_cross_entropy(ops.log_softmax(logits, axis=-1), labels)
-    return _per_image(losses, valid)
+    log_probabilities = ops.log_softmax(logits, axis=-1)
+    losses, pixel_weights = _pixel_cross_entropy(log_probabilities, labels, weights)
+    return _per_image(losses, pixel_weights)
 
 
 def positive_filtering_distillation(
-    logits: Any, teacher: Any, labels: Any, alpha: float
+    logits: Any, teacher: Any, labels: Any, alpha: float, weights: np.ndarray
 ) -> Any:
     """PFD: (1 - alpha) CE + alpha m KL(teacher || student), per valid pixel.
 
@@ -45,30 +66,35 @@ def positive_filtering_distillation(
         teacher: the final exit's logits on the same grid; no gradient flows into them.
         labels: int tensor (B, h, w).
         alpha: weight of the distillation term, in 0..1.
+        weights: of pixels by their class, array of shape (C,).
 
     Returns:
         float tensor (B,), as ``cross_entropy``.
     """
     student = ops.log_softmax(logits, axis=-1)
     teacher = ops.stop_gradient(teacher)
-    entropy, valid = _pixel_cross_entropy(student, labels)
+    entropy, pixel_weights = _pixel_cross_entropy(student, labels, weights)
     log_teacher = ops.log_softmax(teacher, axis=-1)
     divergence = ops.sum(ops.exp(log_teacher) * (log_teacher - student), axis=-1)
     right = ops.cast(ops.equal(ops.argmax(teacher, axis=-1), labels), logits.dtype)
-    losses = (1.0 - alpha) * entropy + alpha * right * valid * divergence
-    return _per_image(losses, valid)
+    losses = (1.0 - alpha) * entropy + alpha * right * pixel_weights * divergence
+    return _per_image(losses, pixel_weights)
 
 
-def _pixel_cross_entropy(log_probabilities: Any, labels: Any) -> tuple[Any, Any]:
+def _pixel_cross_entropy(
+    log_probabilities: Any, labels: Any, weights: np.ndarray
+) -> tuple[Any, Any]:
+    """Weighted cross-entropy and weight per pixel; both 0 where the label is void."""
     classes = log_probabilities.shape[-1]
     inside = ops.logical_and(labels >= 0, labels < classes)
     valid = ops.cast(inside, log_probabilities.dtype)
     one_hot = ops.one_hot(
         ops.where(inside, labels, 0), classes, dtype=log_probabilities.dtype
     )
-    return -ops.sum(one_hot * log_probabilities, axis=-1) * valid, valid
+    pixel_weights = ops.sum(one_hot * weights, axis=-1) * valid
+    return -ops.sum(one_hot * log_probabilities, axis=-1) * pixel_weights, pixel_weights
 
 
-def _per_image(losses: Any, valid: Any) -> Any:
-    count = ops.maximum(ops.mean(ops.sum(valid, axis=(1, 2))), 1.0)
-    return ops.sum(losses, axis=(1, 2)) / count
+def _per_image(losses: Any, pixel_weights: Any) -> Any:
+    total = ops.mean(ops.sum(pixel_weights, axis=(1, 2)))
+    return ops.sum(losses, axis=(1, 2)) / ops.maximum(total, 1e-3)

@@ -56,7 +56,13 @@ class Optimisation:
         )
 
 
-class _Joint(keras.Model):
+class _Weighted(keras.Model):
+    """A model with pixel weights by class, float32 array of shape (C,)."""
+
+    class_weights: np.ndarray
+
+
+class _Joint(_Weighted):
     """Final exit plus the early exit whose turn it is (stage 1).
 
     ``y`` is a dict: ``labels`` (B, h, w) int and ``turn`` (B, N-1) float, one-hot.
@@ -72,13 +78,14 @@ class _Joint(keras.Model):
     ) -> Any:
         height, width = y["labels"].shape[1:3]
         *early, final = [resize_to(p, height, width) for p in _as_list(y_pred)]
-        loss = cross_entropy(final, y["labels"])
+        loss = cross_entropy(final, y["labels"], self.class_weights)
         for i, logits in enumerate(early):
-            loss = loss + y["turn"][:, i] * cross_entropy(logits, y["labels"])
+            own = cross_entropy(logits, y["labels"], self.class_weights)
+            loss = loss + y["turn"][:, i] * own
         return ops.mean(loss)
 
 
-class _Distilled(keras.Model):
+class _Distilled(_Weighted):
     """Heads of one exit point on frozen features (stage 2).
 
     ``y`` is a dict: ``labels`` (B, h, w) int and ``teacher`` (B, h, w, C) logits. Heads
@@ -103,6 +110,7 @@ class _Distilled(keras.Model):
                     y["teacher"],
                     y["labels"],
                     self.alpha,
+                    self.class_weights,
                 )
             )
             for logits in _as_list(y_pred)
@@ -114,11 +122,14 @@ class StageOne:
 
     name = "stage1"
 
-    def __init__(self, supernet: Supernet, optimisation: Optimisation) -> None:
+    def __init__(
+        self, supernet: Supernet, optimisation: Optimisation, class_weights: np.ndarray
+    ) -> None:
         """``supernet`` has the layout of ``stage_one_spec`` and any image size."""
         self.supernet = supernet
         self.early_exits = len(supernet.spec.exit_points) - 1
         self.model = _Joint(supernet.model.input, supernet.model.outputs, name="joint")
+        self.model.class_weights = class_weights
         _compile(self.model, optimisation)
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
@@ -154,7 +165,11 @@ class StageTwo:
     name = "stage2"
 
     def __init__(
-        self, supernet: Supernet, optimisation: Optimisation, alpha: float
+        self,
+        supernet: Supernet,
+        optimisation: Optimisation,
+        class_weights: np.ndarray,
+        alpha: float,
     ) -> None:
         """``supernet`` carries stage 1's backbone and final head."""
         self.supernet = supernet
@@ -179,7 +194,7 @@ class StageTwo:
             graph = supernet.heads(exit_index, ids)
             model = _Distilled(graph.inputs, graph.outputs, name="distilled")
             model.trainable = True
-            model.alpha = alpha
+            model.alpha, model.class_weights = alpha, class_weights
             _compile(model, optimisation)
             names = [f"exit_{exit_index}/{head_id}" for head_id in ids]
             self.groups.append((supernet.head_inputs(exit_index, ids), names, model))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
@@ -22,6 +23,7 @@ from mess_tf.records import SupernetSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, Progress, run_stage
+from mess_tf.training.losses import class_weights
 from mess_tf.training.stages import (
     Optimisation,
     StageOne,
@@ -54,9 +56,12 @@ def train_supernet(
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
     fingerprint = _fingerprint(recipe, data)
+    weights = _class_weights(recipe, data)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
-        trained = _stage_one(recipe, spec, data, work, fingerprint, log, open_progress)
+        trained = _stage_one(
+            recipe, spec, data, weights, work, fingerprint, log, open_progress
+        )
         # Initial weights of the heads must not depend on where stage 1 was resumed.
         keras.utils.set_random_seed(training.seed + 1)
         supernet = supernet_after_stage_one(spec, trained)
@@ -64,6 +69,7 @@ def train_supernet(
         stage = StageTwo(
             supernet,
             _optimisation(recipe, two.total_steps, training.stage2_learning_rate),
+            weights,
             training.alpha,
         )
         two.run(
@@ -95,6 +101,7 @@ def _stage_one(
     recipe: Recipe,
     spec: SupernetSpec,
     data: OpenedData,
+    weights: np.ndarray,
     work: Path,
     fingerprint: str,
     log: ScalarLog,
@@ -106,10 +113,23 @@ def _stage_one(
     load_backbone_weights(supernet, recipe.network.weights)
     one = _epochs(recipe, spec, data, training.stage1_epochs)
     stage = StageOne(
-        supernet, _optimisation(recipe, one.total_steps, training.learning_rate)
+        supernet,
+        _optimisation(recipe, one.total_steps, training.learning_rate),
+        weights,
     )
     one.run(stage, work, fingerprint, log, open_progress("Stage 1", one.total_steps))
     return supernet
+
+
+def _class_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
+    """Pixel weights by class; the training labels are only read where they count."""
+    classes = len(data.train.classes)
+    pixels = np.ones(classes)
+    if recipe.training.class_balance:
+        labels = (data.train.load(i).labels.ravel() for i in range(len(data.train)))
+        counts = [np.bincount(own, minlength=256)[:classes] for own in labels]
+        pixels = np.sum(counts, axis=0)
+    return class_weights(pixels, recipe.training.class_balance)
 
 
 def _optimisation(recipe: Recipe, total_steps: int, rate: float) -> Optimisation:

@@ -18,7 +18,15 @@ from mess_tf.compile.small import decision_piece, output_piece
 from mess_tf.compile.verify import compare_pieces
 from mess_tf.errors import MessError
 from mess_tf.policies import Policy
-from mess_tf.records import Pieces, Precision, decision_name, head_name, segment_name
+from mess_tf.records import (
+    WHOLE_PROBE,
+    Pieces,
+    Precision,
+    branch_probe,
+    decision_name,
+    head_name,
+    segment_name,
+)
 from mess_tf.supernet import Supernet
 
 Compiled = Any  # the record of conftest.py
@@ -37,7 +45,8 @@ def test_the_folder_holds_every_piece_and_what_it_promises(compiled: Compiled) -
     }
     decisions = {decision_name(p, size) for p in compiled.policies for size in sizes}
     outputs = {f"output_{h}x{w}" for h, w in sizes if (h, w) != spec.output_size}
-    assert names == heads | segments | decisions | outputs
+    probes = {WHOLE_PROBE} | {branch_probe(p.index) for p in spec.exit_points[:-1]}
+    assert names == heads | segments | decisions | outputs | probes
     assert Pieces.load(compiled.folder) == pieces
     assert {p.name for p in compiled.folder.iterdir()} == {
         "pieces.json",

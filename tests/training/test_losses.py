@@ -6,8 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.training.losses import cross_entropy, positive_filtering_distillation
+from mess_tf.training.losses import (
+    class_weights,
+    cross_entropy,
+    positive_filtering_distillation,
+)
 from mess_tf.training.schedule import PolyDecay
+
+EQUAL = np.ones(3, np.float32)
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -28,7 +34,9 @@ def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:
     picked = np.take_along_axis(
         log_softmax(logits), np.where(valid, labels, 0)[..., None], axis=-1
     )[..., 0]
-    got = cross_entropy(keras.ops.array(logits, "float32"), keras.ops.array(labels))
+    got = cross_entropy(
+        keras.ops.array(logits, "float32"), keras.ops.array(labels), EQUAL
+    )
     assert float(keras.ops.mean(got)) == pytest.approx(-picked[valid].mean(), rel=1e-5)
 
 
@@ -50,13 +58,14 @@ def test_pfd_listens_to_the_teacher_only_where_it_is_right(alpha: float) -> None
         keras.ops.array(teacher, "float32"),
         keras.ops.array(labels),
         alpha,
+        EQUAL,
     )
     assert float(keras.ops.mean(got)) == pytest.approx(total / count, rel=1e-5)
 
 
 def test_an_image_without_any_label_is_no_division_by_zero() -> None:
     labels = keras.ops.full((1, 2, 2), 255, dtype="int32")
-    assert float(cross_entropy(keras.ops.ones((1, 2, 2, 3)), labels)[0]) == 0.0
+    assert float(cross_entropy(keras.ops.ones((1, 2, 2, 3)), labels, EQUAL)[0]) == 0.0
 
 
 def test_the_poly_schedule() -> None:
@@ -67,3 +76,24 @@ def test_the_poly_schedule() -> None:
     warm = PolyDecay(0.02, 100, 0.9, warmup_steps=10)
     assert float(warm(4)) == pytest.approx(0.02 * 0.96**0.9 * 0.5)
     assert float(warm(50)) == pytest.approx(float(schedule(50)))
+
+
+def test_class_weights_by_hand() -> None:
+    frequencies = np.array([100, 25, 0, 400])
+    assert class_weights(frequencies, 0.0).tolist() == [1, 1, 1, 1]
+    assert class_weights(frequencies, 1.0).tolist() == [1, 4, 1, 0.25]
+    assert class_weights(frequencies, 0.5).tolist() == [1, 2, 1, 0.5]
+
+
+def test_weighted_cross_entropy_is_the_weighted_mean_over_pixels() -> None:
+    logits, _, labels = arrays(2)
+    weights = np.array([1.0, 4.0, 0.5], np.float32)
+    valid = labels < 3
+    chosen = np.where(valid, labels, 0)
+    picked = np.take_along_axis(log_softmax(logits), chosen[..., None], axis=-1)[..., 0]
+    per_pixel = weights[chosen] * valid
+    expected = -(picked * per_pixel).sum() / per_pixel.sum()
+    got = cross_entropy(
+        keras.ops.array(logits, "float32"), keras.ops.array(labels), weights
+    )
+    assert float(keras.ops.mean(got)) == pytest.approx(expected, rel=1e-5)

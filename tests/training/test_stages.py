@@ -29,6 +29,7 @@ from mess_tf.training.stages import (
 from mess_tf.training.train import train_supernet
 
 PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
+EQUAL = np.ones(3, np.float32)
 SIZE = (32, 32)
 
 
@@ -71,7 +72,7 @@ def changed(
 
 def test_in_stage_one_the_early_exits_take_turns() -> None:
     one = build_supernet(stage_one_spec(supernet_spec()))
-    stage = StageOne(one, PLAIN)
+    stage = StageOne(one, PLAIN, EQUAL)
     for step, turn in ((0, 1), (1, 2), (2, 1)):
         before = weights(one)
         stage.step(*batch(step), step)
@@ -84,14 +85,14 @@ def test_in_stage_one_the_early_exits_take_turns() -> None:
 def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() -> None:
     spec = supernet_spec()
     one = build_supernet(stage_one_spec(spec))
-    StageOne(one, PLAIN).step(*batch(), 0)
+    StageOne(one, PLAIN, EQUAL).step(*batch(), 0)
     full = supernet_after_stage_one(spec, one)
     before = weights(full)
     for name, values in weights(one).items():
         if not name.startswith(("head_1", "head_2")):
             for a, b in zip(values, before[name], strict=True):
                 np.testing.assert_array_equal(a, b, err_msg=name)
-    stage = StageTwo(full, PLAIN, alpha=0.5)
+    stage = StageTwo(full, PLAIN, EQUAL, alpha=0.5)
     stage.step(*batch(), 0)
     moved = changed(before, weights(full), kernels=False)
     final = f"head_3_{spec.final_head.id}"
@@ -116,7 +117,7 @@ def test_heads_trained_together_are_heads_trained_alone() -> None:
                 layer.set_weights(
                     [np.abs(rng.normal(0.5, 0.2, w.shape)) for w in layer.get_weights()]
                 )
-        stage = StageTwo(supernet, PLAIN, alpha=0.5)
+        stage = StageTwo(supernet, PLAIN, EQUAL, alpha=0.5)
         for step in range(2):
             stage.step(*batch(step), step)
         results.append(supernet.model.get_layer("head_1_fcn_r1_b0_conv").get_weights())
@@ -125,7 +126,7 @@ def test_heads_trained_together_are_heads_trained_alone() -> None:
 
 def test_evaluation_counts_every_valid_cell_of_every_head() -> None:
     spec = supernet_spec()
-    stage = StageTwo(build_supernet(spec), PLAIN, alpha=0.5)
+    stage = StageTwo(build_supernet(spec), PLAIN, EQUAL, alpha=0.5)
     images, labels = batch()
     labels[0] = 255
     areas = stage.evaluate(images, labels)
@@ -137,7 +138,7 @@ def test_evaluation_counts_every_valid_cell_of_every_head() -> None:
 def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(
     tmp_path: Path,
 ) -> None:
-    stage = StageOne(build_supernet(stage_one_spec(supernet_spec())), PLAIN)
+    stage = StageOne(build_supernet(stage_one_spec(supernet_spec())), PLAIN, EQUAL)
     path = tmp_path / "stage1.npz"
     assert load_checkpoint(path, stage.variables(), "a") == 0
     save_checkpoint(path, stage.variables(), 3, "a")
@@ -171,6 +172,7 @@ RECIPE: dict[str, Any] = {
         "loss_stride": 4,
         "crop": 0.5,  # training and evaluation see different sizes
         "jitter": 0.1,
+        "class_balance": 0.5,
     },
 }
 
