@@ -99,7 +99,10 @@ def measured_ids(store: Path) -> list[int]:
         return []
     connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
     try:
-        return [row[0] for row in connection.execute("select id from measurements")]
+        return [
+            row[0]
+            for row in connection.execute("select id from measurements order by id")
+        ]
     except sqlite3.OperationalError:
         return []  # the table is being made, or the store is locked for a moment
     finally:
