@@ -16,7 +16,7 @@ PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-c
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo    the whole way on drawn images, in some five minutes: data, training,'
+	@echo 'make demo    the whole way on drawn images, in a few minutes: data, training,'
 	@echo '             measuring, search, export, check, report ($(RUN)/report.html)'
 	@echo 'make test    style, types and all tests'
 	@echo 'make check   style and types only'

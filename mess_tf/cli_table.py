@@ -85,7 +85,7 @@ ANY_PRECISION = Option(
 COMMANDS: dict[str, Command] = {
     "quickstart": Command(
         "mess_tf.commands.quickstart:quickstart",
-        "the whole way on drawn images, in some five minutes",
+        "the whole way on drawn images, in a few minutes",
         "Draws a data set, trains a small multi-exit network on it, measures it on"
         " this computer, searches, exports an int8 file that stops early, checks it and"
         " writes report.html.",
