@@ -38,7 +38,7 @@ _HEAD_ID = re.compile(
 
 @dataclass(frozen=True, order=True)
 class HeadSpec:
-    """One point of the head space of an exit (DESIGN: channel reduction, extra blocks,
+    """One point of the head space of an exit (channel reduction, extra blocks,
     rapid dilation, type, skips).
 
     Attributes:
