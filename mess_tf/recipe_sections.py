@@ -79,6 +79,8 @@ class Network(Section):
         exit_layers: layers to put exit points at instead; the last block is added.
         head_width, decoder_width, skip_width: channels of ASPP, merged skips and
             reduced skips; 0 = what fits the backbone.
+        fcn_width: channels that an FCN head has at least; a quarter of its input is the
+            paper's width. 0 = what fits the backbone.
         aspp_rates: dilation rates of DeepLabV3 heads; [] = by stride.
         logits_stride: stride of the grid on which all exits' logits leave.
     """
@@ -97,6 +99,7 @@ class Network(Section):
     exits: int = setting(6, whole(1, 64))
     exit_layers: tuple[str, ...] = setting((), several(text(empty=False)))
     head_width: int = setting(0, whole(0, 2048))
+    fcn_width: int = setting(0, whole(0, 2048))
     decoder_width: int = setting(0, whole(0, 2048))
     skip_width: int = setting(0, whole(0, 2048))
     aspp_rates: tuple[int, ...] = setting((), several(whole(1, 64)))
@@ -115,7 +118,8 @@ class Network(Section):
 
     def head_options(self) -> dict[str, Any]:
         """Head widths and rates that the recipe sets itself."""
-        names = ("head_width", "decoder_width", "skip_width", "aspp_rates")
+        widths = ("head_width", "fcn_width", "decoder_width", "skip_width")
+        names = (*widths, "aspp_rates")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -170,7 +174,9 @@ class Training(Section):
     Attributes:
         seed: of weights, order and augmentation.
         batch: images per step.
-        stage1_epochs: backbone, final head and one early exit per step.
+        stage1_epochs: backbone, final head and early exits in turns.
+        early_exits_per_step: early exits that count in one step of stage 1, taken in
+            round-robin; 1 is the paper's, more shape the backbone more for early exits.
         stage2_epochs: all other heads on the frozen backbone.
         optimizer: ``sgd`` or ``adamw``.
         learning_rate, stage2_learning_rate: before decay.
@@ -193,6 +199,7 @@ class Training(Section):
     batch: int = setting(32, whole(1, 4096))
     stage1_epochs: int = setting(180, whole(1))
     stage2_epochs: int = setting(180, whole(1))
+    early_exits_per_step: int = setting(1, whole(1, 64))
     optimizer: Literal["sgd", "adamw"] = setting("sgd", word("sgd", "adamw"))
     learning_rate: float = setting(0.02, number(0, above=True))
     stage2_learning_rate: float = setting(0.02, number(0, above=True))

@@ -185,8 +185,18 @@ def _extra_bottleneck(x: Any, prefix: str, dilation: int) -> Any:
 # keras.applications' ResNets expect BGR minus these means; our loader turns the first
 # kernel around, so that all networks take RGB.
 _CAFFE = Preprocessing(mean=(123.68, 116.779, 103.939), std=(1.0, 1.0, 1.0))
-_MOBILE_HEADS = {"head_width": 64, "decoder_width": 64, "skip_width": 24}
-_RESNET_HEADS = {"head_width": 256, "decoder_width": 256, "skip_width": 48}
+_MOBILE_HEADS = {
+    "head_width": 64,
+    "fcn_width": 16,
+    "decoder_width": 64,
+    "skip_width": 24,
+}
+_RESNET_HEADS = {
+    "head_width": 256,
+    "fcn_width": 64,
+    "decoder_width": 256,
+    "skip_width": 48,
+}
 
 BACKBONES: dict[str, Backbone] = {
     "mobilenet_v2": Backbone(

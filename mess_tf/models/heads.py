@@ -14,12 +14,8 @@ import keras
 
 from mess_tf.models import blocks
 from mess_tf.models.backbones import Backbone
-from mess_tf.models.batch_norm import BatchNormalization
 from mess_tf.records import HeadSpec, head_name
 
-# The FCN head's inner width is a quarter of its input (the paper's 320 -> 80); narrow
-# exits would be left with a handful of channels, so it never falls below this.
-FCN_LEAST_WIDTH = 16
 ASPP_RATES_AT_16 = (6, 12, 18)  # DeepLabV3's, for output stride 16
 
 
@@ -46,8 +42,8 @@ def build_head(
         dilation: rate in force at the exit point.
         classes: number of classes C.
         backbone: whose block kind and activation the head follows.
-        options: ``head_width`` (ASPP), ``decoder_width``, ``skip_width``,
-            ``aspp_rates``.
+        options: ``head_width`` (ASPP), ``fcn_width``, ``decoder_width``,
+            ``skip_width``, ``aspp_rates``.
 
     Returns:
         Logits tensor (B, h', w', C) on the grid of the finest input.
@@ -64,7 +60,9 @@ def build_head(
         rate = rate * 2 if spec.rapid_dilation else dilation
         x = backbone.extra_block(x, f"{prefix}_block{number}", rate)
     if spec.kind == "fcn":
-        width = max(x.shape[-1] // 4, FCN_LEAST_WIDTH)
+        # A quarter of the input (the paper's 320 -> 80) would leave narrow exits with a
+        # handful of channels.
+        width = max(x.shape[-1] // 4, options["fcn_width"])
         x = _conv(x, width, 3, f"{prefix}_conv", relu6)
     else:
         x = _aspp(x, stride, prefix, relu6, options)
@@ -126,17 +124,9 @@ def _aspp(
         width, 1, use_bias=False, name=f"{prefix}_pool_project"
     )(pooled)
     y = keras.layers.Concatenate(name=f"{prefix}_aspp_concat")(branches)
-    y = keras.layers.Conv2D(
-        width,
-        1,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=f"{prefix}_project",
-    )(y)
+    # Normalised before the sum, so that the converter folds it into the convolution.
+    y = blocks.conv_bn(y, width, 1, f"{prefix}_project", f"{prefix}_project_bn")
     y = keras.layers.Add(name=f"{prefix}_project_add")([y, pooled])
-    y = BatchNormalization(
-        momentum=blocks.BATCH_NORM_MOMENTUM, name=f"{prefix}_project_bn"
-    )(y)
     return keras.layers.ReLU(
         max_value=6.0 if relu6 else None, name=f"{prefix}_project_relu"
     )(y)

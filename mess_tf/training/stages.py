@@ -1,8 +1,8 @@
 """The two stages as objects that take one step, evaluate, and expose their state.
 
 Stage 1 trains the backbone, the final head and plain FCN heads at every early exit
-point; per step only the final exit and *one* early exit count, in round-robin ("exit
-dropout"). Stage 2 freezes backbone and final head (their batch-norm statistics too) and
+point; per step only the final exit and *one* early exit (or a few) count, in
+round-robin ("exit dropout"). Stage 2 freezes backbone and final head (their batch-norm statistics too) and
 trains all other heads on one shared forward pass, with the final exit as teacher.
 """
 
@@ -63,9 +63,10 @@ class _Weighted(keras.Model):
 
 
 class _Joint(_Weighted):
-    """Final exit plus the early exit whose turn it is (stage 1).
+    """Final exit plus the early exits whose turn it is (stage 1).
 
-    ``y`` is a dict: ``labels`` (B, h, w) int and ``turn`` (B, N-1) float, one-hot.
+    ``y`` is a dict: ``labels`` (B, h, w) int and ``turn`` (B, N-1) float, 1 where an
+    early exit counts.
     """
 
     def compute_loss(
@@ -123,11 +124,16 @@ class StageOne:
     name = "stage1"
 
     def __init__(
-        self, supernet: Supernet, optimisation: Optimisation, class_weights: np.ndarray
+        self,
+        supernet: Supernet,
+        optimisation: Optimisation,
+        class_weights: np.ndarray,
+        early_exits_per_step: int = 1,
     ) -> None:
         """``supernet`` has the layout of ``stage_one_spec`` and any image size."""
         self.supernet = supernet
         self.early_exits = len(supernet.spec.exit_points) - 1
+        self.early_exits_per_step = min(early_exits_per_step, self.early_exits)
         self.model = _Joint(supernet.model.input, supernet.model.outputs, name="joint")
         self.model.class_weights = class_weights
         _compile(self.model, optimisation)
@@ -140,8 +146,10 @@ class StageOne:
             labels: integers (B, h, w).
             step: number of this step since the stage began; decides whose turn it is.
         """
-        turn = np.zeros((len(images), max(self.early_exits, 1)), np.float32)
-        turn[:, step % max(self.early_exits, 1)] = 1.0
+        turn = np.zeros((len(images), self.early_exits), np.float32)
+        first = step * self.early_exits_per_step
+        for place in range(first, first + self.early_exits_per_step):
+            turn[:, place % self.early_exits] = 1.0
         y = {"labels": labels.astype(np.int32), "turn": turn}
         return float(self.model.train_on_batch(images, y))
 

@@ -116,6 +116,7 @@ def _stage_one(
         supernet,
         _optimisation(recipe, one.total_steps, training.learning_rate),
         weights,
+        training.early_exits_per_step,
     )
     one.run(stage, work, fingerprint, log, open_progress("Stage 1", one.total_steps))
     return supernet
