@@ -33,15 +33,22 @@ EQUAL = np.ones(3, np.float32)
 SIZE = (32, 32)
 
 
-def supernet_spec(early: tuple[str, ...] = ("fcn_r1_b0", "fcn_r1_b0_s1")) -> Any:
+def supernet_spec(
+    early: tuple[str, ...] = ("fcn_r1_b0", "fcn_r1_b0_s1"), exits: int = 3
+) -> Any:
+    layers = ["block_2_add", "block_5_add", "block_9_add"]
     return design_supernet(
         "mobilenet_v2",
         ("a", "b", "c"),
         image_size=SIZE,
-        final_heads=[HeadSpec.parse("fcn_r1_b0_s1"), HeadSpec.parse("fcn_r2_b0")],
+        final_heads=[
+            HeadSpec.parse("fcn_r1_b0_s1" if exits > 1 else "fcn_r1_b0"),
+            HeadSpec.parse("fcn_r2_b0"),
+        ],
         early_heads=[HeadSpec.parse(head) for head in early],
         backbone_options={"alpha": 0.35},
-        exit_layers=["block_2_add", "block_5_add"],
+        exits=exits,
+        exit_layers=layers[: exits - 1],
         head_options={"decoder_width": 8, "skip_width": 8},
     )
 
@@ -80,6 +87,27 @@ def test_in_stage_one_the_early_exits_take_turns() -> None:
         heads = {name.split("_")[1] for name in moved if name.startswith("head_")}
         assert heads == {str(turn), "3"}
         assert "Conv1" in moved
+
+
+@pytest.mark.parametrize(
+    ("exits", "per_step", "turns"),
+    [
+        (4, 2, [{"1", "2"}, {"3", "1"}, {"2", "3"}]),
+        (3, 7, [{"1", "2"}, {"1", "2"}]),
+        (1, 1, [set(), set()]),
+    ],
+)
+def test_several_early_exits_take_their_turns_together(
+    exits: int, per_step: int, turns: list[set[str]]
+) -> None:
+    one = build_supernet(stage_one_spec(supernet_spec(exits=exits)))
+    stage = StageOne(one, PLAIN, EQUAL, early_exits_per_step=per_step)
+    for step, turn in enumerate(turns):
+        before = weights(one)
+        stage.step(*batch(step), step)
+        moved = changed(before, weights(one), kernels=True)
+        heads = {name.split("_")[1] for name in moved if name.startswith("head_")}
+        assert heads == turn | {str(exits)}
 
 
 def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() -> None:
