@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CpuCore:
-    """One core of ``/proc/cpuinfo``; implementer and part as printed, e.g. ``0xd05``."""
+    """One core of ``/proc/cpuinfo``; numbers as printed, e.g. part ``0xd05``."""
 
     number: int
     implementer: str | None

@@ -23,7 +23,7 @@ class Battery:
 
     Attributes:
         level_percent: 0 to 100, whatever the phone's own scale is.
-        status: ``charging``, ``discharging``, ``not charging``, ``full`` or ``unknown``.
+        status: ``charging``, ``discharging``, ``not charging``, ``full``, ``unknown``.
         powered_by: of ``ac``, ``usb``, ``wireless``, ``dock``, those that supply it.
         temperature_c, voltage_v: None where not told (0 V is not told).
     """
@@ -84,7 +84,8 @@ class AdbListed:
     """One line of ``adb devices`` or ``adb devices -l``.
 
     Attributes:
-        state: ``device`` (usable), ``unauthorized``, ``offline``, ``no permissions``, ...
+        state: ``device`` (usable), ``unauthorized``, ``offline``, ``no permissions``,
+            ... as adb says it.
         details: ``model``, ``product``, ``usb``, ``transport_id``, ... as listed; for
             ``no permissions`` adb's own reason under ``reason``.
     """
