@@ -1,111 +1,28 @@
 """Reads what TFLite's benchmark tool prints: text in, frozen records out.
 
-Strict: what cannot be read without doubt is a ``LogError``, never a number.
+Strict: what cannot be read without doubt is a ``LogError``, never a number. The tool's
+exit code is not in its log: a caller who has one must believe it first, because a tool
+that failed may have printed a result before.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from android_bench.errors import BenchError
-
-
-class LogError(BenchError):
-    """A log that cannot be read; ``tail`` holds its last lines."""
-
-    def __init__(self, message: str, tail: str) -> None:
-        super().__init__(message)
-        self.tail = tail
-
-
-@dataclass(frozen=True)
-class RunStats:
-    """One phase's ``count=`` line; times in milliseconds.
-
-    Attributes:
-        count: runs made, at least 1.
-        first_ms, curr_ms: of the first and of the last run.
-        std_ms: the tool cuts it to whole microseconds.
-        p5_ms, median_ms, p95_ms: None where the tool is too old to print them.
-    """
-
-    count: int
-    first_ms: float
-    curr_ms: float
-    min_ms: float
-    max_ms: float
-    avg_ms: float
-    std_ms: float
-    p5_ms: float | None = None
-    median_ms: float | None = None
-    p95_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class Timings:
-    """What a finished run took, milliseconds.
-
-    Attributes:
-        init_ms: loading the model, delegates and allocation.
-        inference_avg_ms: mean of the regular runs.
-        first_ms: the first warm-up run; None where not told or nothing warmed up.
-        warmup_avg_ms: mean of the warm-up runs; None where nothing warmed up.
-        warmup, regular: the phases' own lines; None where the log lacks them.
-    """
-
-    init_ms: float
-    inference_avg_ms: float
-    first_ms: float | None = None
-    warmup_avg_ms: float | None = None
-    warmup: RunStats | None = None
-    regular: RunStats | None = None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The tool's own approximate figures, megabytes; None where not told.
-
-    Attributes:
-        init_mb, overall_mb: growth since the tool's start (called "peak" in old tools).
-        peak_mb: overall peak, seen by a polling thread (only when asked for).
-    """
-
-    init_mb: float | None = None
-    overall_mb: float | None = None
-    peak_mb: float | None = None
-
-
-@dataclass(frozen=True)
-class AppliedDelegate:
-    """What the tool says of a delegate that was asked for.
-
-    Attributes:
-        name: the tool's own: ``GPU``, ``NNAPI``, ``XNNPACK``, ``EXTERNAL``, ...
-        extent: ``full``, ``partial``, ``none`` (a silent run on the CPU) or ``unknown``
-            (tools of 2019 do not tell).
-        kernels: delegate kernels in the graph, where told.
-    """
-
-    name: str
-    extent: str
-    kernels: int | None = None
-
-
-@dataclass(frozen=True)
-class Partition:
-    """A runtime line "Replacing ... node(s)": what a delegate took of a subgraph.
-
-    Attributes:
-        delegate: the kernel's type, e.g. ``TfLiteXNNPackDelegate``.
-        subgraph: its index; None where an old runtime names only "the whole graph".
-    """
-
-    delegate: str
-    nodes: int
-    nodes_before: int
-    partitions: int
-    subgraph: int | None = None
+from android_bench.log_delegates import (
+    NONE,
+    AppliedDelegate,
+    Partition,
+    parse_applied,
+    parse_partitions,
+    parse_requested,
+)
+from android_bench.log_failures import parse_failure
+from android_bench.log_lines import LogError as LogError
+from android_bench.log_lines import LogLines, clean_log
+from android_bench.log_timings import Memory, Timings, parse_memory, parse_timings
 
 
 @dataclass(frozen=True)
@@ -122,7 +39,7 @@ class BenchmarkLog:
         requested: delegates asked for, by the echoed settings; the tool's names.
         applied: what became of delegates that were asked for.
         partitions: what delegates (also XNNPACK by default) took, in order.
-        tail: the last lines of the log, cleaned.
+        tail: the last lines of the log as captured.
     """
 
     failure: str | None
@@ -138,7 +55,21 @@ class BenchmarkLog:
     @property
     def fell_back(self) -> tuple[str, ...]:
         """Delegates asked for that run nothing: the figure is the CPU's."""
-        raise NotImplementedError
+        return tuple(d.name for d in self.applied if d.extent == NONE)
+
+
+# Each is printed once in a run.
+_ONCE = (
+    re.compile(r"STARTING!"),
+    re.compile(r"Loaded model .*"),
+    re.compile(r"Initialized session in .*"),
+    re.compile(r"(?:Average i|I)nference timings in us: .*"),
+)
+_PARAMETER = re.compile(r"([^\[\]\t]+?) ?: \[(.*)\]")
+_SETTINGS_END = re.compile(r"Loaded model |Initialized session in ")
+_UNKNOWN_FLAGS = re.compile(r"Unconsumed cmdline flags: (.*)")
+# Tools before 2020 print this form, and say nothing of legacy NNAPI being applied.
+_OLD_RESULT = "Average inference timings in us: "
 
 
 def parse_benchmark_log(text: str) -> BenchmarkLog:
@@ -147,7 +78,68 @@ def parse_benchmark_log(text: str) -> BenchmarkLog:
     Line ends, terminal colours and logcat prefixes of any form are taken off first.
 
     Raises:
-        LogError: it holds no complete result and no known failure, several results, or
+        LogError: it holds no complete result and no known failure, several runs, or
             numbers that contradict each other or are not positive and finite.
     """
-    raise NotImplementedError
+    log = clean_log(text)
+    _check_one_run(log)
+    parameters = _parameters(log)
+    failure = parse_failure(log)
+    timings = memory = None
+    if failure is None:
+        timings, memory = parse_timings(log), parse_memory(log)
+        if timings is None:
+            raise LogError(
+                "The benchmark tool's log holds neither a complete result nor a known"
+                f" failure; it ends with {_last_line(log)!r}.",
+                log.tail,
+            )
+    requested = parse_requested(parameters)
+    tells = not any(line.text.strip().startswith(_OLD_RESULT) for line in log.lines)
+    return BenchmarkLog(
+        failure=failure,
+        timings=timings,
+        memory=memory,
+        parameters=parameters,
+        unknown_flags=_unknown_flags(log),
+        requested=requested,
+        applied=parse_applied(log, requested, tells and failure is None),
+        partitions=parse_partitions(log),
+        tail=log.tail,
+    )
+
+
+def _last_line(log: LogLines) -> str:
+    return log.tail.rpartition("\n")[2].strip()[-200:]
+
+
+def _check_one_run(log: LogLines) -> None:
+    texts = [line.text.strip() for line in log.lines]
+    for mark in _ONCE:
+        found = [text for text in texts if mark.fullmatch(text)]
+        if len(found) > 1:
+            raise LogError(
+                f"The log is of {len(found)} runs of the benchmark tool (line"
+                f" {found[1]!r} is a second one); give the log of one run.",
+                log.tail,
+            )
+
+
+def _parameters(log: LogLines) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in log.lines:
+        text = line.text.strip()
+        # What runtimes and vendors' libraries say later may look like settings.
+        if _SETTINGS_END.match(text):
+            break
+        if match := _PARAMETER.fullmatch(text):
+            found[match[1].strip()] = match[2]
+    return found
+
+
+def _unknown_flags(log: LogLines) -> tuple[str, ...]:
+    flags: list[str] = []
+    for line in log.lines:
+        if match := _UNKNOWN_FLAGS.fullmatch(line.text.strip()):
+            flags += match[1].split()
+    return tuple(flags)
