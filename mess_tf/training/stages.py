@@ -2,8 +2,9 @@
 
 Stage 1 trains the backbone, the final head and plain FCN heads at every early exit
 point; per step only the final exit and *one* early exit (or a few) count, in
-round-robin ("exit dropout"). Stage 2 freezes backbone and final head (their batch-norm statistics too) and
-trains all other heads on one shared forward pass, with the final exit as teacher.
+round-robin ("exit dropout"). Stage 2 freezes backbone and final head (their batch-norm
+statistics too) and trains all other heads on one shared forward pass, with the final
+exit as teacher.
 """
 
 from __future__ import annotations
