@@ -22,7 +22,8 @@ from android_bench.log_delegates import (
 from android_bench.log_failures import parse_failure
 from android_bench.log_lines import LogError as LogError
 from android_bench.log_lines import LogLines, clean_log
-from android_bench.log_timings import Memory, Timings, parse_memory, parse_timings
+from android_bench.log_memory import Memory, parse_memory
+from android_bench.log_timings import Timings, parse_timings
 
 
 @dataclass(frozen=True)

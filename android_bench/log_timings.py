@@ -1,4 +1,4 @@
-"""Reads the times and the memory that TFLite's benchmark tool prints.
+"""Reads the times that TFLite's benchmark tool prints.
 
 Two forms of the result are known: one line in microseconds (``benchmark_model``, since
 2018) and a block in milliseconds (``benchmark_litert_model``). Each phase's ``count=``
@@ -13,30 +13,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from android_bench.log_lines import LogError, LogLines
-
-
-@dataclass(frozen=True)
-class RunStats:
-    """One phase's ``count=`` line; times in milliseconds.
-
-    Attributes:
-        count: runs made, at least 1.
-        first_ms, curr_ms: of the first and of the last run.
-        std_ms: the tool cuts it to whole microseconds.
-        p5_ms, median_ms, p95_ms: None where the tool is too old to print them.
-    """
-
-    count: int
-    first_ms: float
-    curr_ms: float
-    min_ms: float
-    max_ms: float
-    avg_ms: float
-    std_ms: float
-    p5_ms: float | None = None
-    median_ms: float | None = None
-    p95_ms: float | None = None
+from android_bench.log_lines import LogLines
+from android_bench.log_phases import (
+    NUMBER,
+    SIX_DIGITS,
+    RunStats,
+    parse_phase,
+    positive,
+    unreadable,
+)
 
 
 @dataclass(frozen=True)
@@ -60,22 +45,6 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The tool's own approximate figures, megabytes; None where not told.
-
-    Attributes:
-        init_mb, overall_mb: growth since the tool's start (called "peak" in old tools).
-        peak_mb: overall peak, seen by a polling thread (only when asked for).
-        rss_mb: resident at the end, printed with ``peak_mb`` by new tools.
-    """
-
-    init_mb: float | None = None
-    overall_mb: float | None = None
-    peak_mb: float | None = None
-    rss_mb: float | None = None
-
-
-@dataclass(frozen=True)
 class _Result:
     """A result as printed; ``per_ms`` units make a millisecond."""
 
@@ -86,11 +55,6 @@ class _Result:
     per_ms: float
     runs: int | None = None
 
-
-_DAY_US = 86_400e6
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-# The tool prints means with six digits.
-_SIX_DIGITS = 1e-5
 
 _RESULT_MARK = "nference timings in us: "
 _RESULT_KEYS = {
@@ -108,21 +72,7 @@ _BLOCK_LINE = re.compile(
     r"(Model initialization|Warmup \(first\)|Warmup \(avg\)|Inference \(avg\)):"
     r"\s+(\S+) ms(?: \((\d+) runs\))?"
 )
-_COUNT_FIELD = re.compile(r"(first|curr|min|max|avg|std|median|p\d+)=(\S+)")
 _RUN_MODEL = re.compile(r"All runs took average \d+ microseconds")
-_MEMORY = re.compile(
-    r"(?:Peak memory footprint|Memory footprint delta from the start of the tool)"
-    r" \(MB\): init=(\S+) overall=(\S+)"
-)
-_MEMORY_ONE = {
-    "init_mb": re.compile(r"Init footprint:\s+(\S+) MB"),
-    "overall_mb": re.compile(r"Overall footprint:\s+(\S+) MB"),
-    "peak_mb": re.compile(
-        r"(?:Overall peak memory footprint \(MB\) via periodic monitoring: (\S+)"
-        r"|Peak memory:\s+(\S+) MB)"
-    ),
-    "rss_mb": re.compile(r"- VmRSS\s*: (\S+) MB"),
-}
 
 
 def parse_timings(log: LogLines) -> Timings | None:
@@ -134,57 +84,22 @@ def parse_timings(log: LogLines) -> Timings | None:
     """
     texts = [line.text.strip() for line in log.lines]
     if any(_RUN_MODEL.fullmatch(text) for text in texts):
-        raise _unreadable(
+        raise unreadable(
             log,
             "it was printed by run_model, whose mean includes the first, cold run;"
             " use benchmark_model",
         )
-    phases = [_phase(text, log) for text in texts if text.startswith("count=")]
+    phases = [parse_phase(text, log) for text in texts if text.startswith("count=")]
     results = [*_line_results(texts, log), *_block_results(texts, log)]
     if not results and _confirmed(log.rest.text.strip(), texts):
         results = _line_results([log.rest.text.strip()], log)
     if len(results) > 1 or len(phases) > 2:
-        raise _unreadable(
+        raise unreadable(
             log,
             f"it holds {len(results)} results and {len(phases)} count lines of"
             " several runs; give the log of one run",
         )
     return _timings(results[0], phases, log) if results else None
-
-
-def parse_memory(log: LogLines) -> Memory | None:
-    """The memory lines; None where there are none.
-
-    Raises:
-        LogError: a figure is not a finite number, or one is told twice.
-    """
-    told: dict[str, float] = {}
-    for line in log.lines:
-        text = line.text.strip()
-        pairs: list[tuple[str, str]] = []
-        if match := _MEMORY.fullmatch(text):
-            pairs = [("init_mb", match[1]), ("overall_mb", match[2])]
-        for name, pattern in _MEMORY_ONE.items():
-            if match := pattern.fullmatch(text):
-                pairs.append((name, next(g for g in match.groups() if g is not None)))
-        for name, value in pairs:
-            # Growth may be negative, when the system took memory back.
-            if name in told or not _NUMBER.fullmatch(value.removeprefix("-")):
-                raise _unreadable(log, f"memory line {text!r} is repeated or damaged")
-            told[name] = float(value)
-    return Memory(**told) if told else None
-
-
-def _unreadable(log: LogLines, why: str) -> LogError:
-    return LogError(f"The benchmark tool's log cannot be read: {why}.", log.tail)
-
-
-def _positive(text: str, what: str, log: LogLines) -> float:
-    if _NUMBER.fullmatch(text) and 0 < float(text) < _DAY_US:
-        return float(text)
-    raise _unreadable(
-        log, f"{what} is {text!r}, but must be a positive number of less than a day"
-    )
 
 
 def _line_results(texts: Sequence[str], log: LogLines) -> list[_Result]:
@@ -198,14 +113,14 @@ def _line_results(texts: Sequence[str], log: LogLines) -> list[_Result]:
             key, _, value = part.partition(": ")
             name = _RESULT_KEYS.get(key)
             if name is None or name in fields:
-                raise _unreadable(log, f"result line {text!r} has an unknown form")
+                raise unreadable(log, f"result line {text!r} has an unknown form")
             fields[name] = value
         if heading not in ("I", "Average i") or not {
             "init",
             "inference",
             "warmup",
         } <= set(fields):
-            raise _unreadable(log, f"result line {text!r} is damaged")
+            raise unreadable(log, f"result line {text!r} is damaged")
         results.append(
             _Result(
                 fields["init"],
@@ -237,7 +152,7 @@ def _block_results(texts: Sequence[str], log: LogLines) -> list[_Result]:
             fields[match[1]] = (match[2], match[3])
         elif _BLOCK_END.fullmatch(text):
             if not {"Model initialization", "Inference (avg)"} <= set(fields):
-                raise _unreadable(log, "its block of results lacks lines")
+                raise unreadable(log, "its block of results lacks lines")
             mean, runs = fields["Inference (avg)"]
             results.append(
                 _Result(
@@ -253,60 +168,6 @@ def _block_results(texts: Sequence[str], log: LogLines) -> list[_Result]:
     return results
 
 
-def _phase(text: str, log: LogLines) -> RunStats | None:
-    """A ``count=`` line; None for a phase without runs."""
-    if text == "count=0":
-        return None
-    head, *tokens = text.replace("(all same)", "").split()
-    fields = dict(
-        match.groups() for match in map(_COUNT_FIELD.fullmatch, tokens) if match
-    )
-    count = head.removeprefix("count=")
-    if not count.isdecimal() or int(count) < 1 or len(fields) != len(tokens):
-        raise _unreadable(log, f"count line {text!r} is damaged")
-    us = {
-        name: _positive(value, f"{name} in count line {text!r}", log)
-        for name, value in fields.items()
-        if name != "std"
-    }
-    if "curr" in us and not {"first", "min", "max", "avg", "std"} & set(fields):
-        if int(count) > 1 and "(all same)" not in text:
-            raise _unreadable(log, f"count line {text!r} lacks fields")
-        us |= dict.fromkeys(("first", "min", "max", "avg"), us["curr"])
-        std = "0"
-    else:
-        std = fields.get("std", "")
-    if not {"first", "curr", "min", "max", "avg"} <= set(us) or not _NUMBER.fullmatch(
-        std
-    ):
-        raise _unreadable(log, f"count line {text!r} lacks fields or is damaged")
-    us["std"] = float(std)
-    if not _possible(us):
-        raise _unreadable(log, f"count line {text!r} contradicts itself")
-    names = {"p5": "p5_ms", "median": "median_ms", "p95": "p95_ms"}
-    names |= {n: f"{n}_ms" for n in ("first", "curr", "min", "max", "avg", "std")}
-    return RunStats(
-        count=int(count),
-        **{names[name]: value / 1000 for name, value in us.items() if name in names},
-    )
-
-
-def _possible(us: dict[str, float]) -> bool:
-    """Whether some runs can have these statistics."""
-    low, high = us["min"], us["max"]
-    inside = [us[n] for n in ("first", "curr", "p5", "median", "p95") if n in us]
-    ordered = [us[n] for n in ("p5", "median", "p95") if n in us]
-    slack = _SIX_DIGITS * high
-    return (
-        low <= high
-        and all(low <= value <= high for value in inside)
-        and ordered == sorted(ordered)
-        and low - slack <= us["avg"] <= high + slack
-        # At most half of the range over all runs, 0.71 of it as a sample's estimate.
-        and us["std"] <= 0.75 * (high - low) + 1
-    )
-
-
 def _timings(
     result: _Result, phases: Sequence[RunStats | None], log: LogLines
 ) -> Timings:
@@ -315,13 +176,13 @@ def _timings(
     slack_ms = 0.0051 if per_ms == 1 else 0.0
 
     def ms(text: str, what: str) -> float:
-        return _positive(text, what, log) / per_ms
+        return positive(text, what, log) / per_ms
 
     def agrees(text: str, value_ms: float) -> bool:
-        if not _NUMBER.fullmatch(text):
+        if not NUMBER.fullmatch(text):
             return False
         return math.isclose(
-            float(text) / per_ms, value_ms, rel_tol=_SIX_DIGITS, abs_tol=slack_ms
+            float(text) / per_ms, value_ms, rel_tol=SIX_DIGITS, abs_tol=slack_ms
         )
 
     warmup: RunStats | None = None
@@ -335,20 +196,20 @@ def _timings(
             result.warmup, phases[0].avg_ms
         )
         if not is_regular and not is_warmup:
-            raise _unreadable(log, "its count line belongs to another result")
+            raise unreadable(log, "its count line belongs to another result")
         if is_regular != is_warmup:
             warmup, regular = (phases[0], None) if is_warmup else (None, phases[0])
     if phases and phases[-1] is None:
-        raise _unreadable(log, "no regular run was made (count=0)")
+        raise unreadable(log, "no regular run was made (count=0)")
     none_warmed_up = len(phases) == 2 and phases[0] is None
     pairs = [(regular, result.inference, "avg_ms"), (warmup, result.warmup, "avg_ms")]
     pairs.append((warmup, result.first, "first_ms"))
     for stats, told, name in pairs:
         if stats is not None and told is not None:
             if not agrees(told, getattr(stats, name)):
-                raise _unreadable(log, "its result and its count lines disagree")
+                raise unreadable(log, "its result and its count lines disagree")
     if regular is not None and result.runs not in (None, regular.count):
-        raise _unreadable(log, "its result and its count lines disagree")
+        raise unreadable(log, "its result and its count lines disagree")
     init_ms = ms(result.init, "the initialisation time")
     _check_session(init_ms, slack_ms, log)
     inference_ms = regular.avg_ms if regular else ms(result.inference, "the mean")
@@ -367,11 +228,11 @@ def _check_session(init_ms: float, slack_ms: float, log: LogLines) -> None:
     """The line "Initialized session in ..." tells the same time as the result."""
     for line in log.lines:
         if match := re.match(r"\s*Initialized session in (\S+?) ?ms\b", line.text):
-            session_ms = _positive(match[1], "the session's initialisation time", log)
+            session_ms = positive(match[1], "the session's initialisation time", log)
             if not math.isclose(
-                session_ms, init_ms, rel_tol=_SIX_DIGITS, abs_tol=slack_ms
+                session_ms, init_ms, rel_tol=SIX_DIGITS, abs_tol=slack_ms
             ):
-                raise _unreadable(
+                raise unreadable(
                     log,
                     f"the session took {session_ms} ms to initialise, but the result"
                     f" says {init_ms} ms: lines of several runs",

@@ -7,6 +7,7 @@ kind altogether is an ``AnswerError``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,7 +38,8 @@ class Battery:
     @property
     def charging(self) -> bool | None:
         """True also when full; None when unknown."""
-        raise NotImplementedError
+        known = {"charging": True, "full": True, "unknown": None}
+        return known.get(self.status, False)
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,19 @@ class Thermal:
     @property
     def worst_status(self) -> int | None:
         """Worst of the overall and the sensors' own: some phones say 0 overall."""
-        raise NotImplementedError
+        told = [t.status for t in self.temperatures]
+        if self.status is not None:
+            told.append(self.status)
+        return max(told, default=None)
 
     def hottest_c(self, *kinds: str) -> float | None:
         """Highest temperature of these kinds (of all without), None where unknown."""
-        raise NotImplementedError
+        values = [
+            t.value_c
+            for t in self.temperatures
+            if t.value_c is not None and (not kinds or t.kind in kinds)
+        ]
+        return max(values, default=None)
 
 
 @dataclass(frozen=True)
@@ -95,18 +105,90 @@ class AdbListed:
     details: Mapping[str, str] = field(default_factory=dict)
 
 
+_STATUSES = {
+    1: "unknown",
+    2: "charging",
+    3: "discharging",
+    4: "not charging",
+    5: "full",
+}
+_KINDS = {
+    0: "cpu",
+    1: "gpu",
+    2: "battery",
+    3: "skin",
+    4: "usb port",
+    5: "power amplifier",
+    6: "bcl voltage",
+    7: "bcl current",
+    8: "bcl percentage",
+    9: "npu",
+}
+_NO_TEMPERATURE = (6, 7, 8)
+_PROPERTY = re.compile(r"\[([^\[\]]+)\]: \[(.*)")
+_BATTERY_LINE = re.compile(r"\s*([A-Za-z ]+?)\s*[:=]\s*(\S.*?)\s*")
+_TEMPERATURE = re.compile(
+    r"Temperature\{mValue=(\S+), mType=(-?\d+), mName=(.*), mStatus=(-?\d+)\}"
+)
+_STATUS = re.compile(r"Thermal Status: (\d+)")
+_NO_SERVICE = re.compile(r"Can't find service|Permission Denial|unknown service", re.I)
+_LISTED = re.compile(
+    r"(?P<serial>\S.*?)\s+(?P<state>device|offline|bootloader|host|recovery|rescue"
+    r"|sideload|unauthorized|authorizing|connecting|detached|unknown"
+    r"|no permissions(?P<reason>.*))"
+)
+_DETAIL = re.compile(r"(.*\S)\s+([a-z_]+):(\S+)")
+
+
 def parse_getprop(text: str) -> dict[str, str]:
     """Properties of ``getprop``; values may be empty or of several lines.
 
     Raises:
         AnswerError: it holds no property, or ends inside one.
     """
-    raise NotImplementedError
+    found: dict[str, str] = {}
+    key = ""
+    for line in _lines(text):
+        if match := _PROPERTY.fullmatch(line):
+            _check_closed(found, key)
+            key, found[match[1]] = match[1], match[2]
+        elif key:
+            found[key] += "\n" + line
+    found = {name: value.rstrip() for name, value in found.items()}
+    _check_closed(found, key)
+    if not found:
+        raise AnswerError(f"getprop's answer holds no property: {_start(text)}.")
+    return {name: value.removesuffix("]") for name, value in found.items()}
 
 
 def parse_battery(text: str) -> Battery:
     """Raises AnswerError when it is no ``dumpsys battery``."""
-    raise NotImplementedError
+    fields: dict[str, str] = {}
+    for line in _lines(text):
+        if match := _BATTERY_LINE.fullmatch(line):
+            # Makers append sections of their own, which repeat names.
+            fields.setdefault(match[1].lower(), match[2])
+    status = _integer(fields.get("status"))
+    if status is None or "level" not in fields:
+        raise AnswerError(f"This is no dumpsys battery: {_start(text)}.")
+    present = fields.get("present") != "false"
+    level, scale = _integer(fields["level"]), _integer(fields.get("scale", "100"))
+    percent = None
+    if present and level is not None and scale and 0 <= level <= scale:
+        percent = 100 * level / scale
+    tenths_c = _integer(fields.get("temperature"))
+    millivolts = _integer(fields.get("voltage"))
+    sources = ("ac", "usb", "wireless", "dock")
+    return Battery(
+        level_percent=percent,
+        status=_STATUSES.get(status, "unknown"),
+        powered_by=tuple(s for s in sources if fields.get(f"{s} powered") == "true"),
+        temperature_c=_celsius(tenths_c / 10) if present and tenths_c else None,
+        # One cell has some 4 V, two in a row 9: anything else is another unit.
+        voltage_v=millivolts / 1000
+        if millivolts is not None and 2000 <= millivolts <= 20000
+        else None,
+    )
 
 
 def parse_thermal(text: str) -> Thermal:
@@ -115,7 +197,20 @@ def parse_thermal(text: str) -> Thermal:
     Raises:
         AnswerError: it is no ``dumpsys thermalservice``.
     """
-    raise NotImplementedError
+    status: int | None = None
+    sections: dict[str, list[Temperature]] = {}
+    section = ""
+    for line in map(str.strip, _lines(text)):
+        if match := _STATUS.fullmatch(line):
+            status = int(match[1])
+        elif match := _TEMPERATURE.fullmatch(line):
+            sections.setdefault(section, []).append(_temperature(*match.groups()))
+        elif line.endswith(":"):
+            section = line
+    told = status is not None or sections
+    if not told and text.strip() and not _NO_SERVICE.search(text):
+        raise AnswerError(f"This is no dumpsys thermalservice: {_start(text)}.")
+    return Thermal(status, tuple(sections.get("Current temperatures from HAL:", ())))
 
 
 def parse_adb_devices(text: str) -> list[AdbListed]:
@@ -124,4 +219,65 @@ def parse_adb_devices(text: str) -> list[AdbListed]:
     Raises:
         AnswerError: the heading is missing or a line cannot be read.
     """
-    raise NotImplementedError
+    _, heading, listing = text.partition("List of devices attached")
+    if not heading:
+        raise AnswerError(f"This is no list of adb devices: {_start(text)}.")
+    return [
+        _listed(line)
+        for line in _lines(listing)
+        if line.strip() and not line.startswith(("*", "adb server", "adb: "))
+    ]
+
+
+def _listed(line: str) -> AdbListed:
+    rest, details = line.strip(), dict[str, str]()
+    while (match := _DETAIL.fullmatch(rest)) and not match[3].startswith("//"):
+        rest = match[1]
+        details = {match[2]: match[3]} | details
+    found = _LISTED.fullmatch(rest)
+    if found is None:
+        # A state of a later adb: certain only where a tab shows where it begins.
+        serial, tab, state = rest.partition("\t")
+        if not tab:
+            raise AnswerError(f"Line {line!r} of the list of adb devices is unknown.")
+        return AdbListed(serial.strip(), state.strip(), details)
+    if found["reason"] is None:
+        return AdbListed(found["serial"], found["state"], details)
+    reason = found["reason"].strip()
+    return AdbListed(
+        found["serial"],
+        "no permissions",
+        details | ({"reason": reason} if reason else {}),
+    )
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
+def _start(text: str) -> str:
+    return repr(text.strip()[:80])
+
+
+def _check_closed(found: Mapping[str, str], key: str) -> None:
+    if key and not found[key].rstrip().endswith("]"):
+        raise AnswerError(f"getprop's answer ends inside property {key!r}.")
+
+
+def _integer(text: str | None) -> int | None:
+    if text is None or not re.fullmatch(r"-?\d{1,12}", text):
+        return None
+    return int(text)
+
+
+def _celsius(value: float) -> float | None:
+    """None for what sensors say when they have none: 0, NaN, -40, -274, ..."""
+    return value if -40 < value < 150 and value != 0 else None
+
+
+def _temperature(value: str, kind: str, name: str, status: str) -> Temperature:
+    number = int(kind)
+    value_c = None
+    if number not in _NO_TEMPERATURE and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        value_c = _celsius(float(value))
+    return Temperature(name, _KINDS.get(number, f"type {number}"), value_c, int(status))
