@@ -174,3 +174,13 @@ def copies(
         return models
 
     return make
+
+
+@pytest.fixture
+def recorded_logs(shared_data: Path) -> dict[str, str]:
+    """Logs of the benchmark tool, recorded by others, by their two-digit number."""
+    folder = shared_data / "device_logs" / "benchmark_model"
+    if not folder.is_dir():
+        pytest.skip(f"no recorded logs at {folder}")
+    # Line ends as they were recorded: some logs are from Windows.
+    return {p.name[:2]: p.read_bytes().decode() for p in sorted(folder.iterdir())}
