@@ -89,7 +89,11 @@ def parse_timings(log: LogLines) -> Timings | None:
             "it was printed by run_model, whose mean includes the first, cold run;"
             " use benchmark_model",
         )
-    phases = [parse_phase(text, log) for text in texts if text.startswith("count=")]
+    phases = [
+        parse_phase(text, log)
+        for text, line in zip(texts, log.lines, strict=True)
+        if text.startswith("count=") and line.severity in ("", "INFO")
+    ]
     results = [*_line_results(texts, log), *_block_results(texts, log)]
     if not results and _confirmed(log.rest.text.strip(), texts):
         results = _line_results([log.rest.text.strip()], log)
