@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from android_bench.log_delegates import (
+    FULL,
     NONE,
     AppliedDelegate,
     Partition,
@@ -55,7 +56,12 @@ class BenchmarkLog:
 
     @property
     def fell_back(self) -> tuple[str, ...]:
-        """Delegates asked for that run nothing: the figure is the CPU's."""
+        """Delegates asked for that run nothing: what is theirs ran on the CPU.
+
+        Where another delegate took the whole graph, nothing was left for the CPU.
+        """
+        if any(d.extent == FULL for d in self.applied):
+            return ()
         return tuple(d.name for d in self.applied if d.extent == NONE)
 
 
@@ -64,7 +70,7 @@ _ONCE = (
     re.compile(r"STARTING!"),
     re.compile(r"Loaded model .*"),
     re.compile(r"Initialized session in .*"),
-    re.compile(r"(?:Average i|I)nference timings in us: .*"),
+    re.compile(r"(?:Average i|I)nference timings in us:.*"),
 )
 _PARAMETER = re.compile(r"([^\[\]\t]+?) ?: \[(.*)\]")
 _SETTINGS_END = re.compile(r"Loaded model |Initialized session in ")

@@ -67,10 +67,6 @@ _REPLACING = re.compile(
     r"Replacing (\d+) +(?:out of (\d+) +)?node\(s\) with delegate \((.+?)\) node,"
     r" yielding (\d+) partitions(?: for (?:the whole graph|subgraph (\d+)))?\.?"
 )
-_HEXAGON = re.compile(
-    r"(\w+) delegate: (\d+) nodes delegated out of (\d+) nodes"
-    r"(?: with (\d+) partitions)?\.?"
-)
 
 
 def parse_requested(parameters: Mapping[str, str]) -> tuple[str, ...]:
@@ -125,9 +121,5 @@ def parse_partitions(log: LogLines) -> tuple[Partition, ...]:
                     int(parts),
                     None if subgraph is None else int(subgraph),
                 )
-            )
-        elif match := _HEXAGON.fullmatch(text):
-            found.append(
-                Partition(match[1], int(match[2]), int(match[3]), int(match[4] or 1))
             )
     return tuple(found)

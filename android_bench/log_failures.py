@@ -22,6 +22,10 @@ _DECISIVE = tuple(
         r"Failed to read the input_layer_value_file.*",
         r"Run failed(?:: .*)?",
         r"Node number \d+ \(.*\) failed to invoke\.?",
+        r"Input tensor \d+ lacks data\.?",
+        r"Invoke called on model that is not .*",
+        r"Non-persistent memory is not available\.?",
+        r"Client requested cancel during Invoke\(\)\.?",
         r"Disallowed CPU fallback detected\.?",
         r"Error while running a single-option run.*",
         r"Please specify the name of your TF Lite input file.*",
@@ -60,11 +64,18 @@ _EXPLAINING = tuple(
         r"The model is not a valid Flatbuffer.*",
     )
 )
-# Printed as an error, although a run goes on after it.
+# A delegate that cannot be prepared is taken off again, and the run may go on without
+# it. Where the runtime says nothing of that, the model itself cannot be prepared, and
+# old tools time its failing runs.
+_UNPREPARED = re.compile(r"Node number \d+ \(.*\) failed to prepare\.?")
+_RESTORED = re.compile(
+    r"Restored original execution plan after delegate application failure\.?"
+)
+# Printed as errors, although they explain none.
 _HARMLESS = re.compile(
-    r"Following operations are not supported by .* delegate:?.*"
-    r"|Restored original execution plan after delegate application failure\.?"
-    r"|Node number \d+ \(.*\) failed to prepare\.?"
+    rf"{_UNPREPARED.pattern}|{_RESTORED.pattern}"
+    r"|Following operations are not supported by .* delegate:?.*"
+    r"|\S+: Operation is not supported\.?.*|\d+ operations will run on .*"
     r"|Failed to apply the default .*"
 )
 
@@ -72,7 +83,11 @@ _HARMLESS = re.compile(
 def parse_failure(log: LogLines) -> str | None:
     """Why the tool gave no result, one line; None where it tells of no failure."""
     lines = [*log.lines, log.rest]
+    texts = [line.text.strip() for line in lines]
     decisive = [line.text.strip() for line in lines if _is_decisive(line)]
+    unprepared = [text for text in texts if _UNPREPARED.fullmatch(text)]
+    if len(unprepared) > sum(_RESTORED.fullmatch(text) is not None for text in texts):
+        decisive.append(unprepared[0])
     if not decisive:
         return None
     telling = [text for text in decisive if not _PLAINEST.fullmatch(text)]

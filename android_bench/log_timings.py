@@ -56,7 +56,7 @@ class _Result:
     runs: int | None = None
 
 
-_RESULT_MARK = "nference timings in us: "
+_RESULT_MARK = "nference timings in us:"
 _RESULT_KEYS = {
     "Init": "init",
     "First inference": "first",
@@ -113,8 +113,8 @@ def _line_results(texts: Sequence[str], log: LogLines) -> list[_Result]:
             continue
         heading, _, body = text.partition(_RESULT_MARK)
         fields: dict[str, str] = {}
-        for part in body.split(", "):
-            key, _, value = part.partition(": ")
+        for part in body.split(","):
+            key, _, value = (word.strip() for word in part.partition(": "))
             name = _RESULT_KEYS.get(key)
             if name is None or name in fields:
                 raise unreadable(log, f"result line {text!r} has an unknown form")

@@ -143,6 +143,15 @@ def test_result_lines_alone_as_people_post_them() -> None:
     assert log.timings.first_ms == 18.535
 
 
+def test_columns_that_were_padded_by_hand() -> None:
+    text = (
+        read("cpu")
+        .replace("min=", "  min=")
+        .replace("Inference (avg): ", " Inference (avg):   ")
+    )
+    assert parse_benchmark_log(text).timings == parse("cpu").timings
+
+
 def test_a_count_line_alone_belongs_to_the_phase_of_its_mean() -> None:
     lines = read("cpu").splitlines(keepends=True)
     warmup, regular = (s for s in lines if "count=" in s)
@@ -286,6 +295,35 @@ def test_known_failures(said: str, reason: str | None) -> None:
     assert log.failure is not None and log.timings is None
     assert (reason or said) in log.failure
     assert "\n" not in log.failure
+
+
+def test_a_model_that_cannot_be_prepared_has_no_latency() -> None:
+    """Tools of 2023 timed such runs: 21 us for a model that never ran."""
+    failing = "ERROR: Delegate kernel was not initialized\nERROR: Node number 9 (X)"
+    failing += " failed to prepare.\n"
+    restored = "ERROR: Restored original execution plan after delegate application"
+    restored += " failure.\n"
+    text = read("nnapi_fell_back")
+    log = parse_benchmark_log(
+        text.replace("INFO: count=90", failing + "INFO: count=90")
+    )
+    assert log.timings is None
+    assert log.failure == (
+        "Node number 9 (X) failed to prepare: Delegate kernel was not initialized"
+    )
+    assert parse_benchmark_log(failing + restored + text).failure is None
+    assert parse_benchmark_log(failing * 2 + restored + text).failure is not None
+
+
+def test_a_second_delegate_that_finds_nothing_left_is_no_fall_back() -> None:
+    text = read("gpu_2020").replace(
+        "The input model",
+        "Though NNAPI delegate is explicitly applied, the model graph will not be"
+        " executed by the delegate.\nThe input model",
+    )
+    log = parse_benchmark_log(text)
+    assert [d.extent for d in log.applied] == ["full", "none"]
+    assert log.fell_back == ()
 
 
 def test_the_model_that_cannot_be_opened() -> None:
