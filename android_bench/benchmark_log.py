@@ -64,6 +64,16 @@ class BenchmarkLog:
             return ()
         return tuple(d.name for d in self.applied if d.extent == NONE)
 
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """Delegate kernels beside XNNPACK's that took nodes, as the runtime says.
+
+        The only evidence in logs of ``benchmark_litert_model``, which neither echoes
+        what was asked for nor says what it applied.
+        """
+        took = dict.fromkeys(p.delegate for p in self.partitions if p.nodes)
+        return tuple(name for name in took if "xnnpack" not in name.lower())
+
 
 # Each is printed once in a run.
 _ONCE = (

@@ -61,7 +61,8 @@ _PREFIX = re.compile(r"\s*(VERBOSE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL): ?")
 _CANONICAL = {"WARN": "WARNING", "DEBUG": "VERBOSE"}
 # Abseil: "I0000 00:00:1700000000.123456    1234 file.cc:56] text".
 _ABSEIL = re.compile(r"\s*([IWEF])\d{4} \d\d:\d\d:[\d.:]+ +\d+ [\w./-]+:\d+\] ?")
-_SOURCE = re.compile(r"\[[\w./-]+:\d+\] ?")
+# LiteRT's own: "[litert/tools/file.h:56] text".
+_SOURCE = re.compile(r"\s*\[[\w.\\/-]+:\d+\] ?")
 
 _STAMP = r"(?:\d{4}-)?\d\d-\d\d +\d\d:\d\d:\d\d\.\d+ +"
 _LOGCAT = tuple(
@@ -78,7 +79,7 @@ _LOGCAT = tuple(
         # tag: L/tag: text
         r"(?P<level>[VDIWEFA])/(?P<tag>\w+) *: ?",
         # as documentation shortens it
-        r"\.\.\. +(?P<tag>tflite) *: ?",
+        r"(?:\.\.\. +)?(?P<tag>tflite|litert) +: ?",
     )
 )
 _TAGS = re.compile(r"tflite|litert|native$|libc$", re.I)
@@ -147,9 +148,9 @@ def _unwrap(line: str, prefix: re.Match[str]) -> Line:
 def _split(line: str) -> Line:
     if match := _ABSEIL.match(line):
         return Line(_SEVERITIES[match[1]], line[match.end() :])
+    severity = ""
     if match := _PREFIX.match(line):
-        text = line[match.end() :]
-        if source := _SOURCE.match(text):
-            text = text[source.end() :]
-        return Line(_CANONICAL.get(match[1], match[1]), text)
-    return Line("", line)
+        severity, line = _CANONICAL.get(match[1], match[1]), line[match.end() :]
+    if source := _SOURCE.match(line):
+        line = line[source.end() :]
+    return Line(severity, line)

@@ -215,7 +215,10 @@ def _timings(
     if regular is not None and result.runs not in (None, regular.count):
         raise unreadable(log, "its result and its count lines disagree")
     init_ms = ms(result.init, "the initialisation time")
-    _check_session(init_ms, slack_ms, log)
+    session_ms = _session_ms(init_ms, slack_ms, log)
+    # A line tells whole microseconds, a block fewer digits than the session's line.
+    if per_ms == 1 and session_ms is not None:
+        init_ms = session_ms
     inference_ms = regular.avg_ms if regular else ms(result.inference, "the mean")
     first_ms = warmup_ms = None
     if warmup is not None:
@@ -228,8 +231,8 @@ def _timings(
     return Timings(init_ms, inference_ms, first_ms, warmup_ms, warmup, regular)
 
 
-def _check_session(init_ms: float, slack_ms: float, log: LogLines) -> None:
-    """The line "Initialized session in ..." tells the same time as the result."""
+def _session_ms(init_ms: float, slack_ms: float, log: LogLines) -> float | None:
+    """What the line "Initialized session in ..." tells; it must agree."""
     for line in log.lines:
         if match := re.match(r"\s*Initialized session in (\S+?) ?ms\b", line.text):
             session_ms = positive(match[1], "the session's initialisation time", log)
@@ -241,3 +244,5 @@ def _check_session(init_ms: float, slack_ms: float, log: LogLines) -> None:
                     f"the session took {session_ms} ms to initialise, but the result"
                     f" says {init_ms} ms: lines of several runs",
                 )
+            return session_ms
+    return None

@@ -7,7 +7,6 @@ of runs in some versions.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -24,23 +23,22 @@ class OpRow:
         kind: the node's type as printed; may hold blanks, commas and arrows.
         name: the node's name; empty where none was printed.
         first_ms, avg_ms: first and mean time of one call.
-        share: of the time of a run of its graph, 0 to 1.
+        run_ms: mean time in one run of its graph: bodies of loops run several times,
+            preparations only in the first run.
+        share: ``run_ms`` as a part of its graph's, 0 to 1.
         memory_kb: as printed.
-        times_called: per run; 0 in versions that divide it by the number of runs twice.
+        times_called: per run, as printed (cut to a whole number); 0 throughout in
+            versions that divide by the number of runs twice.
     """
 
     kind: str
     name: str
     first_ms: float
     avg_ms: float
+    run_ms: float
     share: float
     memory_kb: float
     times_called: int
-
-    @property
-    def run_ms(self) -> float:
-        """Mean time in one run of the graph: the bodies of loops run several times."""
-        return self.avg_ms * max(self.times_called, 1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ _NAMES = {
     "times called": "calls",
     "name": "name",
 }
-_NEEDED = {"kind", "first", "avg", "memory", "calls"}
+_NEEDED = {"kind", "first", "avg", "percent", "memory", "calls"}
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
@@ -228,28 +226,49 @@ def _graph(table: _Table, log: LogLines) -> OpGraph:
         raise _unreadable(
             log, f"{table.nodes} nodes were executed, but {len(rows)} are listed"
         )
-    parsed = [
+    runs_ms = _runs_ms(rows)
+    total_ms = sum(runs_ms)
+    if not math.isfinite(total_ms):
+        raise _unreadable(log, "its times are not finite")
+    parsed = tuple(
         OpRow(
             kind=row["kind"],
             name=row.get("name", ""),
             first_ms=float(row["first"]),
             avg_ms=float(row["avg"]),
-            share=0.0,
+            run_ms=run_ms,
+            share=run_ms / total_ms if total_ms else 0.0,
             memory_kb=float(row["memory"]),
-            times_called=round(float(row["calls"])),
+            times_called=_calls(row),
         )
+        for row, run_ms in zip(rows, runs_ms, strict=True)
+    )
+    return OpGraph(table.title, parsed, table.nodes is not None)
+
+
+def _calls(row: dict[str, str]) -> int:
+    return int(float(row["calls"]))
+
+
+def _runs_ms(rows: Sequence[dict[str, str]]) -> list[float]:
+    """Each row's mean time in one run.
+
+    Where some rows are called in every run and others in few ("0 times"), the time of
+    the few is known by the percentages only, which are right in such versions.
+    """
+    called = [row for row in rows if _calls(row)]
+    if not called:
+        return [float(row["avg"]) for row in rows]
+    percent = sum(_percent(row) for row in called)
+    total_ms = sum(float(row["avg"]) * _calls(row) for row in called)
+    ms_per_percent = total_ms / percent if percent else 0.0
+    return [
+        float(row["avg"]) * _calls(row)
+        if _calls(row)
+        else min(_percent(row) * ms_per_percent, float(row["avg"]))
         for row in rows
     ]
-    total_ms = sum(row.run_ms for row in parsed)
-    if not math.isfinite(total_ms):
-        raise _unreadable(log, "its times are not finite")
-    return OpGraph(
-        table.title,
-        tuple(_with_share(row, total_ms) for row in parsed),
-        table.nodes is not None,
-    )
 
 
-def _with_share(row: OpRow, total_ms: float) -> OpRow:
-    share = row.run_ms / total_ms if total_ms else 0.0
-    return dataclasses.replace(row, share=share)
+def _percent(row: dict[str, str]) -> float:
+    return float(row["percent"].removesuffix("%"))

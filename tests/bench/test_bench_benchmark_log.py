@@ -39,6 +39,7 @@ def test_a_new_log_tells_everything() -> None:
     assert log.parameters["Signature to run"] == ""
     # XNNPACK by default was not asked for: nothing was applied "explicitly".
     assert (log.requested, log.applied, log.fell_back) == ((), (), ())
+    assert log.accelerators == ()
     assert log.partitions == (
         Partition("TfLiteXNNPackDelegate", 40, 42, 3, 0),
         Partition("TfLiteXNNPackDelegate", 1, 1, 1, 1),
@@ -50,6 +51,7 @@ def test_partial_delegation_with_harmless_errors_is_a_result() -> None:
     log = parse("gpu_partial")
     assert log.failure is None and log.timings is not None
     assert log.applied == (AppliedDelegate("GPU", "partial", 1),)
+    assert log.accelerators == ("TfLiteGpuDelegateV2",)
     assert log.fell_back == ()
     # All runs alike are told by one number; a deviation may exceed the mean.
     assert log.timings.warmup == RunStats(3, 4.0, 4.0, 4.0, 4.0, 4.0, 0.0)
@@ -118,11 +120,31 @@ def test_the_compiled_model_tool() -> None:
     log = parse("litert")
     times = log.timings
     assert times is not None and log.failure is None
-    assert times.init_ms == 20.12
-    # The count lines tell the same with more digits.
+    # Other lines tell the same as the block with more digits.
+    assert times.init_ms == 20.125
     assert (times.first_ms, times.inference_avg_ms) == (10.101, 9.99876)
     assert times.regular is not None and times.regular.median_ms == 9.998
     assert log.memory == Memory(5.25, 6.5)
+
+
+def test_the_compiled_model_tool_in_logcat_and_on_a_gpu() -> None:
+    """There its lines have another tag, and no severity of their own."""
+    lines = read("litert").replace(
+        "INFO: The input model",
+        "VERBOSE: Replacing 9 out of 9 node(s) with delegate (LITERT_CL) node, yielding"
+        " 1 partitions for subgraph 0 (main).\nINFO: The input model",
+    )
+    text = "".join(
+        "11-24 10:00:00.000  4321  4321 I "
+        + ("litert  : " if "[litert" in line else "tflite  : ")
+        + line.removeprefix("INFO: ").removeprefix("VERBOSE: ")
+        + "\n"
+        for line in lines.splitlines()
+    )
+    log = parse_benchmark_log(text)
+    assert log.timings == parse("litert").timings
+    assert log.partitions == (Partition("LITERT_CL", 9, 9, 1, 0),)
+    assert log.accelerators == ("LITERT_CL",)
 
 
 def test_the_compiled_model_tool_without_count_lines() -> None:
