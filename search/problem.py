@@ -237,7 +237,9 @@ def choose_thresholds(confidence: np.ndarray, limit: int) -> np.ndarray:
             leaving images are taken.
 
     Returns:
-        float64 array, falling (ever more images leave).
+        float64 array, falling (ever more images leave); its values are float32 numbers,
+        as the deployed graph compares them: an image right at a threshold, of the
+        report part or in use, must leave there too.
     """
     values = np.sort(confidence)[::-1]
     leaving = np.flatnonzero(values[:-1] - values[1:] > MIN_CONFIDENCE_GAP) + 1
@@ -245,4 +247,5 @@ def choose_thresholds(confidence: np.ndarray, limit: int) -> np.ndarray:
         wanted = np.arange(1, limit + 1) * len(values) / (limit + 1)
         nearest = np.abs(leaving[None] - wanted[:, None]).argmin(1)
         leaving = leaving[np.unique(nearest)]
-    return (values[leaving - 1] + values[leaving]) / 2
+    middle = (values[leaving - 1] + values[leaving]) / 2
+    return middle.astype(np.float32).astype(np.float64)

@@ -48,11 +48,12 @@ def evaluate(
         if name == "keras":
             from mess_tf.supernet import Supernet
 
-            runner = KerasRunner(Supernet.load(opened.folder))
+            runner = KerasRunner(Supernet.load(opened.folder), policy_keys)
             fingerprint = sha256_of(opened.supernet_weights)
         else:
             pieces = Pieces.load(opened.pieces(name))
-            runner = PiecesRunner(spec, pieces, recipe.profile.threads)
+            threads = recipe.profile.threads
+            runner = PiecesRunner(spec, pieces, policy_keys, threads)
             shas = "".join(piece.sha256 for piece in pieces.pieces)
             fingerprint = hashlib.sha256(shas.encode()).hexdigest()
         with progress(f"Evaluating {name}", len(data.evaluation)) as step:

@@ -18,15 +18,23 @@ FORBIDDEN = ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
-def open_interpreter(path: Path, threads: int = 1) -> Interpreter:
-    """Loads a file in LiteRT without its log lines; MessError if LiteRT refuses it."""
+def open_interpreter(file: Path | bytes, threads: int = 1) -> Interpreter:
+    """Loads a file, or what would stand in one, in LiteRT without its log lines.
+
+    Raises:
+        MessError: LiteRT refuses it.
+    """
+    source: dict[str, Any] = (
+        {"model_path": str(file)} if isinstance(file, Path) else {"model_content": file}
+    )
     with quiet():
         try:
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter = Interpreter(**source, num_threads=threads)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else "no reason given"
-            raise MessError(f"LiteRT cannot load {path}: {reason}") from error
+            name = file if isinstance(file, Path) else "a model in memory"
+            raise MessError(f"LiteRT cannot load {name}: {reason}") from error
     return interpreter
 
 

@@ -40,10 +40,10 @@ def dequantise(values: np.ndarray, info: TensorInfo) -> np.ndarray:
 
 
 class LiteRTFile:
-    """One ``.tflite`` file ready to run, with tensors by name."""
+    """One ``.tflite`` file, or its bytes, ready to run; tensors go by name."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self._interpreter = open_interpreter(path, threads)
+    def __init__(self, file: Path | bytes, threads: int = 1) -> None:
+        self._interpreter = open_interpreter(file, threads)
         self.inputs = self._infos(self._interpreter.get_input_details())
         self.outputs = self._infos(self._interpreter.get_output_details())
 

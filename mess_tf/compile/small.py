@@ -51,6 +51,26 @@ def decision_graph(policy: str, size: tuple[int, int], classes: int) -> Graph:
     return Graph(read_model(content, f"the decision {policy}"))
 
 
+def confidences_file(
+    policies: Sequence[str], size: tuple[int, int], classes: int
+) -> bytes:
+    """Flatbuffer of several policies at once: float logits -> a confidence per key.
+
+    These are the operators of the decisions in a linked file, so that an image whose
+    confidence lies at a threshold leaves at the same exit in both. Outputs are named
+    by policy key.
+    """
+    from mess_tf.compile.convert import InputSpec, convert_function
+
+    parsed = [Policy.parse(policy) for policy in policies]
+
+    def function(logits: Any) -> list[Any]:
+        return [policy.confidence_ops(logits) for policy in parsed]
+
+    spec = InputSpec(LOGITS, (1, *size, classes))
+    return convert_function(function, [spec], list(policies), "float32")
+
+
 def with_pixel_threshold(policy: str) -> str:
     """The policy key itself, or completed by the stand-in pixel threshold."""
     from mess_tf.policies import POLICIES

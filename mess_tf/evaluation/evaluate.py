@@ -16,9 +16,8 @@ from mess_tf.data.parts import Part
 from mess_tf.data.sources import Source
 from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.evaluation.runners import HeadOutput, Runner
+from mess_tf.evaluation.runners import Runner
 from mess_tf.metrics import Areas, count_areas
-from mess_tf.policies import confidences_numpy
 from mess_tf.records import Statistics, SupernetSpec
 
 CHUNK = 16
@@ -47,7 +46,7 @@ def evaluate(
         spec: structure of the supernet.
         source: the images with labels.
         parts: per image ``calibration`` or ``report``.
-        policy_keys: e.g. ``["mean", "eq7@0.9"]``.
+        policy_keys: those of ``runner``, e.g. ``["mean", "eq7@0.9"]``.
         path: of the ``.npz``; finished chunks lie in a folder beside it until the end.
         fingerprint: of the model's files; chunks of another one are not reused.
         progress: told how many more images are done.
@@ -105,13 +104,12 @@ def _evaluate_chunk(
                 sample.image, spec.image_height, spec.image_width, spec.preprocessing
             )
             # LiteRT runs here, upsampling and counting of earlier heads beside it.
-            futures = [
-                pool.submit(_judge, output, sample.labels, policy_keys)
-                for output in runner.run(image)
-            ]
-            judged = [future.result() for future in futures]
-            areas.append([area for area, _ in judged])
-            confidence.append([values for _, values in judged])
+            outputs, futures = [], []
+            for output in runner.run(image):
+                outputs.append(output.confidence)
+                futures.append(pool.submit(_count, output.output, sample.labels))
+            areas.append([future.result() for future in futures])
+            confidence.append([[own[key] for key in policy_keys] for own in outputs])
             progress(1)
     values = np.array(confidence, np.float32)  # (images, heads, policies)
     return Statistics(
@@ -128,13 +126,9 @@ def _evaluate_chunk(
     )
 
 
-def _judge(
-    output: HeadOutput, labels: np.ndarray, policy_keys: Sequence[str]
-) -> tuple[Areas, list[float]]:
-    predicted = upsampled_classes(output.output, *labels.shape)
-    areas = count_areas(labels, predicted, output.output.shape[-1])
-    values = confidences_numpy(output.native[None], policy_keys)
-    return areas, [float(values[key][0]) for key in policy_keys]
+def _count(logits: np.ndarray, labels: np.ndarray) -> Areas:
+    predicted = upsampled_classes(logits, *labels.shape)
+    return count_areas(labels, predicted, logits.shape[-1])
 
 
 def _joined(chunks: Sequence[Statistics]) -> Statistics:

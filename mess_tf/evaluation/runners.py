@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from mess_tf.policies import confidences_numpy
 from mess_tf.records import HeadSpec, Pieces, SupernetSpec, head_name, output_name
 from mess_tf.supernet import Supernet
 
@@ -17,14 +18,14 @@ class HeadOutput:
     """One head's answer to one image.
 
     Attributes:
-        native: float32 array of shape (h, w, C) on the head's own grid: what the policy
-            sees.
-        output: float32 array of shape (oh, ow, C) on the common output grid: what
-            leaves the network.
+        output: float32 array of shape (oh, ow, C): the logits on the common output
+            grid, as they leave the network.
+        confidence: per policy key, what the policy says of the logits on the head's own
+            grid.
     """
 
-    native: np.ndarray
     output: np.ndarray
+    confidence: Mapping[str, float]
 
 
 class Runner(Protocol):
@@ -40,10 +41,17 @@ class Runner(Protocol):
 
 
 class PiecesRunner:
-    """What is deployed is what is measured: the pieces in LiteRT."""
+    """What is deployed is what is measured: pieces and decisions in LiteRT."""
 
-    def __init__(self, spec: SupernetSpec, pieces: Pieces, threads: int = 1) -> None:
+    def __init__(
+        self,
+        spec: SupernetSpec,
+        pieces: Pieces,
+        policy_keys: Sequence[str],
+        threads: int = 1,
+    ) -> None:
         from mess_tf.compile.runner import LiteRTFile, PieceRunner
+        from mess_tf.compile.small import confidences_file
 
         self.source = f"pieces:{pieces.precision}"
         self._spec = spec
@@ -57,9 +65,16 @@ class PiecesRunner:
             size: LiteRTFile(pieces.path(output_name(size)), threads)
             for size in sizes - {spec.output_size}
         }
+        self._decisions = {
+            size: LiteRTFile(
+                confidences_file(policy_keys, size, len(spec.classes)), threads
+            )
+            for size in sizes
+        }
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
         from mess_tf.compile.runner import dequantise
+        from mess_tf.compile.small import LOGITS
 
         tensors = self._runner.features(image)
         for exit_index, head_id in self._spec.head_names():
@@ -67,8 +82,10 @@ class PiecesRunner:
             native = self._runner.raw_logits(tensors, exit_index, head_id)
             output, size = native, native.shape[1:3]
             if size in self._resizes:
-                (output,) = self._resizes[size].run({"logits": native}).values()
-            yield HeadOutput(dequantise(native[0], info), dequantise(output[0], info))
+                (output,) = self._resizes[size].run({LOGITS: native}).values()
+            decided = self._decisions[size].run({LOGITS: dequantise(native, info)})
+            confidence = {key: float(value[0]) for key, value in decided.items()}
+            yield HeadOutput(dequantise(output[0], info), confidence)
 
 
 class KerasRunner:
@@ -76,8 +93,9 @@ class KerasRunner:
 
     source = "keras"
 
-    def __init__(self, supernet: Supernet) -> None:
+    def __init__(self, supernet: Supernet, policy_keys: Sequence[str]) -> None:
         self._supernet = supernet.at_size()
+        self._policy_keys = policy_keys
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
         from keras import ops
@@ -88,4 +106,6 @@ class KerasRunner:
         logits = self._supernet.model.predict_on_batch(image[None])
         for native in logits if isinstance(logits, list) else [logits]:
             output = ops.convert_to_numpy(resize_to(native, height, width))
-            yield HeadOutput(np.asarray(native[0]), np.asarray(output[0]))
+            values = confidences_numpy(np.asarray(native), self._policy_keys)
+            confidence = {key: float(value[0]) for key, value in values.items()}
+            yield HeadOutput(np.asarray(output[0]), confidence)

@@ -242,6 +242,10 @@ def test_thresholds_lie_midway_and_leave_out_all_and_none():
     values = np.array([0.2, 0.2, 0.4, 0.9, 0.4 + 1e-9])
     assert choose_thresholds(values, 10) == pytest.approx([0.65, 0.3])
     assert len(choose_thresholds(np.full(5, 0.5), 10)) == 0
+    # 719 and 717 of 784 cells: an image with 718 lies at the threshold and leaves.
+    cells = np.array([719, 717], np.float32) / np.float32(784)
+    (middle,) = choose_thresholds(cells.astype(np.float64), 10)
+    assert np.float32(718) / np.float32(784) >= middle == np.float32(middle)
     many = choose_thresholds(np.linspace(0, 1, 101), 9)
     leaving = [(np.linspace(0, 1, 101) >= t).sum() for t in many]
     assert leaving == pytest.approx([10, 20, 30, 40, 50, 61, 71, 81, 91], abs=1)
