@@ -65,7 +65,8 @@ _NOT_APPLIED = re.compile(
 )
 _REPLACING = re.compile(
     r"Replacing (\d+) +(?:out of (\d+) +)?node\(s\) with delegate \((.+?)\) node,"
-    r" yielding (\d+) partitions(?: for (?:the whole graph|subgraph (\d+)(?: \(.*\))?))?\.?"
+    r" yielding (\d+) partitions"
+    r"(?: for (?:the whole graph|subgraph (\d+)(?: \(.*\))?))?\.?"
 )
 
 
