@@ -77,6 +77,7 @@ _HARMLESS = re.compile(
     r"|Following operations are not supported by .* delegate:?.*"
     r"|\S+: Operation is not supported\.?.*|\d+ operations will run on .*"
     r"|Failed to apply the default .*"
+    r"|Access denied finding property .*"
 )
 
 
