@@ -80,7 +80,6 @@ _ONCE = (
     re.compile(r"STARTING!"),
     re.compile(r"Loaded model .*"),
     re.compile(r"Initialized session in .*"),
-    re.compile(r"(?:Average i|I)nference timings in us:.*"),
 )
 _PARAMETER = re.compile(r"([^\[\]\t]+?) ?: \[(.*)\]")
 _SETTINGS_END = re.compile(r"Loaded model |Initialized session in ")

@@ -108,7 +108,8 @@ def parse_timings(log: LogLines) -> Timings | None:
 
 def _line_results(texts: Sequence[str], log: LogLines) -> list[_Result]:
     results = []
-    for text in texts:
+    # Programs built around the tool may print its result line once more.
+    for text in dict.fromkeys(texts):
         if _RESULT_MARK not in text:
             continue
         heading, _, body = text.partition(_RESULT_MARK)

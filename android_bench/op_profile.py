@@ -88,7 +88,7 @@ _SECTIONS = {
     "Operator-wise Profiling Info for Regular Benchmark Runs:": "regular",
 }
 _INIT_KINDS = {"ModifyGraphWithDelegate", "AllocateTensors"}
-_TITLE = re.compile(r"((?:Primary graph|Subgraph) \(.*\)) profile:")
+_TITLE = re.compile(r"((?:Primary graph|Subgraph)(?: \(.*\))?) profile:")
 _INTERNAL = "Delegate internal:"
 _RULE = re.compile(r"={10,} (.+?) ={10,}")
 _NODES = re.compile(r"Number of nodes executed: (\d+)")

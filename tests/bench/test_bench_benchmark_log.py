@@ -165,6 +165,14 @@ def test_result_lines_alone_as_people_post_them() -> None:
     assert log.timings.first_ms == 18.535
 
 
+def test_the_same_result_printed_twice_is_one_result() -> None:
+    (line,) = (s for s in read("cpu").splitlines() if "timings in us" in s)
+    twice = read("cpu").replace(line, line + "\n" + line)
+    assert parse_benchmark_log(twice).timings == parse("cpu").timings
+    with pytest.raises(LogError, match="2 results"):
+        parse_benchmark_log(read("cpu").replace(line, f"{line}\n{line[:-1]}3"))
+
+
 def test_columns_that_were_padded_by_hand() -> None:
     text = (
         read("cpu")

@@ -34,6 +34,15 @@ def test_graphs_are_kept_apart() -> None:
     assert all(g.complete for g in (*profile.init, *profile.regular))
 
 
+def test_graphs_of_tools_that_do_not_name_them() -> None:
+    text = TABLE.replace(" (name: main)", "").replace(", name: body", "")
+    assert [g.title for g in parse(text).regular] == [
+        "Primary graph",
+        "Subgraph (index: 2)",
+        "Delegate internal",
+    ]
+
+
 def test_types_and_names_with_commas_blanks_and_arrows() -> None:
     rows = parse(TABLE).regular[0].rows
     long = "Convolution (NHWC, F32) IGEMM, with a name longer than the column"
