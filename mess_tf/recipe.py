@@ -42,7 +42,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         data, network, training = self.data, self.network, self.training
-        if data.kind == "folder" and not data.path:
+        if data.kind != "drawn" and not data.path:
             raise MessError(
                 "data.path is missing; name the data set's folder in the recipe or by"
                 " --data."

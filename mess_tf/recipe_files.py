@@ -27,7 +27,8 @@ def load_recipe(
     Args:
         recipe: path of a TOML file, or the name of one that comes with the program
             (``quickstart``, ``camvid``).
-        data: folder of the data set, instead of the recipe's.
+        data: folder of the data set, instead of the recipe's; a recipe that draws its
+            images takes a plain folder then.
         weights: ``imagenet``, ``random`` or a file, instead of the recipe's.
         changes: further changes such as ``training.seed=1``, applied in order.
 
@@ -45,7 +46,7 @@ def load_recipe(
             _apply(table, change)
         if data is not None:
             _apply_value(table, "data", "path", str(data))
-            _apply_value(table, "data", "kind", "folder")
+            _of_files(table)
         if weights is not None:
             _apply_value(table, "network", "weights", weights)
         _anchor(table, Path.cwd())
@@ -107,12 +108,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    for section, key in (("data", "path"), ("network", "weights")):
+    for section, key in (("data", "path"), ("data", "sbd"), ("network", "weights")):
         values = table.get(section)
         value = values.get(key) if isinstance(values, Mapping) else None
         if isinstance(value, str) and value and value not in BUILT_IN_WEIGHTS:
             path = Path(value).expanduser()
             _apply_value(table, section, key, str((folder / path).resolve()))
+
+
+def _of_files(table: dict[str, Any]) -> None:
+    values = table["data"]
+    if isinstance(values, dict) and values.get("kind") == "drawn":
+        values["kind"] = "folder"
 
 
 def _apply(table: dict[str, Any], change: str) -> None:

@@ -26,6 +26,7 @@ from mess_tf.settings import (
 )
 
 ALL = "all"
+DATA_KINDS = ("folder", "drawn", "voc", "coco", "cityscapes", "ade20k")
 BUILT_IN_WEIGHTS = ("imagenet", "random")
 
 
@@ -34,13 +35,16 @@ class Data(Section):
     """Where images and label maps come from, and how they are parted.
 
     Attributes:
-        kind: ``folder`` (images/, masks/, classes.txt) or ``drawn`` (made by us).
+        kind: ``folder`` (images/, masks/, classes.txt), ``drawn`` (made by us), or the
+            official layout of ``voc``, ``coco``, ``cityscapes`` or ``ade20k``.
         path: of the folder; relative to the recipe's own folder.
+        sbd: folder of SBD, for VOC's split ``trainaug``; relative like ``path``.
+        trainaug_images: how many images VOC's ``trainaug`` must have; 0 = any number.
         train, val: names of the splits.
         group: pattern whose first bracket is the image's group (video, scene).
         hold_out: last part of every training group that is kept for calibration, 0..1.
         calibration_fraction: of ``val``, the part that thresholds may see, 0..1.
-        ignore_label: label that counts nowhere.
+        ignore_label: label that counts nowhere (``folder``).
         size: side of a drawn image in pixels.
         count_train, count_val: drawn images.
         seed: of what is drawn.
@@ -49,8 +53,10 @@ class Data(Section):
     """
 
     name: ClassVar[str] = "data"
-    kind: Literal["folder", "drawn"] = setting("folder", word("folder", "drawn"))
+    kind: str = setting("folder", word(*DATA_KINDS))
     path: str = setting("", text())
+    sbd: str = setting("", text())
+    trainaug_images: int = setting(10_582, whole(0))
     train: str = setting("train", text(empty=False))
     val: str = setting("val", text(empty=False))
     group: str = setting("", pattern())

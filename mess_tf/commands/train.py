@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mess_tf.data.folder import open_folder
+from mess_tf.data.open import open_split
+from mess_tf.data.pairs import CheckedSource
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress
 from mess_tf.recipe_files import load_recipe
@@ -60,14 +61,14 @@ def train(
 
 
 def _validate(run: Run) -> None:
-    """Looks through all files of a folder data set before hours are spent on it."""
+    """Looks through all files of a data set before hours are spent on it."""
     data = run.recipe.data
-    if data.kind != "folder" or run.supernet_weights.exists():
+    if run.supernet_weights.exists():
         return
     for split in (data.train, data.val):
-        source = open_folder(
-            split, path=data.path, ignore_label=data.ignore_label, group=data.group
-        )
+        source = open_split(data, split)
+        if not isinstance(source, CheckedSource):
+            continue
         with progress(f"Checking {split} images", len(source)) as step:
             source.validate(step)
 

@@ -8,6 +8,7 @@ from typing import Any
 from mess_tf.data.cache import Cached
 from mess_tf.data.parts import Part, evaluation_source, make_parts
 from mess_tf.data.sources import Selection, Source, open_source
+from mess_tf.errors import MessError
 from mess_tf.recipe_sections import Data
 
 
@@ -37,19 +38,37 @@ def open_data(data: Data) -> OpenedData:
     Raises:
         MessError: the data set cannot be used; the message names the file.
     """
-    train, val = (
-        open_source(data.kind, split, **_options(data, count))
-        for split, count in (
-            (data.train, data.count_train),
-            (data.val, data.count_val),
+    train, val = open_split(data, data.train), open_split(data, data.val)
+    # In a plain folder two videos may well number their frames alike.
+    common = set() if data.kind == "folder" else set(train.names) & set(val.names)
+    if common:
+        raise MessError(
+            f"{len(common)} images are in both {data.train!r} and {data.val!r} (one:"
+            f" {min(common)}); choose data.train and data.val that share none."
         )
-    )
     parts = make_parts(train, val, data.hold_out, data.calibration_fraction)
     evaluation, names = evaluation_source(train, val, parts)
     return OpenedData(Cached(Selection(train, parts.train)), Cached(evaluation), names)
 
 
-def _options(data: Data, count: int) -> dict[str, Any]:
+def open_split(data: Data, split: str) -> Source:
+    """Opens one of the two splits of a recipe's data.
+
+    Raises:
+        MessError: the data set cannot be used; the message names the file.
+    """
+    return open_source(data.kind, split, **_options(data, split == data.train))
+
+
+def _options(data: Data, training: bool) -> dict[str, Any]:
     if data.kind == "drawn":
+        count = data.count_train if training else data.count_val
         return {"size": data.size, "count": count, "seed": data.seed}
-    return {"path": data.path, "ignore_label": data.ignore_label, "group": data.group}
+    options: dict[str, Any] = {"path": data.path, "group": data.group}
+    if data.kind == "folder":
+        options |= {"ignore_label": data.ignore_label}
+    elif data.kind == "voc":
+        options |= {"sbd": data.sbd, "trainaug_images": data.trainaug_images}
+    elif data.kind == "coco":
+        options |= {"training": training}
+    return options

@@ -1,7 +1,8 @@
 """What a data set is to the rest of the project, and how one is opened by kind.
 
-A source gives random access to samples at their own size. Another layout (PASCAL VOC,
-COCO) is one more class with the members of ``Source`` and one more row in ``OPENERS``.
+A source gives random access to samples at their own size. Another layout is one more
+function that returns a ``Source``, one more row in ``OPENERS`` and one more word in
+``mess_tf.recipe_sections.DATA_KINDS``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ DEFAULT_BLOCKS = 8
 OPENERS = {
     "folder": "mess_tf.data.folder:open_folder",
     "drawn": "mess_tf.data.drawn:open_drawn",
+    "voc": "mess_tf.data.voc:open_voc",
+    "coco": "mess_tf.data.coco:open_coco",
+    "cityscapes": "mess_tf.data.cityscapes:open_cityscapes",
+    "ade20k": "mess_tf.data.ade20k:open_ade20k",
 }
 """Recipe's ``data.kind`` -> ``module:function``, called as f(split, **options)."""
 
@@ -86,7 +91,7 @@ def open_source(kind: str, split: str, **options: Any) -> Source:
     Args:
         kind: a key of ``OPENERS``.
         split: e.g. ``train`` or ``val``.
-        **options: of the kind: see ``folder.open_folder`` and ``drawn.open_drawn``.
+        **options: of the kind: see its function in ``OPENERS``.
 
     Raises:
         UsageError: unknown kind.

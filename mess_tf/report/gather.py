@@ -146,7 +146,7 @@ def _data(run: Run) -> str:
     data = run.recipe.data
     if data.kind == "drawn":
         return f"drawn by the program, {data.size}x{data.size} pixels, seed {data.seed}"
-    return f"folder {data.path}"
+    return f"{data.kind} {data.path}"
 
 
 def _network(run: Run, spec: SupernetSpec) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mess_tf.data.folder import FolderSource, open_folder
+from mess_tf.data.folder import open_folder
 from mess_tf.data.images import read_image, read_labels
 from mess_tf.errors import MessError
 
@@ -301,7 +301,7 @@ def _write_grey_png(path: Path, ids: np.ndarray, bits: int) -> None:
 
 
 def test_camvid_opens_whole(shared_data: Path) -> None:
-    source = FolderSource(shared_data / "camvid", "val", group="^([^_]+)_")
+    source = open_folder("val", path=shared_data / "camvid", group="^([^_]+)_")
     assert len(source) == 101 and set(source.groups) == {"0016E5"}
     summary = source.validate()
     assert summary.pixels.shape == (11,) and (summary.pixels > 0).all()

@@ -32,8 +32,8 @@ def test_open_source_knows_its_kinds() -> None:
     source: Source = open_source("drawn", "val", count=3, size=40, seed=1)
     assert source.names == ("val_00000", "val_00001", "val_00002")
     assert source.load(0).image.shape == (40, 40, 3)
-    with pytest.raises(UsageError, match="'voc' is unknown; accepted: drawn, folder"):
-        open_source("voc", "val")
+    with pytest.raises(UsageError, match="'kitti' is unknown; accepted: ade20k, .*"):
+        open_source("kitti", "val")
 
 
 def test_selection_keeps_the_order_given() -> None:

@@ -23,6 +23,7 @@ HEAVY = {
     "matplotlib",
     "pandas",
     "PIL",
+    "pycocotools",
     "rich",
     "scipy",
     "sklearn",

@@ -39,7 +39,7 @@ def test_head_space_has_56_distinct_heads() -> None:
     assert not any(head.skips for head in space)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "camvid"])
+@pytest.mark.parametrize("name", ["quickstart", "camvid", "voc", "coco"])
 def test_built_in_recipes_load_and_survive_writing(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     write_recipe(tmp_path / "recipe.toml", recipe)
@@ -84,7 +84,8 @@ def test_camvid_recipe_offers_eight_heads_at_each_of_five_early_exits() -> None:
         ({"heads": {"early": {"one": []}}}, ["heads.early"]),
         ({"heads": {"more_final": ["fcn_r1_b0"]}}, ["repeats the final head"]),
         ({"data": {"kind": "folder"}}, ["data.path is missing", "--data"]),
-        ({"data": {"kind": "voc"}}, ["data.kind", "'folder', 'drawn'"]),
+        ({"data": {"kind": "kitti"}}, ["data.kind", "'folder', 'drawn', 'voc'"]),
+        ({"data": {"kind": "voc"}}, ["data.path is missing", "--data"]),
         ({"data": {"kind": "drawn", "group": "(a"}}, ["data.group", "regular"]),
         ({"data": {"kind": "drawn", "group": "abc"}}, ["data.group", "brackets"]),
         ({"statistics": {"policies": []}}, ["statistics.policies"]),
@@ -140,13 +141,14 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
 ) -> None:
     path = write(
         tmp_path / "a" / "r.toml",
-        '[data]\npath = "../set"\n[network]\nweights = "w.h5"\n',
+        '[data]\npath = "../set"\nsbd = "s"\n[network]\nweights = "w.h5"\n',
     )
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
     recipe = load_recipe(path)
     assert recipe.data.path == str(tmp_path / "set")
+    assert recipe.data.sbd == str(tmp_path / "a" / "s")
     assert recipe.network.weights == str(tmp_path / "a" / "w.h5")
     changed = load_recipe(path, data=Path("mine"), weights="random")
     assert changed.data.path == str(here / "mine")
@@ -154,11 +156,34 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
     assert load_recipe(path, changes=["data.path=x"]).data.path == str(here / "x")
 
 
-def test_data_on_the_command_line_makes_any_recipe_a_folder_recipe(
+def test_data_on_the_command_line_keeps_the_layout_and_replaces_what_is_drawn(
     tmp_path: Path,
 ) -> None:
     recipe = load_recipe("quickstart", data=tmp_path)
     assert (recipe.data.kind, recipe.data.path) == ("folder", str(tmp_path.resolve()))
+    recipe = load_recipe("voc", data=tmp_path)
+    assert (recipe.data.kind, recipe.data.path) == ("voc", str(tmp_path.resolve()))
+
+
+def test_voc_and_coco_recipes_are_the_protocol_of_the_supplement() -> None:
+    for name, images in (("voc", 10_582), ("coco", 92_500)):
+        recipe = load_recipe(name)
+        training = recipe.training
+        assert training == Training(
+            batch=32,
+            stage1_epochs=training.stage1_epochs,
+            stage2_epochs=training.stage2_epochs,
+        )
+        steps = images // training.batch
+        for epochs in (training.stage1_epochs, training.stage2_epochs):
+            assert abs(epochs * steps - 60_000) < steps
+        assert (recipe.network.height, recipe.network.width) == (520, 520)
+        assert (recipe.network.backbone, recipe.network.output_stride) == (
+            "resnet50",
+            8,
+        )
+        assert len(recipe.heads.early_heads()) == 56
+    assert load_recipe("voc").data.trainaug_images == 10_582
 
 
 def test_changes_are_toml_values_or_bare_words() -> None:
@@ -185,7 +210,7 @@ def test_a_change_that_cannot_be_read_is_a_usage_error(change: str) -> None:
 
 
 def test_unknown_or_broken_recipe_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MessError, match="'nope'.*camvid, quickstart"):
+    with pytest.raises(MessError, match="'nope'.*camvid, coco, quickstart, voc"):
         find_recipe("nope")
     broken = write(tmp_path / "broken.toml", "[data\n")
     with pytest.raises(MessError, match=r"broken\.toml cannot be read"):
