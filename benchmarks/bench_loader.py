@@ -54,7 +54,8 @@ def bench_model(
     """A model's images per second on a ready batch, and fed by one loader thread."""
     from mess_tf.recipe_files import load_recipe
     from mess_tf.supernet import build_supernet
-    from mess_tf.training.stages import Optimisation, StageOne, stage_one_spec
+    from mess_tf.training.schedule import Optimisation
+    from mess_tf.training.stage_one import StageOne, stage_one_spec
     from mess_tf.training.train import design_from_recipe
 
     recipe = load_recipe(recipe_file)

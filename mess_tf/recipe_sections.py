@@ -174,10 +174,17 @@ class Heads(Section):
 class Training(Section):
     """Two stages, same optimiser and schedule form in both.
 
+    What others do, by scheme and loss: MESS is two-stage with pfd; E2E is e2e with ce,
+    SelfDistill e2e with kd, Frozen is frozen with ce, KD two-stage with kd.
+
     The supplement trains 60,000 iterations; with batches of 32 out of VOC's 10,582
     images that is 180 epochs.
 
     Attributes:
+        scheme: ``two-stage``; ``e2e`` (all heads and the backbone jointly, in stage 1
+            alone); ``frozen`` (stage 1 trains the final exit alone).
+        loss: of early exits in stage 2 (in stage 1 for ``e2e``), with the final exit as
+            teacher: ``pfd``, ``pfd-full`` (its other reading), ``kd`` or ``ce`` (none).
         seed: of weights, order and augmentation.
         batch: images per step.
         stage1_epochs: backbone, final head and early exits in turns.
@@ -190,7 +197,7 @@ class Training(Section):
         weight_decay: per step.
         power: of the poly decay.
         warmup_steps: with a growing rate.
-        alpha: weight of the teacher against the labels in PFD.
+        alpha: weight of the teacher against the labels.
         class_balance: how much pixels of rare classes gain in the loss: 0 = nothing,
             1 = median-frequency balancing.
         scale_min, scale_max: random rescaling.
@@ -201,6 +208,12 @@ class Training(Section):
     """
 
     name: ClassVar[str] = "training"
+    scheme: Literal["two-stage", "e2e", "frozen"] = setting(
+        "two-stage", word("two-stage", "e2e", "frozen")
+    )
+    loss: Literal["ce", "kd", "pfd", "pfd-full"] = setting(
+        "pfd", word("ce", "kd", "pfd", "pfd-full")
+    )
     seed: int = setting(0, whole(0))
     batch: int = setting(32, whole(1, 4096))
     stage1_epochs: int = setting(180, whole(1))

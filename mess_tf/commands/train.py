@@ -22,7 +22,7 @@ def train(
     weights: str | None = None,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains the supernet of a recipe in two stages; goes on where it was interrupted.
+    """Trains the supernet of a recipe; goes on where it was interrupted.
 
     Args:
         run: folder of the run; made if it does not exist.
@@ -51,7 +51,8 @@ def train(
     from mess_tf.training.train import train_supernet
 
     train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
-    miou = _last_line(opened.checkpoints / "stage2.jsonl")["miou"]
+    last_stage = 1 if opened.recipe.training.scheme == "e2e" else 2
+    miou = _last_line(opened.checkpoints / f"stage{last_stage}.jsonl")["miou"]
     best: dict[str, tuple[str, float]] = {}
     for name, value in miou.items():
         point, _, head = name.partition("/")

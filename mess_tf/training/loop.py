@@ -18,7 +18,7 @@ import numpy as np
 from mess_tf.metrics import Areas, mean_iou
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.log import ScalarLog
-from mess_tf.training.stages import total_areas
+from mess_tf.training.step_model import total_areas
 
 Batch = tuple[np.ndarray, np.ndarray]
 Progress = Callable[[int, str], None]

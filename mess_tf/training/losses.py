@@ -1,11 +1,14 @@
-"""Pixel losses in ``keras.ops``: cross-entropy and positive filtering distillation."""
+"""Pixel losses in ``keras.ops``: cross-entropy, and distillation by the final exit."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from keras import ops
+
+ExitLoss = Literal["ce", "kd", "pfd", "pfd-full"]
+EXIT_LOSSES: tuple[ExitLoss, ...] = get_args(ExitLoss)
 
 
 def resize_to(logits: Any, height: int, width: int) -> Any:
@@ -52,16 +55,31 @@ def cross_entropy(logits: Any, labels: Any, weights: np.ndarray) -> Any:
     return _per_image(losses, pixel_weights)
 
 
-def positive_filtering_distillation(
-    logits: Any, teacher: Any, labels: Any, alpha: float, weights: np.ndarray
+def exit_loss(
+    loss: ExitLoss,
+    logits: Any,
+    teacher: Any,
+    labels: Any,
+    alpha: float,
+    weights: np.ndarray,
 ) -> Any:
-    """PFD: (1 - alpha) CE + alpha m KL(teacher || student), per valid pixel.
+    """Loss of an exit whose teacher is the final exit, per image.
 
-    m is 1 where the teacher predicts the label and 0 elsewhere: where the teacher is
-    wrong, only the label speaks. The role of m is the paper's (supplement, Fig. 8); the
-    exact formula, temperature 1 and the constant (1 - alpha) are our reading.
+    Per valid pixel, with CE the cross-entropy, KL = KL(teacher || student) at
+    temperature 1, and m = 1 where the teacher predicts the label:
+
+    * ``ce``: CE, no teacher;
+    * ``kd``: (1 - alpha) CE + alpha KL (Hinton); with the final exit in joint training
+      this is self-distillation;
+    * ``pfd``: (1 - alpha) CE + alpha m KL: where the teacher is wrong, only the label
+      speaks;
+    * ``pfd-full``: ``kd`` where m = 1 and CE at full weight elsewhere.
+
+    The role of m in positive filtering distillation is the paper's (supplement, Fig.
+    8), the formula is not given there: these are the two readings that fit it.
 
     Args:
+        loss: which one.
         logits: the student's, float tensor (B, h, w, C).
         teacher: the final exit's logits on the same grid; no gradient flows into them.
         labels: int tensor (B, h, w).
@@ -71,13 +89,21 @@ def positive_filtering_distillation(
     Returns:
         float tensor (B,), as ``cross_entropy``.
     """
+    if loss == "ce":
+        return cross_entropy(logits, labels, weights)
     student = ops.log_softmax(logits, axis=-1)
     teacher = ops.stop_gradient(teacher)
     entropy, pixel_weights = _pixel_cross_entropy(student, labels, weights)
     log_teacher = ops.log_softmax(teacher, axis=-1)
     divergence = ops.sum(ops.exp(log_teacher) * (log_teacher - student), axis=-1)
+    divergence = divergence * pixel_weights
     right = ops.cast(ops.equal(ops.argmax(teacher, axis=-1), labels), logits.dtype)
-    losses = (1.0 - alpha) * entropy + alpha * right * pixel_weights * divergence
+    if loss == "kd":
+        losses = (1.0 - alpha) * entropy + alpha * divergence
+    elif loss == "pfd":
+        losses = (1.0 - alpha) * entropy + alpha * right * divergence
+    else:
+        losses = entropy + alpha * right * (divergence - entropy)
     return _per_image(losses, pixel_weights)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
@@ -56,3 +57,27 @@ def make_optimizer(
             schedule, momentum=momentum, weight_decay=weight_decay / (1.0 - momentum)
         )
     return keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a stage is optimised; defaults are the supplement's."""
+
+    total_steps: int
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    power: float = 0.9
+    warmup_steps: int = 0
+
+    def make(self) -> keras.optimizers.Optimizer:
+        schedule = PolyDecay(
+            self.learning_rate, self.total_steps, self.power, self.warmup_steps
+        )
+        return make_optimizer(
+            self.optimizer,
+            schedule,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )

@@ -1,10 +1,11 @@
-"""Two-stage training of a recipe's supernet, into a run folder."""
+"""Training of a recipe's supernet, into a run folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,18 +20,15 @@ from mess_tf.data.open import OpenedData, open_data
 from mess_tf.data.prefetch import Prefetcher
 from mess_tf.models.weights import load_backbone_weights
 from mess_tf.recipe import Recipe
+from mess_tf.recipe_sections import BUILT_IN_WEIGHTS, Training
 from mess_tf.records import SupernetSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, Progress, run_stage
 from mess_tf.training.losses import class_weights
-from mess_tf.training.stages import (
-    Optimisation,
-    StageOne,
-    StageTwo,
-    stage_one_spec,
-    supernet_after_stage_one,
-)
+from mess_tf.training.schedule import Optimisation
+from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
+from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 
 OpenProgress = Callable[[str, int], AbstractContextManager[Progress]]
 """Called as f(what is done, total steps); gives a ``Progress``."""
@@ -39,7 +37,7 @@ OpenProgress = Callable[[str, int], AbstractContextManager[Progress]]
 def train_supernet(
     recipe: Recipe, folder: Path, work: Path, open_progress: OpenProgress
 ) -> Supernet:
-    """Trains a supernet and writes ``supernet.keras`` and ``supernet.json``.
+    """Trains a recipe's supernet and writes ``supernet.keras`` and ``supernet.json``.
 
     Goes on from the checkpoints in ``work`` where there are any. Calling it again after
     it has finished changes nothing.
@@ -55,26 +53,37 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
-    fingerprint = _fingerprint(recipe, data)
     weights = _class_weights(recipe, data)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
-        trained = _stage_one(
-            recipe, spec, data, weights, work, fingerprint, log, open_progress
-        )
-        # Initial weights of the heads must not depend on where stage 1 was resumed.
-        keras.utils.set_random_seed(training.seed + 1)
-        supernet = supernet_after_stage_one(spec, trained)
-        two = _epochs(recipe, spec, data, training.stage2_epochs)
-        stage = StageTwo(
-            supernet,
-            _optimisation(recipe, two.total_steps, training.stage2_learning_rate),
-            weights,
-            training.alpha,
-        )
-        two.run(
-            stage, work, fingerprint, log, open_progress("Stage 2", two.total_steps)
-        )
+
+        def run(stage: StageOne | StageTwo, epochs: _Epochs, title: str) -> None:
+            display = open_progress(title, epochs.total_steps)
+            fingerprint = _fingerprint(recipe, stage, data)
+            epochs.run(stage, work, fingerprint, log, display)
+
+        keras.utils.set_random_seed(training.seed)
+        supernet = build_supernet(_stage_one_layout(spec, training))
+        load_backbone_weights(supernet, recipe.network.weights)
+        one = _epochs(recipe, spec, data, training.stage1_epochs)
+        optimisation = _optimisation(training, one.total_steps, training.learning_rate)
+        run(StageOne(supernet, optimisation, weights, _joint(training)), one, "Stage 1")
+        if training.scheme != "e2e":
+            # Initial weights of the heads must not depend on where stage 1 was resumed.
+            keras.utils.set_random_seed(training.seed + 1)
+            supernet = supernet_after_stage_one(spec, supernet)
+            two = _epochs(recipe, spec, data, training.stage2_epochs)
+            optimisation = _optimisation(
+                training, two.total_steps, training.stage2_learning_rate
+            )
+            stage = StageTwo(
+                supernet,
+                optimisation,
+                weights,
+                loss=training.loss,
+                alpha=training.alpha,
+            )
+            run(stage, two, "Stage 2")
     supernet.save(folder)
     return supernet
 
@@ -97,29 +106,16 @@ def design_from_recipe(recipe: Recipe, classes: tuple[str, ...]) -> SupernetSpec
     )
 
 
-def _stage_one(
-    recipe: Recipe,
-    spec: SupernetSpec,
-    data: OpenedData,
-    weights: np.ndarray,
-    work: Path,
-    fingerprint: str,
-    log: ScalarLog,
-    open_progress: OpenProgress,
-) -> Supernet:
-    training = recipe.training
-    keras.utils.set_random_seed(training.seed)
-    supernet = build_supernet(stage_one_spec(spec))
-    load_backbone_weights(supernet, recipe.network.weights)
-    one = _epochs(recipe, spec, data, training.stage1_epochs)
-    stage = StageOne(
-        supernet,
-        _optimisation(recipe, one.total_steps, training.learning_rate),
-        weights,
-        training.early_exits_per_step,
-    )
-    one.run(stage, work, fingerprint, log, open_progress("Stage 1", one.total_steps))
-    return supernet
+def _stage_one_layout(spec: SupernetSpec, training: Training) -> SupernetSpec:
+    if training.scheme == "e2e":
+        return spec
+    return stage_one_spec(spec, early=training.scheme == "two-stage")
+
+
+def _joint(training: Training) -> Joint:
+    if training.scheme == "e2e":
+        return Joint(sys.maxsize, training.loss, training.alpha)
+    return Joint(training.early_exits_per_step)
 
 
 def _class_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
@@ -133,8 +129,7 @@ def _class_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
     return class_weights(pixels, recipe.training.class_balance)
 
 
-def _optimisation(recipe: Recipe, total_steps: int, rate: float) -> Optimisation:
-    training = recipe.training
+def _optimisation(training: Training, total_steps: int, rate: float) -> Optimisation:
     return Optimisation(
         total_steps=total_steps,
         optimizer=training.optimizer,
@@ -222,16 +217,21 @@ def _epochs(
     )
 
 
-def _fingerprint(recipe: Recipe, data: OpenedData) -> str:
-    """Of everything that decides the trained weights; places and workers do not."""
+def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -> str:
+    """Of all that decides the weights after a stage; places and workers do not.
+
+    What stage 2 alone reads is no part of stage 1's, so that its checkpoint serves
+    trainings with other candidate heads or another second stage.
+    """
     table = recipe.to_table()
-    decisive = {name: table[name] for name in ("network", "heads", "training")}
-    decisive["network"] = {
-        key: value
-        for key, value in table["network"].items()
-        if key != "weights" or value in ("imagenet", "random")
-    }
-    text = json.dumps(
-        [decisive, data.train.names, data.train.classes], sort_keys=True, default=list
-    )
+    network, training = dict(table["network"]), dict(table["training"])
+    if network["weights"] not in BUILT_IN_WEIGHTS:
+        del network["weights"]
+    if stage.name == StageOne.name:
+        late = {"stage2_epochs", "stage2_learning_rate"}
+        late |= set() if training["scheme"] == "e2e" else {"loss", "alpha"}
+        training = {key: value for key, value in training.items() if key not in late}
+    heads = stage.supernet.spec.head_names()
+    decisive = [network, heads, training, data.train.names, data.train.classes]
+    text = json.dumps(decisive, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mess_tf.errors import MessError
 from mess_tf.policies import Policy, confidences_numpy, keys
 
-ALL = keys(("mean", "eq7", "eq7+9"), (0.5, 0.8))
+ALL = keys(("mean", "eq7", "eq7+9", "entropy"), (0.5, 0.8))
 
 
 def logits_of(probabilities: list[list[list[float]]]) -> np.ndarray:
@@ -24,6 +24,10 @@ def test_by_hand() -> None:
     assert Policy("mean").confidence_numpy(logits) == pytest.approx([0.75])
     assert Policy("eq7", 0.5).confidence_numpy(logits) == [1.0]
     assert Policy("eq7", 0.8).confidence_numpy(logits) == [0.5]
+    entropy = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
+    entropy += -(0.6 * np.log2(0.6) + 0.4 * np.log2(0.4))
+    expected = pytest.approx([1 - entropy / 2])
+    assert Policy("entropy").confidence_numpy(logits) == expected
 
 
 def test_edge_smoothing_lifts_a_thin_unsure_border_and_nothing_else() -> None:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from mess_tf.training.losses import (
+    EXIT_LOSSES,
+    ExitLoss,
     class_weights,
     cross_entropy,
-    positive_filtering_distillation,
+    exit_loss,
 )
 from mess_tf.training.schedule import PolyDecay
 
@@ -40,27 +42,45 @@ def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:
     assert float(keras.ops.mean(got)) == pytest.approx(-picked[valid].mean(), rel=1e-5)
 
 
+def expected_loss(
+    loss: str, alpha: float, entropy: float, divergence: float, right: bool
+) -> float:
+    if loss == "ce" or (loss == "pfd-full" and not right):
+        return entropy
+    if loss == "pfd" and not right:
+        return (1 - alpha) * entropy
+    return (1 - alpha) * entropy + alpha * divergence
+
+
+@pytest.mark.parametrize("loss", EXIT_LOSSES)
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_pfd_listens_to_the_teacher_only_where_it_is_right(alpha: float) -> None:
+def test_exit_losses_by_the_pixel(loss: ExitLoss, alpha: float) -> None:
     logits, teacher, labels = arrays(1)
+    weights = np.array([1.0, 4.0, 0.5], np.float32)
     student, tutor = log_softmax(logits), log_softmax(teacher)
-    total, count = 0.0, 0
+    total, weight = 0.0, 0.0
     for index in np.ndindex(labels.shape):
         if labels[index] > 2:
             continue
-        count += 1
-        entropy = -student[index][labels[index]]
-        right = teacher[index].argmax() == labels[index]
+        own = weights[labels[index]]
+        weight += own
         divergence = (np.exp(tutor[index]) * (tutor[index] - student[index])).sum()
-        total += (1 - alpha) * entropy + alpha * right * divergence
-    got = positive_filtering_distillation(
+        total += own * expected_loss(
+            loss,
+            alpha,
+            -student[index][labels[index]],
+            divergence,
+            teacher[index].argmax() == labels[index],
+        )
+    got = exit_loss(
+        loss,
         keras.ops.array(logits, "float32"),
         keras.ops.array(teacher, "float32"),
         keras.ops.array(labels),
         alpha,
-        EQUAL,
+        weights,
     )
-    assert float(keras.ops.mean(got)) == pytest.approx(total / count, rel=1e-5)
+    assert float(keras.ops.mean(got)) == pytest.approx(total / weight, rel=1e-5)
 
 
 def test_an_image_without_any_label_is_no_division_by_zero() -> None:

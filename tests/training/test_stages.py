@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -19,13 +20,9 @@ from mess_tf.recipe import Recipe
 from mess_tf.records import HeadSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
-from mess_tf.training.stages import (
-    Optimisation,
-    StageOne,
-    StageTwo,
-    stage_one_spec,
-    supernet_after_stage_one,
-)
+from mess_tf.training.schedule import Optimisation
+from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
+from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.train import train_supernet
 
 PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
@@ -101,7 +98,7 @@ def test_several_early_exits_take_their_turns_together(
     exits: int, per_step: int, turns: list[set[str]]
 ) -> None:
     one = build_supernet(stage_one_spec(supernet_spec(exits=exits)))
-    stage = StageOne(one, PLAIN, EQUAL, early_exits_per_step=per_step)
+    stage = StageOne(one, PLAIN, EQUAL, Joint(per_step))
     for step, turn in enumerate(turns):
         before = weights(one)
         stage.step(*batch(step), step)
@@ -110,17 +107,75 @@ def test_several_early_exits_take_their_turns_together(
         assert heads == turn | {str(exits)}
 
 
+def test_a_plain_head_beside_the_final_one_takes_a_turn_too() -> None:
+    full = supernet_spec()
+    assert [len(heads) for heads in stage_one_spec(full).heads] == [1, 1, 1]
+    both = (full.final_head, HeadSpec())
+    spec = dataclasses.replace(full, heads=(*full.heads[:-1], both))
+    one = build_supernet(stage_one_spec(spec))
+    stage = StageOne(one, PLAIN, EQUAL, Joint(2))
+    for step, turn in enumerate([{"1", "2"}, {"3", "1"}, {"2", "3"}]):
+        before = weights(one)
+        stage.step(*batch(step), step)
+        moved = changed(before, weights(one), kernels=True)
+        plain = {n for n in moved if n.endswith("_fcn_r1_b0_logits")}
+        assert plain == {f"head_{index}_fcn_r1_b0_logits" for index in turn}
+        assert f"head_3_{spec.final_head.id}_logits" in moved
+
+
+def moved_in_one_step(spec: Any, joint: Joint) -> set[str]:
+    supernet = build_supernet(spec)
+    before = weights(supernet)
+    StageOne(supernet, PLAIN, EQUAL, joint).step(*batch(), 0)
+    return changed(before, weights(supernet), kernels=True)
+
+
+def test_end_to_end_all_heads_move_together() -> None:
+    spec = supernet_spec()
+    moved = moved_in_one_step(spec, Joint(99, "kd"))
+    logits = {f"head_{index}_{head}_logits" for index, head in spec.head_names()}
+    assert logits | {"Conv1"} <= moved
+
+
+def test_frozen_trains_the_final_exit_alone() -> None:
+    spec = stage_one_spec(supernet_spec(), early=False)
+    assert [len(heads) for heads in spec.heads] == [0, 0, 1]
+    moved = moved_in_one_step(spec, Joint())
+    assert {name.split("_")[1] for name in moved if name.startswith("head_")} == {"3"}
+    assert "Conv1" in moved
+
+
+def test_no_gradient_flows_into_the_teacher() -> None:
+    """An early exit's wish to be like the final one must not move the final one."""
+    spec = supernet_spec(("fcn_r1_b0",))
+    results = []
+    for alpha in (0.0, 1.0):
+        supernet = build_supernet(spec)
+        for layer in supernet.model.layers:
+            rng = np.random.default_rng(len(layer.name))
+            layer.set_weights([rng.uniform(0, 1, w.shape) for w in layer.get_weights()])
+        StageOne(supernet, PLAIN, EQUAL, Joint(99, "kd", alpha)).step(*batch(), 0)
+        results.append(weights(supernet))
+    for name, values in results[0].items():
+        if name.startswith(f"head_3_{spec.final_head.id}_"):
+            for a, b in zip(values, results[1][name], strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=name)
+    assert not np.allclose(
+        results[0]["head_1_fcn_r1_b0_logits"][0],
+        results[1]["head_1_fcn_r1_b0_logits"][0],
+    )
+
+
 def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() -> None:
     spec = supernet_spec()
     one = build_supernet(stage_one_spec(spec))
     StageOne(one, PLAIN, EQUAL).step(*batch(), 0)
     full = supernet_after_stage_one(spec, one)
     before = weights(full)
-    for name, values in weights(one).items():
-        if not name.startswith(("head_1", "head_2")):
-            for a, b in zip(values, before[name], strict=True):
-                np.testing.assert_array_equal(a, b, err_msg=name)
-    stage = StageTwo(full, PLAIN, EQUAL, alpha=0.5)
+    for name, values in weights(one).items():  # the plain heads too go on from there
+        for a, b in zip(values, before[name], strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+    stage = StageTwo(full, PLAIN, EQUAL)
     stage.step(*batch(), 0)
     moved = changed(before, weights(full), kernels=False)
     final = f"head_3_{spec.final_head.id}"
@@ -145,7 +200,7 @@ def test_heads_trained_together_are_heads_trained_alone() -> None:
                 layer.set_weights(
                     [np.abs(rng.normal(0.5, 0.2, w.shape)) for w in layer.get_weights()]
                 )
-        stage = StageTwo(supernet, PLAIN, EQUAL, alpha=0.5)
+        stage = StageTwo(supernet, PLAIN, EQUAL)
         for step in range(2):
             stage.step(*batch(step), step)
         results.append(supernet.model.get_layer("head_1_fcn_r1_b0_conv").get_weights())
@@ -154,7 +209,7 @@ def test_heads_trained_together_are_heads_trained_alone() -> None:
 
 def test_evaluation_counts_every_valid_cell_of_every_head() -> None:
     spec = supernet_spec()
-    stage = StageTwo(build_supernet(spec), PLAIN, EQUAL, alpha=0.5)
+    stage = StageTwo(build_supernet(spec), PLAIN, EQUAL)
     images, labels = batch()
     labels[0] = 255
     areas = stage.evaluate(images, labels)
@@ -227,8 +282,10 @@ class Display:
                 raise Killed
 
 
-def trained(folder: Path, display: Display) -> list[np.ndarray]:
-    recipe = Recipe.from_table(RECIPE)
+def trained(folder: Path, display: Display, **training: Any) -> list[np.ndarray]:
+    recipe = Recipe.from_table(
+        {**RECIPE, "training": {**RECIPE["training"], **training}}
+    )
     net = train_supernet(recipe, folder, folder / "training", display)
     return net.model.get_weights()
 
@@ -252,8 +309,38 @@ def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     lines = (tmp_path / "training" / "stage1.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
-    assert set(json.loads(lines[-1])["miou"]) == {"exit_1", "final"}
+    assert set(json.loads(lines[-1])["miou"]) == {"exit_1/fcn_r1_b0", "final"}
     assert list((tmp_path / "training" / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "loss", "stages"),
+    [("e2e", "kd", ["stage1"]), ("frozen", "ce", ["stage1", "stage2"])],
+)
+def test_other_schemes_train_to_the_end(
+    tmp_path: Path, scheme: str, loss: str, stages: list[str]
+) -> None:
+    trained(tmp_path, Display(), scheme=scheme, loss=loss)
+    files = sorted((tmp_path / "training").glob("*.jsonl"))
+    assert [file.stem for file in files] == stages
+    last = json.loads(files[-1].read_text().splitlines()[-1])
+    assert set(last["miou"]) == {"exit_1/fcn_r1_b0", "exit_1/fcn_r2_b1", "final"}
+    first = json.loads(files[0].read_text().splitlines()[-1])
+    assert len(first["miou"]) == (3 if scheme == "e2e" else 1)
+
+
+def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
+    tmp_path: Path,
+) -> None:
+    trained(tmp_path, Display())
+    with pytest.raises(MessError, match=r"stage2.npz was made with other settings"):
+        trained(tmp_path, Display(), loss="kd")
+    (tmp_path / "training" / "stage2.npz").unlink()
+    display = Display()
+    trained(tmp_path, display, loss="kd")
+    assert display.steps == 2 * 3  # epochs and steps of stage 2 alone
+    with pytest.raises(MessError, match=r"stage1.npz was made with other settings"):
+        trained(tmp_path, Display(), learning_rate=0.02)
 
 
 def test_training_again_changes_nothing(tmp_path: Path) -> None:

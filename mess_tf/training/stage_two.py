@@ -1,0 +1,162 @@
+"""Stage 2: every candidate head on the frozen backbone, one shared forward pass.
+
+Backbone and final head are frozen, their batch-norm statistics too. The final exit is
+the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mess_tf.metrics import Areas
+from mess_tf.records import SupernetSpec
+from mess_tf.supernet import Supernet, build_supernet
+from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
+from mess_tf.training.schedule import Optimisation
+from mess_tf.training.step_model import (
+    StepModel,
+    areas_on_grid,
+    as_list,
+    compile_model,
+    resized,
+    state,
+)
+
+# Tracing and JAX compilation grow faster than the graph: more heads than this at one
+# exit point are trained by several small models on the same features.
+HEADS_PER_GROUP = 16
+
+
+class _Distilled(StepModel):
+    """Heads of one exit point on frozen features (stage 2).
+
+    ``y`` is a dict: ``labels`` (B, h, w) int and ``teacher`` (B, h, w, C) logits. Heads
+    share no weights, so the sum of their losses trains each as if it were alone.
+    """
+
+    loss_name: ExitLoss
+    alpha: float
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        height, width = y["labels"].shape[1:3]
+        return sum(
+            ops.mean(
+                exit_loss(
+                    self.loss_name,
+                    resize_to(logits, height, width),
+                    y["teacher"],
+                    y["labels"],
+                    self.alpha,
+                    self.class_weights,
+                )
+            )
+            for logits in as_list(y_pred)
+        )
+
+
+class StageTwo:
+    """All candidate heads on the frozen backbone."""
+
+    name = "stage2"
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        optimisation: Optimisation,
+        class_weights: np.ndarray,
+        *,
+        loss: ExitLoss = "pfd",
+        alpha: float = 0.5,
+    ) -> None:
+        """``supernet`` carries stage 1's backbone and final head."""
+        self.supernet = supernet
+        spec = supernet.spec
+        final = supernet.heads(len(spec.exit_points), [spec.final_head.id])
+        tensors = supernet.exit_tensors()
+        inputs = supernet.head_inputs(len(spec.exit_points), [spec.final_head.id])
+        teacher = final([tensors[i - 1] for i in inputs])
+        # One model per image size: TensorFlow would otherwise trace a function for
+        # sizes that are not known, which Keras' upsampling cannot handle.
+        self.frozen = {
+            purpose: keras.Model(
+                supernet.model.input, [*tensors, *as_list(teacher)], name="frozen"
+            )
+            for purpose in ("train", "evaluate")
+        }
+        for model in self.frozen.values():
+            model.trainable = False
+        self.groups: list[tuple[tuple[int, ...], list[str], _Distilled]] = []
+        for exit_index, ids in _groups(spec):
+            # Inputs of a group are placeholders: gradients end at the features.
+            graph = supernet.heads(exit_index, ids)
+            model = _Distilled(graph.inputs, graph.outputs, name="distilled")
+            model.trainable = True
+            model.class_weights = class_weights
+            model.loss_name, model.alpha = loss, alpha
+            compile_model(model, optimisation)
+            names = [f"exit_{exit_index}/{head_id}" for head_id in ids]
+            self.groups.append((supernet.head_inputs(exit_index, ids), names, model))
+
+    def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
+        """One update of every head; returns the sum of losses."""
+        features, teacher = self._features("train", images, labels.shape[1:3])
+        y = {"labels": labels.astype(np.int32), "teacher": teacher}
+        return sum(
+            float(model.train_on_batch([features[i - 1] for i in inputs], y))
+            for inputs, _, model in self.groups
+        )
+
+    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]:
+        """Areas per head on the label grid, ``exit_<k>/<id>``, and of ``final``."""
+        features, teacher = self._features("evaluate", images, labels.shape[1:3])
+        result = {"final": areas_on_grid(teacher, labels)}
+        for inputs, names, model in self.groups:
+            logits = as_list(model.predict_on_batch([features[i - 1] for i in inputs]))
+            for name, values in zip(names, logits, strict=True):
+                result[name] = areas_on_grid(values, labels)
+        return result
+
+    def variables(self) -> list[Any]:
+        """Everything a checkpoint has to hold, in a fixed order."""
+        return [v for _, _, model in self.groups for v in state(model)]
+
+    def _features(
+        self, purpose: str, images: np.ndarray, grid: Sequence[int]
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        *features, teacher = as_list(self.frozen[purpose].predict_on_batch(images))
+        return features, resized(teacher, grid)
+
+
+def supernet_after_stage_one(spec: SupernetSpec, trained: Supernet) -> Supernet:
+    """The full supernet with all that stage 1 trained; its other heads are random."""
+    supernet = build_supernet(spec)
+    layers = {layer.name: layer for layer in supernet.model.layers}
+    for source in trained.model.layers:
+        if source.weights and source.name in layers:
+            layers[source.name].set_weights(source.get_weights())
+    return supernet
+
+
+def _groups(spec: SupernetSpec) -> list[tuple[int, list[str]]]:
+    groups = []
+    for point, heads in zip(spec.exit_points, spec.heads, strict=True):
+        ids = [head.id for head in heads]
+        if point.index == len(spec.exit_points):
+            ids = ids[1:]  # the final head is the teacher
+        groups += [
+            (point.index, ids[i : i + HEADS_PER_GROUP])
+            for i in range(0, len(ids), HEADS_PER_GROUP)
+        ]
+    return groups
