@@ -108,5 +108,5 @@ def test_a_key_that_is_none_is_told(key: str) -> None:
 
 
 def test_keys_are_read_back() -> None:
-    assert ALL == ["mean", "eq7@0.5", "eq7@0.8", "eq7+9@0.5", "eq7+9@0.8"]
+    assert ALL == "mean eq7@0.5 eq7@0.8 eq7+9@0.5 eq7+9@0.8 entropy".split()
     assert [Policy.parse(key).key for key in ALL] == ALL
