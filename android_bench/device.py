@@ -96,11 +96,19 @@ class Device(Protocol):
 def open_device(name: str) -> Device:
     """Opens a device by the name that a user types.
 
+    Args:
+        name: ``host`` (this computer); a phone's serial number, reached through a
+            running adb server that lists it, else by USB; ``host:port`` of a phone that
+            listens on the network; ``usb:SERIAL`` or ``server:SERIAL`` to choose the
+            way; ``phone`` for the only phone there is.
+
     Raises:
-        BenchError: no device of that name.
+        BenchError: no device of that name, or it cannot be used as it is.
     """
     if name == HOST:
         from android_bench.host import HostDevice
 
         return HostDevice()
-    raise BenchError(f"Device {name!r} is unknown; accepted: {HOST!r} (this computer).")
+    from android_bench.phone_device import open_phone
+
+    return open_phone(name)
