@@ -8,7 +8,6 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from android_bench.errors import BenchError
 from android_bench.records import (
     Conditions,
     DeviceInfo,

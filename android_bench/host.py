@@ -111,6 +111,11 @@ class HostDevice:
                 f"{settings.threads} threads were asked for, but {cores} cores can be"
                 f" used here: their figures would mean nothing. Give 1 to {cores}."
             )
+        if settings.affinity not in ("auto", "none"):
+            raise BenchError(
+                f"Affinity {settings.affinity!r} is not available on the host;"
+                " accepted: 'auto', 'none'. Use taskset around the whole command."
+            )
         if settings.extra:
             raise BenchError(
                 f"Extra flags {list(settings.extra)} mean nothing to the host; leave"

@@ -27,6 +27,11 @@ from android_bench.errors import BenchError
 from android_bench.records import (
     DISTURBED,
     FEW_RUNS,
+    LOW_BATTERY,
+    MEAN_ONLY,
+    POWER_SAVE,
+    REBOOTED,
+    SCREEN_OFF,
     THROTTLED,
     UNSTABLE,
     Failure,
@@ -118,6 +123,12 @@ def flags_of(rounds: tuple[Round, ...], settings: MeasureSettings) -> tuple[str,
         THROTTLED: any(r.conditions.throttled for r in rounds),
         DISTURBED: bool(foreign) and float(np.median(foreign)) > FOREIGN_LOAD,
         FEW_RUNS: any(0 < r.runs < settings.runs_per_round for r in rounds),
+        MEAN_ONLY: any(r.summary and r.summary.median_us is None for r in rounds),
+        **{
+            flag: any(r.conditions.other.get(flag) == "yes" for r in rounds)
+            for flag in (POWER_SAVE, LOW_BATTERY, SCREEN_OFF)
+        },
+        REBOOTED: len({r.conditions.other.get("boot") for r in rounds}) > 1,
     }
     return tuple(flag for flag, doubtful in doubts.items() if doubtful)
 

@@ -13,7 +13,7 @@ class PhoneListing:
     """One phone; None is what it does not tell, e.g. because it is not authorised.
 
     Attributes:
-        name: what to type to reach it this way, e.g. ``server:0A1B`` or ``1.2.3.4:5555``.
+        name: what to type to reach it, e.g. ``server:0A1B`` or ``1.2.3.4:5555``.
         serial: its serial number; ``host:port`` where only that is known.
         transport: ``server`` (a running adb server holds it), ``usb`` or ``tcp``.
         state: ``device`` (usable) or what is wrong, in adb's own words: ``offline``,

@@ -25,6 +25,11 @@ UNSTABLE = "unstable"
 THROTTLED = "throttled"
 DISTURBED = "disturbed"
 FEW_RUNS = "few_runs"
+MEAN_ONLY = "mean_only"
+POWER_SAVE = "power_save"
+LOW_BATTERY = "low_battery"
+SCREEN_OFF = "screen_off"
+REBOOTED = "rebooted"
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,11 @@ class MeasureSettings:
 
     Attributes:
         threads: CPU threads of the interpreter.
-        delegate: ``cpu`` (XNNPACK where LiteRT chooses it); others with other devices.
+        delegate: ``cpu`` (XNNPACK where LiteRT chooses it); on phones also ``gpu``,
+            ``nnapi`` and ``xnnpack-off``.
+        affinity: cores of a phone to run on: ``auto`` (the fastest cluster, or as many
+            clusters as give each thread a core), ``none`` (the phone decides), or a
+            mask in hexadecimal digits like ``f0``.
         rounds: visits to the model; other models are measured between them.
         warmup_runs, warmup_seconds: both are reached before the first sample counts.
         max_spread: rounds that disagree by more than this part of their median are
@@ -140,6 +149,7 @@ class MeasureSettings:
 
     threads: int = 1
     delegate: str = "cpu"
+    affinity: str = "auto"
     rounds: int = 5
     warmup_runs: int = 3
     warmup_seconds: float = 0.03
@@ -205,6 +215,8 @@ class MeasureSettings:
         """
         data = dataclasses.asdict(self)
         del data["timeout_s"], data["cooldown_s"]
+        if self.affinity == "auto":  # keys from before there was a choice
+            del data["affinity"]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -235,20 +247,71 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What a tool tells of a round's runs where it keeps the runs to itself.
+
+    Attributes:
+        count: runs.
+        std_us: standard deviation, cut to whole microseconds by the tool.
+        p5_us, median_us, p95_us: all three, or None from tools before 2023.
+    """
+
+    count: int
+    min_us: float
+    max_us: float
+    mean_us: float
+    std_us: float
+    p5_us: float | None = None
+    median_us: float | None = None
+    p95_us: float | None = None
+
+    def at_most_us(self, share: float) -> float:
+        """A latency that at least ``share`` of the runs are proven not to exceed.
+
+        The next percentile told above ``share``, and never more than the largest run;
+        without percentiles, Cantelli's inequality on mean and standard deviation.
+        """
+        told = [(0.5, self.median_us), (0.95, self.p95_us), (1.0, self.max_us)]
+        bounds = [us for part, us in told if us is not None and share <= part]
+        if self.p95_us is None and share < 1:
+            # What the tool cut off the deviation is added again.
+            deviations = (share / (1 - share)) ** 0.5
+            bounds.append(self.mean_us + deviations * (self.std_us + 1))
+        return min(bounds)
+
+
+@dataclass(frozen=True)
 class Round:
     """One visit to a model.
 
     Attributes:
-        samples_us: latency of each run kept, microseconds, in the order taken.
+        samples_us: latency of each run kept, microseconds, in the order taken; with a
+            ``summary``, one value: its median, or its mean where it tells no median.
         conditions: while they were taken.
         init_us: opening the model and preparing it, None where not told.
         runs: runs made; more than the samples where a device thins them out.
+        summary: the runs' statistics where the device's tool gives no samples.
     """
 
     samples_us: tuple[float, ...]
     conditions: Conditions
     init_us: float | None = None
     runs: int = 0
+    summary: Summary | None = None
+
+    @classmethod
+    def of_summary(
+        cls, summary: Summary, conditions: Conditions, init_us: float | None
+    ) -> Round:
+        """A round of a tool that tells statistics only."""
+        typical = summary.median_us
+        return cls(
+            samples_us=(summary.mean_us if typical is None else typical,),
+            conditions=conditions,
+            init_us=init_us,
+            runs=summary.count,
+            summary=summary,
+        )
 
     def __post_init__(self) -> None:
         if not self.samples_us or not all(
@@ -265,11 +328,13 @@ class Round:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Round:
+        summary = data.get("summary")
         return cls(
             **{
                 **data,
                 "samples_us": tuple(data["samples_us"]),
                 "conditions": Conditions.from_json(data["conditions"]),
+                "summary": None if summary is None else Summary(**summary),
             }
         )
 
@@ -279,7 +344,10 @@ class Failure:
     """Why there is no figure.
 
     Attributes:
-        stage: ``start`` (the measuring program), ``load``, ``input`` or ``run``.
+        stage: ``start`` (the measuring program), ``load``, ``input`` or ``run``; on
+            phones also ``push`` (the model cannot be brought there), ``settings`` (the
+            tool did something else than asked), ``delegate`` (it fell back to the CPU),
+            ``log`` (no result can be read) or ``clock`` (the phone's clock jumped).
         message: one line.
         log_tail: the last lines the program said.
     """
@@ -303,7 +371,9 @@ class Measurement:
         rounds: what the figures are computed from; empty when failed.
         set_aside: the less steady set of rounds of a model that was measured twice.
         flags: doubts: ``unstable`` (rounds disagree), ``throttled``, ``disturbed``
-            (other work on the CPU), ``few_runs`` (a round's time limit came first).
+            (other work on the CPU), ``few_runs`` (a round's time limit came first);
+            of phones also ``mean_only`` (the tool tells no median), ``power_save``,
+            ``low_battery``, ``screen_off`` and ``rebooted`` (between two rounds).
         failure: why there is no figure, or None.
         time: when it was finished; UTC, ISO 8601.
     """
@@ -341,22 +411,42 @@ class Measurement:
 
     @property
     def samples_ms(self) -> np.ndarray:
-        """All samples, float64 array of shape (n_samples,). BenchError when failed."""
+        """All samples, float64 array of shape (n_samples,). BenchError when failed.
+
+        One per round where the rounds are summaries.
+        """
         return np.concatenate([r.samples_us for r in self._measured_rounds]) / 1000.0
 
     @property
     def p50_ms(self) -> float:
-        """Median of all samples."""
+        """Median of all samples; of the rounds' medians where they are summaries."""
         return float(np.median(self.samples_ms))
 
     @property
     def p90_ms(self) -> float:
-        """The smallest sample that at least 90 % of the samples do not exceed."""
+        """The smallest sample that at least 90 % of the samples do not exceed.
+
+        A summary tells no such sample. Then it is the largest of what 90 % of each
+        round's runs are proven not to exceed (its 95th percentile as a rule, see
+        ``Summary.at_most_us``): never less than the true one, often more.
+        """
+        summaries = [r.summary for r in self._measured_rounds if r.summary is not None]
+        if summaries:
+            return max(summary.at_most_us(0.9) for summary in summaries) / 1000
         return float(np.percentile(self.samples_ms, 90, method="inverted_cdf"))
 
     @property
     def mean_ms(self) -> float:
-        return float(np.mean(self.samples_ms))
+        """Mean of all runs that were kept or summed up."""
+        rounds = self._measured_rounds
+        means = [
+            float(np.mean(r.samples_us)) if r.summary is None else r.summary.mean_us
+            for r in rounds
+        ]
+        counts = [
+            len(r.samples_us) if r.summary is None else r.summary.count for r in rounds
+        ]
+        return float(np.average(means, weights=counts)) / 1000
 
     @property
     def spread(self) -> float:

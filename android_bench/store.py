@@ -30,6 +30,7 @@ from android_bench.records import (
     Measurement,
     MeasureSettings,
     Round,
+    Summary,
     Tool,
 )
 
@@ -84,6 +85,7 @@ _rounds = sa.Table(
     sa.Column("conditions", sa.Text, nullable=False),
     sa.Column("init_us", sa.Float),
     sa.Column("runs", sa.Integer, nullable=False),
+    sa.Column("summary", sa.Text),
 )
 
 
@@ -178,6 +180,9 @@ class Store:
                             ),
                             "init_us": item.init_us,
                             "runs": item.runs,
+                            "summary": None
+                            if item.summary is None
+                            else json.dumps(dataclasses.asdict(item.summary)),
                         }
                         for number, (item, set_aside) in enumerate(both)
                     ],
@@ -278,6 +283,21 @@ class Store:
             for table in _tables.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
             connection.execute(CreateIndex(_index, if_not_exists=True))
+        self._add_summaries()
+
+    def _add_summaries(self) -> None:
+        """Stores made before phones were measured lack the column of summaries."""
+        try:
+            with self._engine.begin() as connection:
+                columns = sa.inspect(connection).get_columns(_rounds.name)
+                if not any(column["name"] == "summary" for column in columns):
+                    connection.execute(
+                        sa.DDL("ALTER TABLE rounds ADD COLUMN summary TEXT")
+                    )
+        except sa.exc.DBAPIError as error:
+            # Another process was first.
+            if "duplicate column" not in str(error) and "exists" not in str(error):
+                raise
 
     def _read(self, condition: sa.ColumnElement[bool]) -> list[Measurement]:
         table = _measurements
@@ -346,6 +366,7 @@ def _as_round(row: Any) -> Round:
         conditions=Conditions.from_json(json.loads(row.conditions)),
         init_us=row.init_us,
         runs=row.runs,
+        summary=None if row.summary is None else Summary(**json.loads(row.summary)),
     )
 
 

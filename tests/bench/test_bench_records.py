@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,10 +23,13 @@ from android_bench.records import (
     MeasureSettings,
     ModelFile,
     Round,
+    Summary,
 )
 from android_bench.store import Store
 
 Make = Callable[..., Any]
+
+NOW = "2026-01-02T03:04:05.678+00:00"
 
 texts = st.text(max_size=20)
 maybe = st.none() | st.floats(-1e6, 1e6)
@@ -49,6 +53,17 @@ rounds = st.builds(
     conditions=conditions,
     init_us=maybe,
     runs=st.integers(0, 10**6),
+    summary=st.none()
+    | st.builds(
+        Summary,
+        count=st.integers(1, 10**6),
+        min_us=samples,
+        max_us=samples,
+        mean_us=samples,
+        std_us=samples,
+        median_us=st.none() | samples,
+        p95_us=st.none() | samples,
+    ),
 )
 round_sets = st.lists(rounds, min_size=1, max_size=3).map(tuple)
 common: dict[str, Any] = {
@@ -56,7 +71,10 @@ common: dict[str, Any] = {
     "sha256": st.text("0123456789abcdef", min_size=64, max_size=64),
     "fingerprint": st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
     "settings_key": st.builds(
-        MeasureSettings, threads=st.integers(1, 64), seed=st.integers(0, 99)
+        MeasureSettings,
+        threads=st.integers(1, 64),
+        seed=st.integers(0, 99),
+        affinity=st.sampled_from(["auto", "none", "f0"]),
     ).map(lambda s: s.key),
     "tool_key": st.just("tool 1"),
     "time": texts,
@@ -199,3 +217,53 @@ def test_model_file_is_known_by_its_bytes(tmp_path: Path) -> None:
     assert model.sha256.startswith("ba7816bf8f01cfea")  # sha256("abc")
     with pytest.raises(BenchError, match="absent.tflite"):
         ModelFile.read(tmp_path / "absent.tflite")
+
+
+SUMMARY = Summary(
+    count=40,
+    min_us=90,
+    max_us=400,
+    mean_us=110,
+    std_us=10,
+    p5_us=92,
+    median_us=100,
+    p95_us=150,
+)
+
+
+def test_a_summary_stands_for_samples_without_inventing_any(
+    measurement_of: Make,
+) -> None:
+    slow = dataclasses.replace(SUMMARY, median_us=104.0, p95_us=180.0, mean_us=120.0)
+    rounds = [Round.of_summary(s, Conditions(NOW), None) for s in (SUMMARY, slow)]
+    row = measurement_of("m", *rounds)
+    assert row.p50_ms == pytest.approx(0.102)
+    # The true 90th percentile is not told: at most the largest of the 95th.
+    assert row.p90_ms == pytest.approx(0.180)
+    assert row.mean_ms == pytest.approx(0.115)
+    assert row.samples_ms.tolist() == pytest.approx([0.1, 0.104])
+    assert [r.runs for r in row.rounds] == [40, 40]
+
+
+def test_an_old_summary_has_its_mean_and_a_bound() -> None:
+    old = dataclasses.replace(SUMMARY, p5_us=None, median_us=None, p95_us=None)
+    assert Round.of_summary(old, Conditions(NOW), None).samples_us == (110,)
+    # Cantelli: at least 90 % of any runs lie below mean + 3 deviations.
+    assert old.at_most_us(0.9) == pytest.approx(110 + 3 * 11)
+    assert dataclasses.replace(old, max_us=120.0).at_most_us(0.9) == 120
+
+
+def test_the_bound_of_a_summary_holds_for_any_runs() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        runs = np.sort(rng.lognormal(3, rng.uniform(0.01, 2), size=rng.integers(1, 60)))
+        summary = Summary(
+            len(runs), runs[0], runs[-1], runs.mean(), float(int(runs.std()))
+        )
+        true = np.percentile(runs, 90, method="inverted_cdf")
+        assert summary.at_most_us(0.9) >= true * (1 - 1e-12)
+
+
+def test_a_round_of_a_summary_survives_json(measurement_of: Make) -> None:
+    row = measurement_of("m", Round.of_summary(SUMMARY, Conditions(NOW), 5.0))
+    assert Measurement.from_json(json.loads(json.dumps(row.as_json()))) == row

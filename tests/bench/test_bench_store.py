@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,14 @@ from typing import Any
 import pytest
 
 from android_bench.errors import BenchError
-from android_bench.records import DeviceInfo, Failure, MeasureSettings
+from android_bench.records import (
+    Conditions,
+    DeviceInfo,
+    Failure,
+    MeasureSettings,
+    Round,
+    Summary,
+)
 from android_bench.store import Store
 
 Make = Callable[..., Any]
@@ -140,3 +148,20 @@ def test_a_target_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
             Store(target)
         assert str(target) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_store_from_before_summaries_is_read_and_written(
+    tmp_path: Path, round_of: Make, measurement_of: Make
+) -> None:
+    path = tmp_path / "p.sqlite"
+    with Store(path) as store:
+        store.put(measurement_of("a", round_of(1.0)))
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE rounds DROP COLUMN summary")
+    connection.close()
+    summary = Summary(9, 1.0, 9.0, 3.0, 2.0, 1.0, 2.0, 9.0)
+    row = measurement_of("b", Round.of_summary(summary, Conditions("now"), None))
+    with Store(path) as store:
+        store.put(row)
+        assert [r.name for r in store.measurements()] == ["a", "b"]
+        assert store.get(row.sha256, "fake-1", MeasureSettings()) == row
