@@ -1,0 +1,263 @@
+"""A phone without an adb server: by USB or over the network, through adb_shell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from adb_shell.adb_device import AdbDevice
+from adb_shell.exceptions import (
+    AdbCommandFailureException,
+    AdbConnectionError,
+    AdbTimeoutError,
+    DeviceAuthError,
+    InvalidChecksumError,
+    InvalidCommandError,
+    InvalidResponseError,
+    PushFailedError,
+    TcpTimeoutException,
+    UsbReadFailedError,
+    UsbWriteFailedError,
+)
+from adb_shell.transport.base_transport import BaseTransport
+
+from android_bench.shell_output import STDOUT, Chunk, MarkedCommand, as_lines, collect
+from android_bench.transport import (
+    FILE_SILENCE_S,
+    SHELL_TIMEOUT_S,
+    ConnectionLost,
+    FileRefused,
+    RemoteFile,
+    ShellResult,
+    file_time_s,
+    open_source,
+    quote_command,
+    save,
+)
+
+CONNECT_S = 10.0
+
+# What adb_shell raises on a phone that goes away or says something else.
+LINK_ERRORS: tuple[type[Exception], ...] = (
+    AdbCommandFailureException,
+    AdbConnectionError,
+    AdbTimeoutError,
+    DeviceAuthError,
+    InvalidChecksumError,
+    InvalidCommandError,
+    InvalidResponseError,
+    OSError,
+    TcpTimeoutException,
+    UsbReadFailedError,
+    UsbWriteFailedError,
+    struct.error,
+)
+
+# How a refusal begins in the file protocol: FAIL, a length, the reason.
+_FAIL = b"FAIL"
+_FAIL_HEAD = 8
+
+
+class Refusal(Exception):
+    """The phone said, in the middle of a push, that it does not take the file."""
+
+
+class SoundWire(BaseTransport):
+    """Puts right what adb_shell leaves to its transports.
+
+    A connection that the phone has closed is an error at once, not after a busy wait
+    (https://github.com/JeffLIrion/adb_shell/issues/205 and alike); what is sent is sent
+    whole; and a phone that refuses a file in the middle of a push is heard, where
+    adb_shell would drop its words and wait for others.
+
+    Args:
+        inner: what makes the connection, e.g. adb_shell's ``TcpTransport``.
+    """
+
+    def __init__(self, inner: BaseTransport) -> None:
+        self._inner = inner
+        self._deadline: float | None = None
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def connect(self, transport_timeout_s: float) -> None:
+        self._inner.connect(transport_timeout_s)
+
+    def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
+        self._check_time()
+        data: bytes = self._inner.bulk_read(numbytes, transport_timeout_s)
+        if not data:
+            raise ConnectionResetError("the phone has closed the connection")
+        if self._deadline is not None and data.startswith(_FAIL):
+            raise Refusal(data[_FAIL_HEAD:].decode("utf-8", "replace").strip())
+        return data
+
+    def bulk_write(self, data: bytes, transport_timeout_s: float) -> int:
+        self._check_time()
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._inner.bulk_write(bytes(rest), transport_timeout_s) :]
+        return len(data)
+
+    @contextlib.contextmanager
+    def pushing(self, limit_s: float) -> Iterator[None]:
+        """While a file is pushed: a limit in all, and refusals are listened for."""
+        self._deadline = time.monotonic() + limit_s
+        try:
+            yield
+        finally:
+            self._deadline = None
+
+    def _check_time(self) -> None:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise TimeoutError("the phone takes the file too slowly")
+
+
+class DirectTransport:
+    """One phone reached without a server.
+
+    adb_shell speaks only the shell protocol v1: exit codes come by a marker, and
+    stderr comes with stdout.
+
+    Args:
+        wire: adb_shell's transport to the phone.
+        signers: keys; see ``adb_keys.load_signers``.
+        label: what messages call the phone.
+        ask: called when the phone asks its user whether to trust this computer.
+        trust_s: how long that user may take, seconds.
+
+    Raises:
+        LINK_ERRORS: as adb_shell raises them; ``android_bench.reach`` explains them.
+    """
+
+    def __init__(
+        self,
+        wire: BaseTransport,
+        signers: Sequence[Any],
+        label: str,
+        ask: Callable[[], None],
+        trust_s: float,
+    ) -> None:
+        self._wire = SoundWire(wire)
+        self._signers = list(signers)
+        self._label = label
+        self._device = AdbDevice(self._wire, default_transport_timeout_s=CONNECT_S)
+        self._lost_for = ""
+        self._spoilt = False
+        self._connect(ask, trust_s)
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    def shell(
+        self, argv: Sequence[str], timeout_s: float = SHELL_TIMEOUT_S
+    ) -> ShellResult:
+        """See ``Transport.shell``."""
+        marked = MarkedCommand.of(quote_command(argv))
+        return collect(
+            self._chunks(marked.text, timeout_s), timeout_s, self.label, marked
+        )
+
+    def lines(self, argv: Sequence[str], silence_s: float) -> Iterator[bytes]:
+        """See ``Transport.lines``."""
+        yield from as_lines(self._chunks(f"{quote_command(argv)} 2>&1", silence_s))
+
+    def push(self, source: Path, target: str, mode: int = 0o644) -> None:
+        """See ``Transport.push``."""
+        with open_source(source) as file:
+            limit_s = file_time_s(os.fstat(file.fileno()).st_size)
+        with self._link() as device, self._refusals(target):
+            with self._wire.pushing(limit_s):
+                device.push(
+                    str(source),
+                    target,
+                    st_mode=0o100000 | mode,
+                    transport_timeout_s=FILE_SILENCE_S,
+                    read_timeout_s=FILE_SILENCE_S,
+                )
+
+    def pull(self, source: str, target: Path) -> None:
+        """See ``Transport.pull``."""
+        content = BytesIO()
+        with self._link() as device, self._refusals(source):
+            device.pull(
+                source,
+                content,
+                transport_timeout_s=FILE_SILENCE_S,
+                read_timeout_s=FILE_SILENCE_S,
+            )
+        save(iter([content.getvalue()]), target)
+
+    def stat(self, path: str) -> RemoteFile | None:
+        """See ``Transport.stat``."""
+        with self._link() as device:
+            mode, size, mtime = device.stat(
+                path,
+                transport_timeout_s=FILE_SILENCE_S,
+                read_timeout_s=FILE_SILENCE_S,
+            )
+        return RemoteFile(mode, size, mtime) if mode else None
+
+    def close(self) -> None:
+        self._lost_for = "it was closed"
+        self._device.close()
+
+    def _connect(self, ask: Callable[[], None], trust_s: float) -> None:
+        self._device.connect(
+            rsa_keys=self._signers,
+            transport_timeout_s=CONNECT_S,
+            read_timeout_s=CONNECT_S,
+            auth_timeout_s=trust_s,
+            auth_callback=lambda _device: ask(),
+        )
+
+    @contextlib.contextmanager
+    def _link(self) -> Iterator[AdbDevice]:
+        """The connection for one command; what breaks off in its middle spoils it."""
+        if self._lost_for:
+            raise ConnectionLost(
+                f"The connection to {self.label} is lost ({self._lost_for})."
+            )
+        try:
+            if self._spoilt:
+                self._device.close()
+                self._connect(_refuse_to_ask, 0.0)
+            self._spoilt = True
+            yield self._device
+        except LINK_ERRORS as error:
+            self._lost_for = str(error).strip() or type(error).__name__
+            self._device.close()
+            raise ConnectionLost(
+                f"The connection to {self.label} is lost ({self._lost_for})."
+            ) from error
+        self._spoilt = False
+
+    @contextlib.contextmanager
+    def _refusals(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (Refusal, PushFailedError, AdbCommandFailureException) as error:
+            said = str(error).strip() or "it gives no reason"
+            raise FileRefused(f"{self.label} refuses {path}: {said}.", said) from error
+
+    def _chunks(self, command: str, silence_s: float) -> Iterator[Chunk]:
+        with self._link() as device:
+            for data in device.streaming_shell(
+                command,
+                transport_timeout_s=silence_s,
+                read_timeout_s=silence_s,
+                decode=False,
+            ):
+                yield STDOUT, data
+
+
+def _refuse_to_ask() -> None:
+    raise ConnectionRefusedError("the phone does not trust this computer any more")
