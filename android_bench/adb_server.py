@@ -80,6 +80,7 @@ SERVER_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
 )
+_LIST_ERRORS: tuple[type[Exception], ...] = (*SERVER_ERRORS, AnswerError)
 
 
 def server_runs(address: ServerAddress) -> bool:
@@ -104,7 +105,7 @@ def listed_phones(address: ServerAddress) -> list[AdbListed] | None:
             connection.check_okay()
             text = connection.read_string_block()
         return parse_adb_devices("List of devices attached\n" + text)
-    except (*SERVER_ERRORS, AnswerError) as error:
+    except _LIST_ERRORS as error:
         raise BenchError(
             f"The adb server at {address} does not tell its phones ({error}); restart"
             " it with `adb kill-server`."

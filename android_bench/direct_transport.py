@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,18 @@ from android_bench.transport import (
     save,
 )
 
+_LOG = logging.getLogger(__name__)
+
 CONNECT_S = 10.0
+
+
+class NotTrusted(Exception):
+    """The phone does not trust this computer, nor did its user tell it to."""
+
 
 # What adb_shell raises on a phone that goes away or says something else.
 LINK_ERRORS: tuple[type[Exception], ...] = (
+    NotTrusted,
     AdbCommandFailureException,
     AdbConnectionError,
     AdbTimeoutError,
@@ -130,8 +139,8 @@ class DirectTransport:
         wire: adb_shell's transport to the phone.
         signers: keys; see ``adb_keys.load_signers``.
         label: what messages call the phone.
-        ask: called when the phone asks its user whether to trust this computer.
-        trust_s: how long that user may take, seconds.
+        trust_s: how long the phone's user may take to trust this computer, seconds; 0
+            does not even ask.
 
     Raises:
         LINK_ERRORS: as adb_shell raises them; ``android_bench.reach`` explains them.
@@ -142,7 +151,6 @@ class DirectTransport:
         wire: BaseTransport,
         signers: Sequence[Any],
         label: str,
-        ask: Callable[[], None],
         trust_s: float,
     ) -> None:
         self._wire = SoundWire(wire)
@@ -151,7 +159,7 @@ class DirectTransport:
         self._device = AdbDevice(self._wire, default_transport_timeout_s=CONNECT_S)
         self._lost_for = ""
         self._spoilt = False
-        self._connect(ask, trust_s)
+        self._connect(trust_s)
 
     @property
     def label(self) -> str:
@@ -210,14 +218,34 @@ class DirectTransport:
         self._lost_for = "it was closed"
         self._device.close()
 
-    def _connect(self, ask: Callable[[], None], trust_s: float) -> None:
-        self._device.connect(
-            rsa_keys=self._signers,
-            transport_timeout_s=CONNECT_S,
-            read_timeout_s=CONNECT_S,
-            auth_timeout_s=trust_s,
-            auth_callback=lambda _device: ask(),
-        )
+    def _connect(self, trust_s: float) -> None:
+        asked = False
+
+        def ask(_device: object) -> None:
+            nonlocal asked
+            if not trust_s:
+                raise NotTrusted("it does not trust this computer")
+            asked = True
+            _LOG.warning(
+                "%s asks whether to trust this computer: unlock it and tap 'Allow'"
+                " within %g s",
+                self.label,
+                trust_s,
+            )
+
+        try:
+            self._device.connect(
+                rsa_keys=self._signers,
+                transport_timeout_s=CONNECT_S,
+                read_timeout_s=CONNECT_S,
+                auth_timeout_s=trust_s,
+                auth_callback=ask,
+            )
+        except LINK_ERRORS as error:
+            self._device.close()
+            if asked:
+                raise NotTrusted(f"nobody allowed it within {trust_s:g} s") from error
+            raise
 
     @contextlib.contextmanager
     def _link(self) -> Iterator[AdbDevice]:
@@ -229,7 +257,7 @@ class DirectTransport:
         try:
             if self._spoilt:
                 self._device.close()
-                self._connect(_refuse_to_ask, 0.0)
+                self._connect(trust_s=0.0)
             self._spoilt = True
             yield self._device
         except LINK_ERRORS as error:
@@ -257,7 +285,3 @@ class DirectTransport:
                 decode=False,
             ):
                 yield STDOUT, data
-
-
-def _refuse_to_ask() -> None:
-    raise ConnectionRefusedError("the phone does not trust this computer any more")
