@@ -25,6 +25,7 @@ import numpy as np
 from android_bench.device import Device, ModelInputs
 from android_bench.errors import BenchError
 from android_bench.records import (
+    CAPPED,
     DISTURBED,
     FEW_RUNS,
     LOW_BATTERY,
@@ -126,7 +127,7 @@ def flags_of(rounds: tuple[Round, ...], settings: MeasureSettings) -> tuple[str,
         MEAN_ONLY: any(r.summary and r.summary.median_us is None for r in rounds),
         **{
             flag: any(r.conditions.other.get(flag) == "yes" for r in rounds)
-            for flag in (POWER_SAVE, LOW_BATTERY, SCREEN_OFF)
+            for flag in (POWER_SAVE, LOW_BATTERY, SCREEN_OFF, CAPPED)
         },
         REBOOTED: len({r.conditions.other.get("boot") for r in rounds}) > 1,
     }

@@ -30,6 +30,7 @@ POWER_SAVE = "power_save"
 LOW_BATTERY = "low_battery"
 SCREEN_OFF = "screen_off"
 REBOOTED = "rebooted"
+CAPPED = "capped"
 
 
 @dataclass(frozen=True)
@@ -373,7 +374,8 @@ class Measurement:
         flags: doubts: ``unstable`` (rounds disagree), ``throttled``, ``disturbed``
             (other work on the CPU), ``few_runs`` (a round's time limit came first);
             of phones also ``mean_only`` (the tool tells no median), ``power_save``,
-            ``low_battery``, ``screen_off`` and ``rebooted`` (between two rounds).
+            ``low_battery``, ``screen_off``, ``capped`` (the phone holds its cores below
+            their highest frequency) and ``rebooted`` (between two rounds).
         failure: why there is no figure, or None.
         time: when it was finished; UTC, ISO 8601.
     """
