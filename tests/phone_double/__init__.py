@@ -1,0 +1,1 @@
+"""A phone to develop against: an adb daemon on loopback with a real shell behind it."""

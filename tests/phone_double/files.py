@@ -1,0 +1,119 @@
+"""The phone's file tree: a temporary folder whose root the phone calls ``/``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import threading
+from pathlib import Path
+
+WRITABLE = ("/data/local/tmp", "/storage/emulated/0")
+NO_EXEC = ("/storage/emulated/0",)
+
+
+class FileTree:
+    """Device paths and the host's; what may be written, run, and how much fits.
+
+    Attributes:
+        root: the host's folder that is the phone's ``/``.
+        free_bytes: what may still be written under /data and /sdcard; None: no limit.
+        read_only: folders that refuse writing although they are writable on phones.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.free_bytes: int | None = None
+        self.read_only: set[str] = set()
+        self._lock = threading.Lock()
+        for folder in WRITABLE:
+            (root / folder[1:]).mkdir(parents=True)
+        (root / "sdcard").symlink_to("storage/emulated/0")
+        (root / "storage/emulated/0/Download").mkdir()
+        (root / "data/local/tmp").chmod(0o777)
+
+    def host_path(self, path: str) -> Path:
+        """Where a device path lies; ``..`` never leads out of the tree."""
+        clean = os.path.normpath("/" + path)
+        return self.root / clean.lstrip("/")
+
+    def device_path(self, path: Path | str) -> str:
+        """What the phone calls a host's path."""
+        text = str(path)
+        root = str(self.root)
+        if text == root:
+            return "/"
+        return text[len(root) :] if text.startswith(root + "/") else text
+
+    def resolved(self, path: str) -> str:
+        """The device path with links followed as far as it exists."""
+        real = os.path.realpath(self.host_path(path))
+        return self.device_path(real)
+
+    def check_writable(self, path: str) -> None:
+        """Raises OSError as the phone's kernel would when a file is made there."""
+        real = self.resolved(path)
+        if any(_inside(real, folder) for folder in self.read_only):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        if not any(_inside(real, folder) for folder in WRITABLE):
+            code = errno.EACCES if _inside(real, "/data") else errno.EROFS
+            raise OSError(code, os.strerror(code))
+        folder = self.host_path(os.path.dirname(real))
+        if folder.is_dir() and not folder.stat().st_mode & stat.S_IWUSR:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def may_run(self, path: str) -> bool:
+        return not any(_inside(self.resolved(path), folder) for folder in NO_EXEC)
+
+    def use(self, count: int) -> None:
+        """Takes space. Raises OSError when the phone is full."""
+        with self._lock:
+            if self.free_bytes is None:
+                return
+            if count > self.free_bytes:
+                self.free_bytes = 0
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.free_bytes -= count
+
+    def give_back(self, count: int) -> None:
+        with self._lock:
+            if self.free_bytes is not None:
+                self.free_bytes += count
+
+    def write(self, path: str, content: str | bytes, mode: int = 0o444) -> None:
+        """Puts a file of the phone's own there, whole at once."""
+        target = self.host_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else content
+        fresh = target.parent / f".{target.name}.{threading.get_ident()}"
+        fresh.write_bytes(data)
+        fresh.chmod(mode)
+        fresh.replace(target)
+
+    def seal(self) -> None:
+        """Nothing can be made outside of the writable folders any more.
+
+        Folders of /proc and /sys stay writable, since the phone itself changes the
+        files there; those are read-only one by one.
+        """
+        for folder, names, _ in os.walk(self.root):
+            device = self.device_path(folder)
+            names[:] = [n for n in names if not self._is_open(f"{device}/{n}")]
+            os.chmod(folder, 0o555)
+
+    def _is_open(self, path: str) -> bool:
+        return os.path.normpath(path) in (*WRITABLE, "/proc", "/sys", "/sdcard")
+
+    def remove(self) -> None:
+        """Takes the whole tree away."""
+        for folder, names, _ in os.walk(self.root):
+            os.chmod(folder, 0o755)
+            for name in names:
+                if not os.path.islink(f"{folder}/{name}"):
+                    os.chmod(f"{folder}/{name}", 0o755)
+        shutil.rmtree(self.root)
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")

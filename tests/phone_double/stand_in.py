@@ -1,0 +1,64 @@
+"""The program behind the phone's own commands: asks the double, prints its answer.
+
+Run by ``sh`` wrappers in the phone's /system/bin as ``stand_in.py NAME ARGUMENT...``; it
+imports next to nothing, because each command of a script starts it.
+"""
+
+import os
+import socket
+import sys
+
+SOCKET = "PHONE_DOUBLE_SOCKET"
+SHELL = "PHONE_DOUBLE_SHELL"
+
+
+def ask(fields: list[str]) -> list[bytes]:
+    """Sends fields to the double; its answer's fields."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.connect(os.environ[SOCKET])
+        channel.sendall(os.fsencode("\0".join(fields)))
+        channel.shutdown(socket.SHUT_WR)
+        parts = []
+        while part := channel.recv(65536):
+            parts.append(part)
+    return b"".join(parts).split(b"\0")
+
+
+def main() -> int:
+    try:
+        kind, *rest = ask([os.getcwd(), *sys.argv[1:]])
+    except OSError:
+        # The phone is going down.
+        return 255
+    if kind == b"exec":
+        count, *words = map(os.fsdecode, rest)
+        for assignment in words[: int(count)]:
+            name, _, value = assignment.partition("=")
+            os.environ[name] = value
+        argv = words[int(count) :]
+        try:
+            os.execvp(argv[0], argv)
+        except OSError as error:
+            print(f"{sys.argv[1]}: {argv[0]}: {error.strerror}", file=sys.stderr)
+            return 127
+    if kind == b"script":
+        return run_script(*rest)
+    code, out, err = rest
+    with open(1, "wb", closefd=False) as stdout, open(2, "wb", closefd=False) as stderr:
+        stdout.write(out)
+        stderr.write(err)
+    return int(code)
+
+
+def run_script(text: bytes, flags: bytes, *words: bytes) -> int:
+    """Becomes the shell that runs ``text``; ``words`` are the script and arguments."""
+    fd = os.memfd_create("script", 0)
+    os.write(fd, text)
+    shell = os.environ[SHELL]
+    # Read from a descriptor, so that $0 and the arguments are those of the script.
+    source = f". /dev/fd/{fd}"
+    os.execv(shell, ["sh", *os.fsdecode(flags).split(), "-c", source, *words])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
