@@ -158,7 +158,7 @@ def as_conditions(
     }
     return Conditions(
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        temperature_c=_temperature_c(slow),
+        temperature_c=temperature_c(slow),
         throttled=throttled,
         battery_percent=level,
         charging=charging,
@@ -173,7 +173,7 @@ def as_conditions(
     )
 
 
-def _temperature_c(slow: SlowState) -> float | None:
+def temperature_c(slow: SlowState) -> float | None:
     """What a hand would feel, else the battery: the chip's own swings by the second."""
     skin = slow.thermal.hottest_c("skin") if slow.thermal else None
     if skin is not None:

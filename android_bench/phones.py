@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-Way = Literal["usb", "tcp", "server"]
+from android_bench.connect import connect
+from android_bench.errors import BenchError
+from android_bench.phone_advice import USABLE, advice_for
+from android_bench.phone_conditions import SlowState, parse_slow, temperature_c
+from android_bench.phone_facts import PhoneFacts, parse_facts
+from android_bench.phone_questions import FACTS, STATE, ask
+from android_bench.reach import NotReached, Place, Way, places
+
+MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -13,7 +21,7 @@ class PhoneListing:
     """One phone; None is what it does not tell, e.g. because it is not authorised.
 
     Attributes:
-        name: what to type to reach it, e.g. ``server:0A1B`` or ``1.2.3.4:5555``.
+        name: what to type to reach it this way, e.g. ``server:0A1B``.
         serial: its serial number; ``host:port`` where only that is known.
         transport: ``server`` (a running adb server holds it), ``usb`` or ``tcp``.
         state: ``device`` (usable) or what is wrong, in adb's own words: ``offline``,
@@ -43,11 +51,75 @@ class PhoneListing:
     thermal_status: int | None = None
 
 
-def list_phones() -> list[PhoneListing]:
-    """Every phone within reach, by way and serial number.
+def list_phones(addresses: str | None = None) -> list[PhoneListing]:
+    """Every phone within reach, in whatever state; all are asked at the same time.
 
-    Looked at are the running adb server (none is started), the USB ports, and the
-    addresses in the environment variable ``MESS_PHONES`` (``host:port``, separated by
-    commas). A phone that a server and a USB port both show is listed once.
+    Looked at are the running adb server (none is started), the USB ports, and phones on
+    the network that are named. A phone that a server holds is listed there only.
+
+    Args:
+        addresses: ``host:port`` of phones on the network, separated by commas; by
+            default those of the environment variable ``MESS_PHONES``.
+
+    Raises:
+        BenchError: an address or a setting of adb's server that cannot be.
     """
-    return []
+    found = places(addresses)
+    if not found:
+        return []
+    with ThreadPoolExecutor(max_workers=min(len(found), MOST_AT_ONCE)) as pool:
+        return list(pool.map(_look_at, found))
+
+
+def _look_at(place: Place) -> PhoneListing:
+    bare = PhoneListing(
+        name=place.name,
+        serial=place.serial,
+        transport=place.way,
+        state=place.state,
+        advice=advice_for(place.state),
+        model=_told_model(place),
+    )
+    if place.state != USABLE:
+        return bare
+    try:
+        transport = connect(place, ask=False)
+    except NotReached as error:
+        return replace(bare, state=error.state, advice=str(error))
+    except BenchError as error:
+        return replace(bare, state="offline", advice=str(error))
+    try:
+        answers = ask(transport, {**FACTS, **STATE})
+        facts = parse_facts(answers, transport.label)
+    except BenchError as error:
+        return replace(bare, state="offline", advice=str(error))
+    finally:
+        transport.close()
+    return _described(bare, facts, parse_slow(answers))
+
+
+def _described(bare: PhoneListing, facts: PhoneFacts, slow: SlowState) -> PhoneListing:
+    battery, thermal = slow.battery, slow.thermal
+    return replace(
+        bare,
+        advice=f"measure on it: mess profile ... --device {bare.name}",
+        model=facts.model,
+        soc=facts.soc,
+        android=facts.android,
+        abi=facts.abi,
+        cores=len(facts.core_max_khz),
+        core_max_khz=tuple(facts.core_max_khz.values()),
+        gpu=facts.gpu,
+        battery_percent=battery.level_percent if battery else None,
+        charging=battery.charging if battery else None,
+        temperature_c=temperature_c(slow),
+        thermal_status=thermal.worst_status if thermal else None,
+    )
+
+
+def _told_model(place: Place) -> str | None:
+    """What is known of a phone without asking it."""
+    if place.usb is not None:
+        return place.usb.product or None
+    told = place.listed.details.get("model") if place.listed else None
+    return told.replace("_", " ") if told else None
