@@ -112,6 +112,20 @@ def listed_phones(address: ServerAddress) -> list[AdbListed] | None:
         ) from error
 
 
+def tell_server(address: ServerAddress, phone: str) -> None:
+    """Has a running server connect to a phone on the network, as `adb connect` does.
+
+    Raises:
+        BenchError: the server is gone.
+    """
+    try:
+        ServerClient(address).connect(phone, timeout=ANSWER_S)
+    except SERVER_ERRORS as error:
+        raise BenchError(
+            f"The adb server at {address} does not answer ({error})."
+        ) from error
+
+
 def server_device(address: ServerAddress, phone: AdbListed) -> Any:
     """adbutils' device for a phone that the server lists."""
     number = phone.details.get("transport_id", "")

@@ -273,7 +273,8 @@ class DirectTransport:
         try:
             yield
         except (Refusal, PushFailedError, AdbCommandFailureException) as error:
-            said = str(error).strip() or "it gives no reason"
+            said = str(error).removeprefix("Command failed: ").strip()
+            said = said or "it gives no reason"
             raise FileRefused(f"{self.label} refuses {path}: {said}.", said) from error
 
     def _chunks(self, command: str, silence_s: float) -> Iterator[Chunk]:

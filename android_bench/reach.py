@@ -173,3 +173,20 @@ def _usb_state(phone: UsbPhone) -> str:
     if phone.claimed:
         return "busy"
     return USABLE if phone.permitted else "no permissions"
+
+
+def find_again(place: Place) -> Place:
+    """The same phone after its connection was lost.
+
+    A restarted adb server has forgotten phones on the network: it is told of this one.
+
+    Raises:
+        BenchError: it is not there (yet).
+    """
+    if place.way != "server" or not _ADDRESS.fullmatch(place.serial):
+        return find(place.name)
+    from android_bench.adb_server import server_address, tell_server
+
+    if all(held.serial != place.serial for held in _running_server()):
+        tell_server(server_address(), place.serial)
+    return find(place.name)
