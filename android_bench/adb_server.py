@@ -56,9 +56,12 @@ def server_address(environ: Mapping[str, str] = os.environ) -> ServerAddress:
 class _Connection(AdbConnection):
     """adbutils' connection; it never starts a server where none runs."""
 
+    def __init__(self, host: str, port: int) -> None:
+        self._address = host, port
+        super().__init__(host, port)
+
     def _safe_connect(self) -> socket.socket:
-        made: socket.socket = self._create_socket()
-        return made
+        return socket.create_connection(self._address, timeout=ANSWER_S)
 
 
 class ServerClient(adbutils.AdbClient):

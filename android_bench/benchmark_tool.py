@@ -141,8 +141,9 @@ def _given(path: Path, abi: str, whence: str) -> Path:
             f"No benchmark tool at {found}{whence}; give Android's benchmark_model for"
             f" {abi}, or leave it out to have it downloaded."
         )
-    head = found.open("rb").read(20) if found.is_file() else b""
-    if (machine := _elf_machine(head)) not in (None, _MACHINES.get(abi)):
+    with found.open("rb") as file:
+        machine = _elf_machine(file.read(20))
+    if machine not in (None, _MACHINES.get(abi)):
         raise BenchError(
             f"The benchmark tool {found}{whence} is for another processor (ELF machine"
             f" {machine}); this phone runs {abi}."

@@ -7,7 +7,7 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,9 @@ class DirectTransport:
             self._chunks(marked.text, timeout_s), timeout_s, self.label, marked
         )
 
-    def lines(self, argv: Sequence[str], silence_s: float) -> Iterator[bytes]:
+    def lines(
+        self, argv: Sequence[str], silence_s: float
+    ) -> Generator[bytes, None, None]:
         """See ``Transport.lines``."""
         yield from as_lines(self._chunks(f"{quote_command(argv)} 2>&1", silence_s))
 

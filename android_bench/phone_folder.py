@@ -202,13 +202,13 @@ def remove_left_overs(transport: Transport) -> list[str]:
     ours = [f"{BASE}/{name}" for name in listed if _OWN.fullmatch(name)]
     if not ours:
         return []
-    now = transport.shell(["date", "+%s"]).text.strip()
-    if not now.isdecimal():
+    now = re.search(r"^(\d{9,})$", transport.shell(["date", "+%s"]).text, re.M)
+    if now is None:
         return []
     old = []
     for path in ours:
         found = transport.stat(path)
-        if found and found.is_folder and int(now) - found.mtime > OLD_S:
+        if found and found.is_folder and int(now[1]) - found.mtime > OLD_S:
             old.append(path)
     if old:
         _LOG.info("removing left-overs from %s: %s", transport.label, " ".join(old))

@@ -9,21 +9,29 @@ from android_bench.transport import SHELL_TIMEOUT_S, Transport
 
 CPU = "/sys/devices/system/cpu"
 
+# A service of the phone that hangs leaves its question without an answer; phones before
+# Android 8 have no `timeout`.
+_BOUNDED = """\
+bounded() {
+if command -v timeout >/dev/null 2>&1; then timeout 5 "$@"; else "$@"; fi
+}
+"""
+
 # Shell text of ours; nothing from outside goes into it.
 FACTS: Mapping[str, str] = {
     "properties": "getprop",
     "cpuinfo": "cat /proc/cpuinfo",
     "online": f"cat {CPU}/online",
     "cpufreq": f"grep -H '' {CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
-    "gpu": "dumpsys SurfaceFlinger | grep -m 1 GLES",
+    "gpu": "bounded dumpsys SurfaceFlinger | grep -m 1 GLES",
     "memory": "grep -m 1 MemTotal /proc/meminfo",
 }
 STATE: Mapping[str, str] = {
-    "battery": "dumpsys battery",
-    "thermal": "dumpsys thermalservice",
-    "power": "dumpsys power | grep -E 'mWakefulness=|Display Power: state="
+    "battery": "bounded dumpsys battery",
+    "thermal": "bounded dumpsys thermalservice",
+    "power": "bounded dumpsys power | grep -E 'mWakefulness=|Display Power: state="
     "|mIsBatterySaverEnabled=|mLowPowerModeEnabled='",
-    "low_power": "settings get global low_power",
+    "low_power": "bounded settings get global low_power",
     "quick": "grep -H -E '^[0-9a-f]+[-. 0-9]|^[0-9]+$|^cpu |^btime |^[a-z_]+$'"
     " /proc/uptime /proc/loadavg /proc/stat /proc/sys/kernel/random/boot_id"
     f" {CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq"
@@ -48,7 +56,7 @@ def ask(
         ConnectionLost: the phone is gone or does not answer in time.
     """
     mark = f"ask-{secrets.token_hex(8)} "
-    script = "".join(
+    script = _BOUNDED + "".join(
         f"echo; echo '{mark}{name}'\n{{ {command}\n}} 2>&1\n"
         for name, command in questions.items()
     )

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def make_plan(
 
 def run_commands(
     session: PhoneSession, commands: Sequence[Sequence[str]], limit_s: float
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Runs commands, each an argument list, in the phone's folder, in one session.
 
     Yields:

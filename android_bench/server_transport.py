@@ -6,7 +6,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,7 +88,9 @@ class ServerTransport:
         chunks = self._chunks(marked.text, timeout_s)
         return collect(chunks, timeout_s, self.label, marked)
 
-    def lines(self, argv: Sequence[str], silence_s: float) -> Iterator[bytes]:
+    def lines(
+        self, argv: Sequence[str], silence_s: float
+    ) -> Generator[bytes, None, None]:
         """See ``Transport.lines``."""
         yield from as_lines(self._chunks(quote_command(argv), silence_s))
 

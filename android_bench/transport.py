@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import stat as stat_modes
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -88,7 +88,9 @@ class Transport(Protocol):
         """
         ...
 
-    def lines(self, argv: Sequence[str], silence_s: float) -> Iterator[bytes]:
+    def lines(
+        self, argv: Sequence[str], silence_s: float
+    ) -> Generator[bytes, None, None]:
         """Runs a command and yields what it prints, stdout and stderr, line by line.
 
         Lines come without their ends; an end of output without one counts as a line.
