@@ -1,248 +1,310 @@
-"""Bounds for a set of configurations: one chain of heads, some gates left at each.
+"""Bounds for a set of configurations: some gates left at each exit of a chain.
 
-For every gate left, how good a configuration with it can be if each image may take any
-exit that some gates left would still give it. Gates whose bound cannot reach the target
-are dropped, which narrows what images may do, which tightens the bounds of the others.
+An image surely reaches an exit if no gate left at an earlier one lets it leave, and may
+reach it if not all gates of an earlier one do. Where it is settled how the images go,
+sums are exact for each gate and the best gate is taken *after* summing; only where two
+exits are both unsettled for an image does the image choose freely.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from search.evaluate import rank_of
+from search.linear import Linear
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.structures import ROUNDING, Target, corner_excess
+from search.target import Target
 
 _MAX_PASSES = 6
-_WORTH_ANOTHER = 0.9
+_WORTH_ANOTHER = 0.8
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A chain of heads and, per head but the last, the gates still possible.
+    """A chain of heads, the gates still possible at each, and the heads that may end.
 
     Attributes:
-        heads: head indices.
+        heads: early heads, in order of depth.
         gates: per early head, int64 array of gate indices.
+        lasts: int64 array: heads of which one answers last, deeper than the others.
+        more: up to so many further early exits may come before the last.
         bound: no configuration in here has a lower value (ms, or minus the mIoU).
     """
 
     heads: tuple[int, ...]
     gates: tuple[np.ndarray, ...]
+    lasts: np.ndarray
+    more: int
     bound: float
 
     @property
     def size(self) -> int:
-        """Number of configurations in here."""
-        size = 1
+        """Number of configurations in here, further exits not counted."""
+        size = len(self.lasts)
         for gates in self.gates:
             size *= len(gates)
         return size
 
 
 @dataclass(frozen=True, eq=False)
-class Tangent:
-    """The mIoU's linear stand-in on a node.
-
-    mIoU <= constant + sum over images of score[place] + slack.
+class _Places:
+    """Which images may leave where, in a node.
 
     Attributes:
-        score: float64 array of shape (n_heads, I).
-        slack: per early head, float64 array of shape (n_gates,): valid for every
-            configuration that has the gate.
+        masks: per early head, bool array of shape (n_gates, I).
+        prices: per early head, what passing it costs per gate, ms.
+        low, high: bool arrays of shape (n_early, I): all, or any, let the image leave.
+        sure, may: bool arrays of shape (n_early + 1, I): the image reaches the place.
     """
 
-    constant: float
-    score: np.ndarray
-    slack: tuple[np.ndarray, ...]
+    masks: list[np.ndarray]
+    prices: list[np.ndarray]
+    low: np.ndarray
+    high: np.ndarray
+    sure: np.ndarray
+    may: np.ndarray
 
 
 class Bounder:
     """Narrows nodes of one problem towards one target."""
 
-    def __init__(self, problem: Problem, target: Target, rates: np.ndarray) -> None:
+    def __init__(
+        self, problem: Problem, target: Target, linear: Linear, rates: np.ndarray
+    ) -> None:
+        """``rates``: exchange rates of mIoU against ms, float64 array of shape (M,)."""
         self.problem = problem
         self.target = target
+        self.linear = linear
         self.rates = rates
-        self._classes = int(problem.labelled.sum())
-        self._both = np.ascontiguousarray(problem.intersection[:, :, problem.labelled])
-        self._union = np.ascontiguousarray(problem.union[:, :, problem.labelled])
+        longest = problem.segments_ms + problem.output_ms
+        paths = float(longest.max() + problem.head_ms.sum())
+        # Milliseconds summed in float32 are this exact.
+        self._fine_ms = paths * (problem.images + 16) * 1.2e-7
+        self._spans: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def narrow(
-        self, node: Node, floor: float, ceiling_ms: float
-    ) -> tuple[Node, Tangent] | None:
-        """Drops gates that no useful configuration has.
+    def narrow(self, node: Node, floor: float, ceiling_ms: float) -> Node | None:
+        """Drops gates and last heads that no useful configuration has.
 
         Args:
             floor: a useful configuration has at least this mIoU.
             ceiling_ms: and at most this mean latency.
 
         Returns:
-            the narrowed node with its bound, and the tangent to filter it by; None when
-            nothing useful is in it.
+            the narrowed node with its bound; None when nothing useful is in it.
         """
-        gates = list(node.gates)
         for _ in range(_MAX_PASSES):
-            before = sum(len(g) for g in gates)
-            outcome = self._pass(node.heads, gates, floor, ceiling_ms)
-            if outcome is None:
+            narrowed = self._pass(node, floor, ceiling_ms)
+            if narrowed is None:
                 return None
-            bound, tangent = outcome
-            if sum(len(g) for g in gates) > _WORTH_ANOTHER * before:
+            worth = narrowed.size < _WORTH_ANOTHER * node.size
+            node = narrowed
+            if not worth:
                 break
-        return Node(node.heads, tuple(gates), max(bound, node.bound)), tangent
+        return node
 
-    def _pass(
-        self,
-        heads: tuple[int, ...],
-        gates: list[np.ndarray],
-        floor: float,
-        ceiling_ms: float,
-    ) -> tuple[float, Tangent] | None:
-        """One round over all places; shortens ``gates`` in place."""
-        problem, early, images = self.problem, len(gates), self.problem.images
-        masks = [problem.gates[h].masks[g] for h, g in zip(heads, gates, strict=False)]
-        prices = [
-            problem.gates[h].decision_ms[g] for h, g in zip(heads, gates, strict=False)
-        ]
-        asked = np.cumsum([p.min() for p in prices] + [0.0])
-        cost = problem.path_ms(heads) + asked
-        may = np.ones((early + 1, images), bool)
-        reached = np.ones(images, bool)
-        surely_reached = np.ones(images, bool)
-        sure = []
-        for place, mask in enumerate(masks):
-            may[place] = reached & (mask.max(0) > 0)
-            sure.append(int(surely_reached.sum()))
-            reached = reached & (mask.min(0) == 0)
-            surely_reached &= mask.max(0) == 0
-        may[early] = reached
-        constant, score, values = self._columns(heads, cost, may)
-        rates = len(self.rates)
-        tops = np.where(may[:, :, None], values, -np.inf)
-        bound, slacks = -np.inf, []
-        for place, mask in enumerate(masks):
-            upper = _best_sums(tops, may, place, mask)
-            # Dearer decisions than the cheapest left are paid by all who get here.
-            extra = (prices[place] - prices[place].min()) * (sure[place] / images)
-            slack = self._slack(upper[:, rates + 3 :]) + ROUNDING
-            total = constant + slack
-            accuracy = upper[:, rates] + total
-            traded = upper[:, :rates] + total[:, None] - extra[:, None] * self.rates
-            fastest = extra - upper[:, rates + 1]
-            keep = (accuracy >= floor - MIOU_TOLERANCE) & (
-                fastest <= ceiling_ms + LATENCY_TOLERANCE_MS
+    def slack(self, node: Node) -> float:
+        """By how much the tangent may lie below the mIoU in this node."""
+        return self._slack(node, self._places(node)) + self.linear.rounding
+
+    def _pass(self, node: Node, floor: float, ceiling_ms: float) -> Node | None:
+        places = self._places(node)
+        early = len(node.heads)
+        slack = self._slack(node, places) + self.linear.rounding
+        leave, last = self._values(node, places)
+        prices = self._price_factors()
+        best = [np.zeros(0)] * early + [last.max(0)]
+        for place in range(early - 1, -1, -1):
+            through = np.where(
+                places.high[place],
+                np.maximum(leave[place], best[place + 1]),
+                best[place + 1],
             )
-            keep &= upper[:, rates + 2] >= rank_of(0.9, images) - 0.5
-            if ceiling_ms < np.inf:
-                limits = floor - MIOU_TOLERANCE - self.rates * ceiling_ms
-                keep &= (traded >= limits - self.rates * LATENCY_TOLERANCE_MS).all(1)
+            onward = np.where(places.low[place], leave[place], through)
+            least = places.prices[place].min()
+            best[place] = onward - (prices * least)[:, None]
+        terms = [
+            _gate_terms(places, place, leave[place], best[place + 1], prices)
+            for place in range(early)
+        ]
+        terms.append(self._last_terms(node, places, last))
+        total = sum(term.max(0) for term in terms)
+        kept, bounds = [], []
+        for term in terms:
+            upper = total - term.max(0) + term
+            keep = self._useful(upper, slack, floor, ceiling_ms)
             if not keep.any():
                 return None
-            value = self._value(accuracy, traded, fastest)
-            bound = max(bound, float(value[keep].min()))
-            gates[place] = gates[place][keep]
-            slacks.append(slack[keep])
-        return bound, Tangent(constant, score, tuple(slacks))
+            kept.append(keep)
+            bounds.append(self._value(upper[keep], slack).min())
+        return replace(
+            node,
+            gates=tuple(g[k] for g, k in zip(node.gates, kept[:-1], strict=True)),
+            lasts=node.lasts[kept[-1]] if not node.more else node.lasts,
+            bound=max(node.bound, float(max(bounds))),
+        )
 
-    def _value(
-        self, accuracy: np.ndarray, traded: np.ndarray, fastest: np.ndarray
-    ) -> np.ndarray:
-        """Lowest value a configuration with each gate can have, shape (n_gates,)."""
-        target = self.target
-        if target.minimise_latency:
-            dual = (target.floor - MIOU_TOLERANCE - traded) / self.rates
-            return np.maximum(fastest, dual.max(1))
-        if target.ceiling_ms == np.inf:
-            return -accuracy
-        dual = traded + self.rates * (target.ceiling_ms + LATENCY_TOLERANCE_MS)
-        return -np.minimum(accuracy, dual.min(1))
+    def _places(self, node: Node) -> _Places:
+        problem, early = self.problem, len(node.heads)
+        own = [problem.gates[h] for h in node.heads]
+        masks = [o.masks[g] for o, g in zip(own, node.gates, strict=True)]
+        prices = [
+            problem.head_ms[h] + o.decision_ms[g]
+            for h, o, g in zip(node.heads, own, node.gates, strict=True)
+        ]
+        shape = (early, problem.images)
+        low, high = np.zeros(shape, bool), np.zeros(shape, bool)
+        sure, may = (np.ones((early + 1, problem.images), bool) for _ in range(2))
+        for place, mask in enumerate(masks):
+            low[place], high[place] = mask.all(0), mask.any(0)
+            sure[place + 1] = sure[place] & ~high[place]
+            may[place + 1] = may[place] & ~low[place]
+        return _Places(masks, prices, low, high, sure, may)
 
-    def _columns(
-        self, heads: tuple[int, ...], cost: np.ndarray, may: np.ndarray
-    ) -> tuple[float, np.ndarray, np.ndarray]:
-        """What is summed over images, per place: all to be bounded from above.
+    def _price_factors(self) -> np.ndarray:
+        """What a millisecond of passing a place costs each of the sums, per image."""
+        images = self.problem.images
+        return np.array([*self.rates, 0.0, 1.0, 0.0], np.float32) / images
+
+    def _values(self, node: Node, places: _Places) -> tuple[np.ndarray, np.ndarray]:
+        """What is summed over images: all to be bounded from above.
 
         Returns:
-            the tangent's constant, its score of shape (n_heads, I), and the columns of
-            shape (n_heads, I, M + 3 + 4C): score minus latency at each rate, score,
-            minus latency, within the p90 limit, x, -x, U, -U per class.
+            per early place, float32 array of shape (n_early, M + 3, I): of leaving here
+            score minus latency at each rate, score, minus latency, in time for the p90
+            limit; what passing the places costs is not in it. And of the last heads,
+            their own cost in it: shape (L, M + 3, I).
         """
-        both, union = self._both[list(heads)], self._union[list(heads)]
-        allowed = may[:, :, None]
-        both_low, both_high = _span(both, allowed)
-        union_low, union_high = _span(union, allowed)
-        # Touch the mIoU in the middle of what is possible: any point is valid, this one
-        # keeps the slack small.
-        rate = (both_low + both_high) / (union_low + union_high)
-        weight = (1 / union_low + 1 / union_high) / 2
-        excess = both - rate * union
-        score = excess @ weight / self._classes
-        self._weight = weight
-        images = self.problem.images
-        places, early = len(heads), len(self.rates)
-        columns = np.empty((places, images, early + 3 + 4 * self._classes))
-        columns[:, :, :early] = (
-            score[:, :, None] - (self.rates / images) * cost[:, None, None]
-        )
-        columns[:, :, early] = score
-        columns[:, :, early + 1] = -cost[:, None] / images
-        columns[:, :, early + 2] = (cost <= self.target.p90_ms + LATENCY_TOLERANCE_MS)[
-            :, None
-        ]
-        parts = columns[:, :, early + 3 :].reshape(places, images, 4, self._classes)
-        parts[:, :, 0], parts[:, :, 1] = excess, -excess
-        parts[:, :, 2], parts[:, :, 3] = union, -union
-        columns[:, :, early + 3 :] = parts.reshape(places, images, -1)
-        return float(rate.mean()), score, columns
+        problem, images = self.problem, self.problem.images
+        count = len(self.rates)
+        factors = self._price_factors()
+        limit = self.target.p90_ms + LATENCY_TOLERANCE_MS
+        spent = 0.0
 
-    def _slack(self, ranges: np.ndarray) -> np.ndarray:
-        n = self._classes
-        x_high, x_low = ranges[:, :n], -ranges[:, n : 2 * n]
-        high, low = ranges[:, 2 * n : 3 * n], -ranges[:, 3 * n :]
-        return corner_excess(x_low, x_high, low, high, self._weight) / n
+        def fill(out: np.ndarray, head: int, passed_ms: float, own_ms: float) -> None:
+            score = self.linear.score[head]
+            cost = problem.segments_ms[head] + problem.output_ms[head]
+            out[: count + 1] = score
+            out[count + 1 :] = 0
+            out -= (factors * np.float32(cost + own_ms))[:, None]
+            out[count + 2] = cost + passed_ms + own_ms <= limit
+
+        leave = np.empty((len(node.heads), count + 3, images), np.float32)
+        for place, head in enumerate(node.heads):
+            spent += float(places.prices[place].min())
+            fill(leave[place], head, spent, 0.0)
+        last = np.empty((len(node.lasts), count + 3, images), np.float32)
+        for row, head in enumerate(node.lasts):
+            fill(last[row], head, spent, float(problem.head_ms[head]))
+        return leave, last
+
+    def _last_terms(
+        self, node: Node, places: _Places, last: np.ndarray
+    ) -> np.ndarray:
+        """Sums over the images that surely come to the end, shape (L, M + 3)."""
+        sure = places.sure[-1]
+        if node.more:
+            return last.max(0)[:, sure].sum(-1, dtype=np.float64)[None]
+        return last[:, :, sure].sum(-1, dtype=np.float64)
+
+    def _useful(
+        self, upper: np.ndarray, slack: float, floor: float, ceiling_ms: float
+    ) -> np.ndarray:
+        """Which upper bounds still allow a useful configuration."""
+        count = len(self.rates)
+        total = self.linear.constant + slack
+        keep = upper[:, count] + total >= floor - MIOU_TOLERANCE
+        limit_ms = ceiling_ms + LATENCY_TOLERANCE_MS + self._fine_ms
+        keep &= -upper[:, count + 1] <= limit_ms
+        keep &= upper[:, count + 2] >= rank_of(0.9, self.problem.images) - 0.5
+        if ceiling_ms < np.inf:
+            limits = floor - MIOU_TOLERANCE - self.rates * limit_ms
+            keep &= (upper[:, :count] + total >= limits).all(1)
+        return keep
+
+    def _value(self, upper: np.ndarray, slack: float) -> np.ndarray:
+        """Lowest value a configuration can have, shape (n,)."""
+        target, count = self.target, len(self.rates)
+        total = self.linear.constant + slack
+        if target.minimise_latency:
+            dual = target.floor - MIOU_TOLERANCE - total - upper[:, :count]
+            value = np.maximum(-upper[:, count + 1], (dual / self.rates).max(1))
+            return value - self._fine_ms
+        best = upper[:, count] + total
+        if target.ceiling_ms < np.inf:
+            limit_ms = target.ceiling_ms + LATENCY_TOLERANCE_MS + self._fine_ms
+            limit = self.rates * limit_ms
+            best = np.minimum(best, (upper[:, :count] + total + limit).min(1))
+        return -best
+
+    def _slack(self, node: Node, places: _Places) -> float:
+        """Excess from the ranges of the class sums: each image takes what it may."""
+        parts = self.linear.parts
+        early = len(node.heads)
+        here = np.concatenate([places.may[:-1] & places.high, places.may[-1:]])
+        single = here.sum(0) == 1
+        low = np.zeros(parts.shape[2])
+        high = np.zeros(parts.shape[2])
+        for place, head in enumerate(node.heads):
+            settled = (here[place] & single).astype(np.float32)
+            exact = settled @ parts[head]
+            low += exact
+            high += exact
+        end_low, end_high = self._span(node.lasts)
+        settled = (here[early] & single).astype(np.float32)
+        low += settled @ end_low
+        high += settled @ end_high
+        open_ = np.flatnonzero(~single)
+        if len(open_):
+            least = np.full((len(open_), parts.shape[2]), np.inf, np.float32)
+            most = -least
+            for place, head in enumerate(node.heads):
+                rows = here[place, open_]
+                own = parts[head, open_[rows]]
+                least[rows] = np.minimum(least[rows], own)
+                most[rows] = np.maximum(most[rows], own)
+            rows = here[early, open_]
+            least[rows] = np.minimum(least[rows], end_low[open_[rows]])
+            most[rows] = np.maximum(most[rows], end_high[open_[rows]])
+            low += least.sum(0, dtype=np.float64)
+            high += most.sum(0, dtype=np.float64)
+        return float(self.linear.excess(low, high))
+
+    def _span(self, heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and largest parts per image over some heads, shape (I, 2C) each."""
+        key = heads.tobytes()
+        if key not in self._spans:
+            if len(self._spans) > 64:
+                self._spans.clear()
+            own = self.linear.parts[heads]
+            self._spans[key] = own.min(0), own.max(0)
+        return self._spans[key]
 
 
-def _span(areas: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest sum over images if each takes any place it is allowed.
-
-    Args:
-        areas: float64 array of shape (n_places, I, C).
-        allowed: bool array of shape (n_places, I, 1).
-
-    Returns:
-        two arrays of shape (C,).
-    """
-    low = np.where(allowed, areas, np.inf).min(0).sum(0)
-    high = np.where(allowed, areas, -np.inf).max(0).sum(0)
-    return low, high
-
-
-def _best_sums(
-    tops: np.ndarray, may: np.ndarray, place: int, mask: np.ndarray
+def _gate_terms(
+    places: _Places,
+    place: int,
+    leave: np.ndarray,
+    beyond: np.ndarray,
+    prices: np.ndarray,
 ) -> np.ndarray:
-    """Per gate at ``place``, column sums when each image takes its best allowed place.
+    """Per gate, sums over the images that surely get here and may leave here.
 
-    An image that the gate lets leave is gone by ``place``; another one leaves earlier
-    or later, not here.
+    An image that not all gates agree on takes the best there is beyond if its gate
+    keeps it; images that no gate lets leave are counted further on.
 
     Args:
-        tops: float64 array of shape (n_places, I, F), -inf where not allowed.
-        may: bool array of shape (n_places, I).
-        mask: float64 array of shape (n_gates, I).
+        leave, beyond: float32 arrays of shape (F, I).
 
     Returns:
         float64 array of shape (n_gates, F).
     """
-    inside = tops[: place + 1].max(0)
-    others = [j for j in range(len(tops)) if j != place]
-    outside = tops[others].max(0)
-    can_in = np.any(may[: place + 1], axis=0, keepdims=True).T
-    can_out = np.any(may[others], axis=0, keepdims=True).T
-    # Where one side cannot happen, every gate agrees on the other.
-    inside = np.where(can_in, inside, outside)
-    outside = np.where(can_out, outside, inside)
-    return outside.sum(0) + mask @ (inside - outside)
+    sure = places.sure[place]
+    open_ = sure & places.high[place] & ~places.low[place]
+    gain = np.where(sure, leave - np.where(open_, beyond, 0), 0)
+    stay = np.where(open_, beyond, 0).sum(-1, dtype=np.float64)
+    masks = places.masks[place].astype(np.float32)
+    paid = places.prices[place][:, None] * prices * float(sure.sum())
+    return (masks @ gain.T).astype(np.float64) + stay - paid

@@ -6,7 +6,6 @@ beat, so the search can stop at any time and say how far from the optimum it may
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from collections.abc import Callable
@@ -14,22 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.bounds import Bounder, Node, Tangent
+from search.bounds import Bounder, Node
 from search.evaluate import rank_of
-from search.leaves import Batch, LeafSearch, Limits, exact_blocks
-from search.local import climb
+from search.leaves import Batch, Limits, candidates, exact_blocks
+from search.linear import Linear
+from search.local import answers, climb
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.structures import (
-    Structures,
-    Target,
-    bound_structures,
-    enumerate_structures,
-    multipliers,
-)
+from search.roots import Bundle, Queue, Roots, Task
+from search.screen import Screener
+from search.target import Target
 
 # Below this many configurations a node is listed rather than split.
-LEAF_SIZE = {1: 1 << 20, 2: 1 << 19, 3: 1 << 22}
+LEAF_SIZE = 4096
+# Groups of gates per head when pairs and triples are bounded first.
+PARTS = 5
 _PROGRESS_EVERY_S = 0.2
 
 
@@ -103,11 +101,8 @@ class Search:
         self.progress = progress
         self.best: Chosen | None = None
         self.start = start
-        self.limits = Limits(target.floor, target.ceiling_ms, target.p90_ms)
-        self.rates = multipliers(problem)
-        self.bounder = Bounder(problem, target, self.rates)
-        self.leaves = LeafSearch(problem, self.rates, self.limits)
-        self.nodes = self.listed = self._tickets = 0
+        self.limits = Limits(target.floor, target.ceiling_ms)
+        self.nodes = self.listed = 0
         self._started = self._told = time.monotonic()
 
     def run(self) -> Optimum:
@@ -120,19 +115,10 @@ class Search:
         if self.start is not None:
             row = np.array(self.start.gates, np.int64).reshape(1, -1)
             self.offer(self.start.heads, row)
-        if self.max_early_exits:
-            climb(self)
-        chains = [
-            bound_structures(
-                self.problem,
-                enumerate_structures(self.problem, early),
-                self.target,
-                self.rates,
-                self._pulse,
-            )
-            for early in range(1, self.max_early_exits + 1)
-        ]
-        return self._branch(chains)
+        if not self.max_early_exits or self._beaten(self._trivial()):
+            return self._outcome(self._value(), proven=True)
+        rate = climb(self, self._rate_span())
+        return self._branch(rate)
 
     def offer(self, heads: tuple[int, ...], gates: np.ndarray) -> None:
         """Computes exact figures and keeps the best configuration that may be kept.
@@ -149,15 +135,31 @@ class Search:
             if allowed.any():
                 self._take_best(batch, np.flatnonzero(allowed))
 
+    def figures(
+        self, heads: tuple[int, ...], gates: tuple[int, ...]
+    ) -> tuple[float, float]:
+        """Mean latency, ms, and mIoU of one configuration."""
+        row = np.array(gates, np.int64).reshape(1, -1)
+        (batch,) = exact_blocks(self.problem, heads, row, math.inf)
+        return float(batch.latency_ms[0]), float(batch.miou[0])
+
     def out_of_time(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def _pulse(self) -> bool:
-        """Shows a sign of life while chains are bounded; True when time is out."""
-        cost = self.problem.segments_ms + self.problem.head_ms + self.problem.output_ms
-        # No configuration is faster than the fastest single exit.
-        self._tell(float(cost.min()) if self.target.minimise_latency else -1.0)
-        return self.out_of_time()
+    def _rate_span(self) -> tuple[float, float]:
+        """Rates of mIoU per ms that the search looks between."""
+        problem = self.problem
+        cost = problem.segments_ms + problem.head_ms + problem.output_ms
+        span = float(cost.max() - cost.min())
+        base = 1.0 / span if span > 0 else 1.0
+        return 1e-3 * base, 3 * base
+
+    def _trivial(self) -> float:
+        """A bound that needs no work: the fastest single exit, or an mIoU of 1."""
+        problem = self.problem
+        if not self.target.minimise_latency:
+            return -1.0
+        return float((problem.segments_ms + problem.head_ms + problem.output_ms).min())
 
     def _take_best(self, batch: Batch, allowed: np.ndarray) -> None:
         latency, miou = batch.latency_ms[allowed], batch.miou[allowed]
@@ -195,49 +197,68 @@ class Search:
         )
         return bound >= self._value() - 2 * tolerance
 
-    def _branch(self, chains: list[Structures]) -> Optimum:
+    def _branch(self, rate: float) -> Optimum:
         """Takes what is open in the order of its bound until nothing can be better."""
-        roots = _Roots(chains)
-        heap: list[tuple[float, int, Node]] = []
-        bound = math.inf
+        problem = self.problem
+        linear = Linear.at(problem, self._answer())
+        rates = rate * np.array([0.5, 0.75, 1.0, 1.4, 2.0])
+        bounder = Bounder(problem, self.target, linear, rates)
+        screened = rate if self.limits.ceiling_ms < math.inf else 0.0
+        screener = Screener(problem, linear, screened, PARTS)
+        queue = Queue()
+        roots = Roots(
+            problem, self.target, self.limits, screener, screened, self._trivial()
+        )
+        for task in roots.tasks(self.max_early_exits):
+            queue.push(task)
         while True:
-            bound = min(roots.bound, heap[0][0] if heap else math.inf)
+            bound = queue.bound
             if bound == math.inf or self._beaten(bound):
                 return self._outcome(self._value(), proven=True)
             if self.out_of_time():
                 return self._outcome(bound, proven=False)
             self._tell(bound)
-            node = (
-                heapq.heappop(heap)[2]
-                if heap and heap[0][0] <= roots.bound
-                else roots.pop(self.problem)
-            )
+            item = queue.pop()
+            if self._beaten(item.bound):
+                continue
+            if isinstance(item, Task):
+                for found in item.open():
+                    queue.push(found)
+                continue
+            if isinstance(item, Bundle):
+                node, rest = item.take()
+                if rest is not None:
+                    queue.push(rest)
+            else:
+                node = item
             self.nodes += 1
-            narrowed = self.bounder.narrow(
-                node, self.limits.floor, self.limits.ceiling_ms
-            )
+            narrowed = bounder.narrow(node, self.limits.floor, self.limits.ceiling_ms)
             if narrowed is None:
                 continue
-            node, tangent = narrowed
-            if node.size <= LEAF_SIZE.get(len(node.gates), LEAF_SIZE[3]):
-                if not self._list(node, tangent):
+            if narrowed.more:
+                for part in roots.extend(narrowed):
+                    queue.push(part)
+            elif narrowed.size <= LEAF_SIZE:
+                if not self._list(narrowed, linear, bounder):
                     return self._outcome(bound, proven=False)
             else:
-                for half in _split(self.problem, node):
-                    heapq.heappush(heap, (half.bound, self._ticket(), half))
+                for half in split(problem, narrowed):
+                    queue.push(half)
 
-    def _list(self, node: Node, tangent: Tangent) -> bool:
+    def _answer(self) -> np.ndarray:
+        """Where the tangent touches: the best so far, or the final head alone."""
+        if self.best is None:
+            return np.full(self.problem.images, self.problem.reference)
+        return answers(self.problem, self.best)
+
+    def _list(self, node: Node, linear: Linear, bounder: Bounder) -> bool:
         """Looks at a whole node; False when the time ran out on the way."""
-        for gates in self.leaves.candidates(node, tangent):
-            self.offer(node.heads, gates)
+        slack = bounder.slack(node)
+        for last, gates in candidates(self.problem, linear, node, slack, self.limits):
+            self.offer((*node.heads, last), gates)
             if self.out_of_time():
                 return False
         return True
-
-    def _ticket(self) -> int:
-        """Keeps nodes of equal bound in the order they came, so that runs agree."""
-        self._tickets += 1
-        return self._tickets
 
     def _outcome(self, bound: float, proven: bool) -> Optimum:
         bound = min(bound, self._value())
@@ -256,40 +277,20 @@ class Search:
         )
 
 
-class _Roots:
-    """The chains not yet looked at, best bound first."""
-
-    def __init__(self, chains: list[Structures]) -> None:
-        self._chains = chains
-        self._next = [0] * len(chains)
-
-    @property
-    def bound(self) -> float:
-        return min((bound for bound, _ in self._heads()), default=math.inf)
-
-    def pop(self, problem: Problem) -> Node:
-        """The chain of least bound, with all its gates."""
-        bound, which = min(self._heads())
-        heads = tuple(self._chains[which].heads[self._next[which]].tolist())
-        self._next[which] += 1
-        gates = tuple(np.arange(len(problem.gates[h])) for h in heads[:-1])
-        return Node(heads, gates, bound)
-
-    def _heads(self) -> list[tuple[float, int]]:
-        return [
-            (float(chain.bounds[self._next[which]]), which)
-            for which, chain in enumerate(self._chains)
-            if self._next[which] < len(chain.bounds)
-        ]
-
-
-def _split(problem: Problem, node: Node) -> list[Node]:
-    """Two halves of the longest list of gates: those that let few leave, and many.
+def split(problem: Problem, node: Node) -> list[Node]:
+    """Two halves of the longest list: gates that let few leave and many, or lasts.
 
     Masks with alike numbers of leaving images differ on fewer images, so the halves'
     bounds are tighter than the whole's.
     """
-    place = max(range(len(node.gates)), key=lambda p: len(node.gates[p]))
+    sizes = [*(len(g) for g in node.gates), len(node.lasts)]
+    place = int(np.argmax(sizes))
+    if place == len(node.gates):
+        half = len(node.lasts) // 2
+        return [
+            Node(node.heads, node.gates, part, node.more, node.bound)
+            for part in (node.lasts[:half], node.lasts[half:])
+        ]
     gates = node.gates[place]
     leaving = problem.gates[node.heads[place]].masks[gates].sum(1)
     order = gates[np.argsort(leaving, kind="stable")]
@@ -298,6 +299,8 @@ def _split(problem: Problem, node: Node) -> list[Node]:
         Node(
             node.heads,
             (*node.gates[:place], part, *node.gates[place + 1 :]),
+            node.lasts,
+            node.more,
             node.bound,
         )
         for part in (order[:half], order[half:])

@@ -19,7 +19,7 @@ from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, Requirement, Setting
 from search.result import Outcome
 from search.run import Reporter, prepare
-from search.structures import Target
+from search.target import Target
 
 COLUMNS = (
     "mean_ms",

@@ -15,6 +15,7 @@ from search.evaluate import final_configuration, head_index, miou_of, part_image
 # Confidences closer than this are one value: no threshold between them would survive
 # the deployed graph's own rounding.
 MIN_CONFIDENCE_GAP = 1e-6
+_LARGEST_AREA = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Gates:
     """All different ways to let images leave at one head.
 
     Attributes:
-        masks: float64 array of shape (G, I), 1 where the image would leave.
+        masks: bool array of shape (G, I), True where the image would leave.
         policies: per gate, the policy key.
         thresholds: float64 array of shape (G,).
         decision_ms: float64 array of shape (G,), cost of asking.
@@ -44,8 +45,8 @@ class Gates:
 class Problem:
     """Everything the search may look at: the calibration images alone.
 
-    H heads, I images, C classes. Areas are float64 but hold whole numbers of pixels far
-    below 2^53, so sums are exact.
+    H heads, I images, C classes. Areas are float32, which holds an image's pixels
+    exactly (they are below 2^24); sums over images are taken in float64.
 
     Attributes:
         heads: (exit index, head id), H of them, in order of depth.
@@ -54,8 +55,8 @@ class Problem:
         head_ms: float64 array of shape (H,).
         output_ms: float64 array of shape (H,), paid where the head answers.
         gates: per head.
-        intersection: float64 array of shape (H, I, C).
-        union: float64 array of shape (H, I, C).
+        intersection: float32 array of shape (H, I, C).
+        union: float32 array of shape (H, I, C).
         labelled: bool array of shape (C,), classes that the labels contain.
         reference: index of the final head.
     """
@@ -110,6 +111,11 @@ class Problem:
             )
         both = statistics.intersection[images].swapaxes(0, 1)
         union = true[None] + statistics.predicted_area[images].swapaxes(0, 1) - both
+        if union.max() >= _LARGEST_AREA:
+            raise MessError(
+                f"An image has {union.max()} pixels; the search takes images of fewer"
+                f" than {_LARGEST_AREA}."
+            )
         if (both < 0).any() or (union < true).any():
             raise MessError(
                 "The statistics contradict themselves (an intersection larger than the"
@@ -130,8 +136,8 @@ class Problem:
                 else _no_gates(len(images))
                 for h in range(len(heads))
             ),
-            intersection=both.astype(np.float64),
-            union=union.astype(np.float64),
+            intersection=both.astype(np.float32),
+            union=union.astype(np.float32),
             labelled=labelled,
             reference=head_index(statistics, final_configuration(spec).exits[0]),
         )
@@ -144,7 +150,10 @@ class Problem:
     def reference_miou(self) -> float:
         """Data-set mIoU of the final head alone, 0..1."""
         chosen = self.reference
-        areas = self.intersection[chosen].sum(0), self.union[chosen].sum(0)
+        areas = (
+            area[chosen].sum(0, dtype=np.float64)
+            for area in (self.intersection, self.union)
+        )
         return float(miou_of(*areas))
 
     def path_ms(self, heads: tuple[int, ...]) -> np.ndarray:
@@ -177,7 +186,7 @@ class Problem:
 
 def _no_gates(images: int) -> Gates:
     empty = np.zeros(0)
-    return Gates(np.zeros((0, images)), (), empty, empty, 0)
+    return Gates(np.zeros((0, images), bool), (), empty, empty, 0)
 
 
 def _gates(
@@ -191,8 +200,7 @@ def _gates(
 
     That is exact: with the same images leaving, a cheaper decision slows no image.
     """
-    best: dict[bytes, tuple[float, str, float, np.ndarray]] = {}
-    grid_size = 0
+    masks, policies, cuts, prices = [], [], [], []
     for policy, values in statistics.confidence.items():
         confidence = values[:, head].astype(np.float64)
         missing = np.isnan(confidence)
@@ -204,24 +212,32 @@ def _gates(
                 f" on image {statistics.images[int(missing.argmax())]!r}, though it has"
                 " for others; run `mess evaluate` again."
             )
-        price = costs.decision(*statistics.heads[head], policy)
         thresholds = choose_thresholds(confidence[images], limit)
-        grid_size += len(thresholds)
-        for threshold in thresholds:
-            mask = confidence[images] >= threshold
-            key = np.packbits(mask).tobytes()
-            if key not in best or price < best[key][0]:
-                best[key] = (price, policy, float(threshold), mask)
-    if not best:
+        masks.append(confidence[images] >= thresholds[:, None])
+        policies += [policy] * len(thresholds)
+        cuts.append(thresholds)
+        price = costs.decision(*statistics.heads[head], policy)
+        prices.append(np.full(len(thresholds), price))
+    if not policies:
         return _no_gates(len(images))
-    prices, policies, cuts, masks = zip(*best.values(), strict=True)
+    mask, price, cut = (np.concatenate(rows) for rows in (masks, prices, cuts))
+    kept = _cheapest(mask, price)
     return Gates(
-        masks=np.array(masks, np.float64),
-        policies=policies,
-        thresholds=np.array(cuts),
-        decision_ms=np.array(prices),
-        grid_size=grid_size,
+        masks=mask[kept],
+        policies=tuple(policies[g] for g in kept),
+        thresholds=cut[kept],
+        decision_ms=price[kept],
+        grid_size=len(mask),
     )
+
+
+def _cheapest(masks: np.ndarray, prices: np.ndarray) -> np.ndarray:
+    """Of rows that are alike, the index of the cheapest (the first of equal ones)."""
+    packed = np.packbits(masks, axis=1)
+    keys = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").ravel()
+    order = np.argsort(prices, kind="stable")
+    _, first = np.unique(keys[order], return_index=True)
+    return np.sort(order[first])
 
 
 def choose_thresholds(confidence: np.ndarray, limit: int) -> np.ndarray:

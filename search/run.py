@@ -21,7 +21,8 @@ from search.exact import Optimum, ProgressCall, Search
 from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.result import Outcome, SearchResult
-from search.structures import Target, space_size
+from search.space import space_size
+from search.target import Target
 
 _DIAGNOSIS_LIMIT_S = 20.0
 

@@ -110,15 +110,15 @@ def test_optimum_equals_brute_force_with_three_early_exits(seed):
 @pytest.mark.parametrize("leaf", [1, 7])
 @pytest.mark.parametrize("seed", range(100, 125))
 def test_optimum_is_the_same_when_nodes_are_split_to_the_end(seed, leaf, monkeypatch):
-    monkeypatch.setattr(exact, "LEAF_SIZE", {1: leaf, 2: leaf, 3: leaf})
-    monkeypatch.setattr(exact, "climb", lambda search: None)
+    monkeypatch.setattr(exact, "LEAF_SIZE", leaf)
+    monkeypatch.setattr(exact, "climb", lambda search, span: 0.1)
     check(seed, 2, exits=2, images=6, levels=5)
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
-    monkeypatch.setattr(exact, "LEAF_SIZE", {1: 3, 2: 3, 3: 3})
-    monkeypatch.setattr(exact, "climb", lambda search: None)
+    monkeypatch.setattr(exact, "LEAF_SIZE", 3)
+    monkeypatch.setattr(exact, "climb", lambda search, span: 0.1)
     rng, spec, statistics, latency_ms = draw_case(seed, exits=2, images=7)
     rows = brute_force(statistics, spec, latency_ms, 2)
     # A clock that ends the search after a few looks, whatever the machine's speed.

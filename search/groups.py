@@ -1,0 +1,78 @@
+"""Gates of one exit, all heads together, in groups that let alike images leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class ExitGroups:
+    """An exit's gates in order of group; a group belongs to one head.
+
+    Attributes:
+        exit: 1-based.
+        head: int64 array of shape (N,), head of each group.
+        gates: per group, int64 array of gate indices of that head.
+        start: int64 array of shape (N,), row at which each group begins in what
+            ``masks`` gives.
+        low, high: bool arrays of shape (N, I): all, or any, gate lets the image leave.
+        price: float64 array of shape (rows,), what passing costs with each gate, ms.
+        least_price: float64 array of shape (N,), the least of each group.
+    """
+
+    exit: int
+    head: np.ndarray
+    gates: tuple[np.ndarray, ...]
+    start: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    price: np.ndarray
+    least_price: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.gates)
+
+    @classmethod
+    def at(cls, problem: Problem, exit_index: int, parts: int) -> ExitGroups:
+        """Groups each head's gates by the share of images they let leave.
+
+        Args:
+            parts: groups per head, at most.
+        """
+        heads, gates = [], []
+        for head in np.flatnonzero(problem.exit_of == exit_index):
+            own = problem.gates[head]
+            if not len(own):
+                continue
+            part = (own.masks.mean(1) * parts).astype(int)
+            for value in np.unique(part):
+                heads.append(int(head))
+                gates.append(np.flatnonzero(part == value))
+        masks = [problem.gates[h].masks[g] for h, g in zip(heads, gates, strict=True)]
+        price = [
+            problem.head_ms[h] + problem.gates[h].decision_ms[g]
+            for h, g in zip(heads, gates, strict=True)
+        ]
+        empty = np.zeros((0, problem.images), bool)
+        return cls(
+            exit=exit_index,
+            head=np.array(heads, np.int64),
+            gates=tuple(gates),
+            start=np.cumsum([0, *(len(g) for g in gates)])[:-1],
+            low=np.array([m.all(0) for m in masks]) if masks else empty,
+            high=np.array([m.any(0) for m in masks]) if masks else empty,
+            price=np.concatenate(price) if price else np.zeros(0),
+            least_price=np.array([p.min() for p in price]),
+        )
+
+    def masks(self, problem: Problem, images: np.ndarray | slice) -> np.ndarray:
+        """All gates' masks on some images, float32 array of shape (rows, n_images)."""
+        rows = [
+            problem.gates[h].masks[g][:, images]
+            for h, g in zip(self.head, self.gates, strict=True)
+        ]
+        return np.concatenate(rows).astype(np.float32)
