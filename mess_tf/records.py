@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ SCHEMA = 1
 
 HeadKind = Literal["fcn", "dlb"]
 PieceKind = Literal["segment", "head", "decision", "output", "probe"]
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "int8", "int8-qat"]
 
 REDUCTIONS = (1, 2, 4, 8)
 EXTRA_BLOCKS = (0, 1, 2, 3)
@@ -185,6 +185,15 @@ class SupernetSpec:
         s = self.head_stride(exit_index, head)
         return self.image_height // s, self.image_width // s
 
+    def with_heads(self, names: Iterable[tuple[int, str]]) -> SupernetSpec:
+        """The same structure with the heads (exit index, head id) of ``names`` only."""
+        wanted = set(names)
+        heads = tuple(
+            tuple(head for head in heads if (point.index, head.id) in wanted)
+            for point, heads in zip(self.exit_points, self.heads, strict=True)
+        )
+        return dataclasses.replace(self, heads=heads)
+
     def head_names(self) -> tuple[tuple[int, str], ...]:
         """All (exit index, head id), in order of depth: the head axis of statistics."""
         return tuple(
@@ -312,6 +321,12 @@ class Pieces:
 
     def path(self, name: str) -> Path:
         return self.folder / self[name].file
+
+    def part_of(self, spec: SupernetSpec) -> SupernetSpec:
+        """``spec`` with the heads that have a piece here: all, or those of a choice."""
+        names = {piece.name for piece in self.pieces if piece.kind == "head"}
+        kept = [name for name in spec.head_names() if head_name(*name) in names]
+        return spec.with_heads(kept)
 
     def save(self) -> None:
         data = dataclasses.asdict(self)

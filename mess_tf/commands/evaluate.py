@@ -38,13 +38,14 @@ def evaluate(
 
     opened = Run.open(run)
     recipe = opened.recipe
-    spec = SupernetSpec.load(opened.supernet_structure)
+    whole = SupernetSpec.load(opened.supernet_structure)
     data = open_data(recipe.data)
     policy_keys = keys(recipe.statistics.policies, recipe.statistics.pixel_thresholds)
     result: dict[str, Any] = {"run": str(run)}
     chosen = [precision] if precision else recipe.compile.precisions
     for name in chosen if source == "pieces" else ["keras"]:
         runner: Runner
+        spec = whole
         if name == "keras":
             from mess_tf.supernet import Supernet
 
@@ -53,6 +54,7 @@ def evaluate(
         else:
             pieces = Pieces.load(opened.pieces(name))
             threads = recipe.profile.threads
+            spec = pieces.part_of(whole)
             runner = PiecesRunner(spec, pieces, policy_keys, threads)
             shas = "".join(piece.sha256 for piece in pieces.pieces)
             fingerprint = hashlib.sha256(shas.encode()).hexdigest()

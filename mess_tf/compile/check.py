@@ -81,7 +81,7 @@ def check_operators(
                 f"Piece {name} multiplies a convolution's output by constants: its"
                 " batch normalisation was not folded."
             )
-    if precision == "int8" and kind not in ("decision", "probe"):
+    if precision.startswith("int8") and kind not in ("decision", "probe"):
         for tensor in sorted({t for t in graph.producer} | set(graph.inputs)):
             info = graph.info(tensor)
             if info.dtype.startswith("float"):

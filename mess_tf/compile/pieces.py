@@ -91,15 +91,39 @@ def compile_supernet(
         MessError: an operator that LiteRT lacks, int8 without calibration images,
             images of another size, a piece that fails its check, a disk that refuses.
     """
+    if precision == "int8-qat":
+        raise MessError("Pieces of int8-qat come from training: run `mess quantise`.")
     report = progress or (lambda what, fraction: None)
     spec = supernet.spec
     images = _check_images(calibration, spec, precision)
+    pieces = write_pieces(
+        folder,
+        precision,
+        lambda store: _compile_all(supernet, store, images, policies, report),
+    )
+    report("done", 1.0)
+    return pieces
+
+
+def write_pieces(
+    folder: Path, precision: Precision, fill: Callable[[PieceStore], None]
+) -> Pieces:
+    """Writes a folder of pieces, whole or not at all.
+
+    Args:
+        folder: to write or replace.
+        precision: of all pieces.
+        fill: adds the pieces to the store it is given.
+
+    Raises:
+        MessError: a piece that fails its check, or a disk that refuses.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        store = _Store(partial, precision)
-        _compile_all(supernet, store, images, policies, report)
+        store = PieceStore(partial, precision)
+        fill(store)
         pieces = Pieces(precision, tuple(store.pieces), partial)
         pieces.save()
         _swap(partial, folder)
@@ -107,13 +131,12 @@ def compile_supernet(
         raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    report("done", 1.0)
     return replace(pieces, folder=folder)
 
 
 def _compile_all(
     supernet: Supernet,
-    store: _Store,
+    store: PieceStore,
     images: list[np.ndarray] | None,
     policies: Sequence[str],
     report: Progress,
@@ -127,7 +150,7 @@ def _compile_all(
     backbone, features = _convert_backbone(supernet, precision, images, exits)
     names = [segment_name(point.index) for point in spec.exit_points]
     cuts = cut_in_sequence(backbone, names, exits)
-    renamed = _crossing_names(cuts)
+    renamed = crossing_names(cuts)
     for cut in cuts:
         store.add(cut.name, "segment", write_cut(backbone, cut, renamed))
     borders = {name: backbone.info(backbone.tensor(name)) for name in exits}
@@ -147,8 +170,7 @@ def _compile_all(
             store.add(name, "head", write_cut(group, cut, {}, borders))
 
     report("decisions, output steps and probes", (steps - 1) / steps)
-    _add_small(spec, store, policies)
-    _add_probes(spec, store, policies)
+    add_common(spec, store, policies)
 
 
 def _groups(spec: SupernetSpec) -> Iterator[tuple[int, list[str]]]:
@@ -233,7 +255,7 @@ def _run_without_delegate(
     return result
 
 
-def _crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
+def crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
     """Readable names for tensors that cross a border and are no exit tensor."""
     return {
         tensor: f"carried_{cut.name}_{number}"
@@ -242,7 +264,13 @@ def _crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
     }
 
 
-def _add_small(spec: SupernetSpec, store: _Store, policies: Sequence[str]) -> None:
+def add_common(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
+    """Adds what segments and heads need beside them: decisions, outputs, probes."""
+    _add_small(spec, store, policies)
+    _add_probes(spec, store, policies)
+
+
+def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
     classes = len(spec.classes)
     sizes = {
         spec.head_size(point.index, head)
@@ -261,7 +289,7 @@ def _add_small(spec: SupernetSpec, store: _Store, policies: Sequence[str]) -> No
             store.add(output_name(size), "output", content)
 
 
-def _add_probes(spec: SupernetSpec, store: _Store, policies: Sequence[str]) -> None:
+def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
     """Adds what tells the cost of putting pieces together; see ``composition``."""
     policy = with_pixel_threshold(probe_policy(p.split("@")[0] for p in policies))
     final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
@@ -281,7 +309,7 @@ def _add_probes(spec: SupernetSpec, store: _Store, policies: Sequence[str]) -> N
         store.add(name, "probe", path.read_bytes())
 
 
-class _Store:
+class PieceStore:
     """Writes pieces into a folder and verifies each as it comes."""
 
     def __init__(self, folder: Path, precision: Precision) -> None:

@@ -1,0 +1,1 @@
+"""Quantisation-aware training of a chosen network, and its way to int8 pieces."""
