@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ FLAGS = (
     ),
     Flag("graph", "", "Graph"),
     Flag("signature_to_run_for", "", "Signature to run"),
-    Flag("list_signatures", False, ""),
+    Flag("list_signatures", False, "List signatures from the provided model"),
     Flag("input_layer", "", "Input layers"),
     Flag("input_layer_shape", "", "Input shapes"),
     Flag("input_layer_value_range", "", "Input value ranges"),
@@ -129,9 +130,13 @@ FLAGS = (
     Flag("xnnpack_force_fp16", False, "xnnpack_force_fp16"),
     Flag("xnnpack_weight_cache_file_path", "", "xnnpack_weight_cache_file_path"),
 )
+_WHOLE = r"\s*[+-]?\d+"
+_DECIMAL = r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _BY_NAME = {flag.name: flag for flag in FLAGS}
-# Echoed although it was not set.
+# Echoed although they were not set; by tools that print prefixes only.
 _ALWAYS = ("signature_to_run_for",)
+# Not echoed unless set, even where all others are.
+_NEVER_UNSET = ("list_signatures",)
 # NNAPI's settings are echoed only where NNAPI is to be used.
 _OF_NNAPI = tuple(f.name for f in FLAGS if "nnapi" in f.name and f.name != "use_nnapi")
 
@@ -161,11 +166,13 @@ class Options:
         unknown, verbose = [], False
         for word in words:
             name, equals, text = word.removeprefix("--").partition("=")
-            if word == "--verbose" or name == "verbose":
-                verbose = bool(_read(Flag("verbose", False, ""), text, equals))
-            elif word.startswith("--") and name in _BY_NAME:
-                given[name] = _read(_BY_NAME[name], text, equals)
+            known = word.startswith("--") and equals
+            if known and name == "verbose":
+                verbose = bool(_read(Flag("verbose", False, ""), text))
+            elif known and name in _BY_NAME:
+                given[name] = _read(_BY_NAME[name], text)
             else:
+                # A switch needs its value: "--use_gpu" alone is unknown.
                 unknown.append(word)
         return cls(given, tuple(unknown), verbose)
 
@@ -181,40 +188,49 @@ class Options:
     def switch(self, name: str) -> bool:
         return bool(self[name])
 
-    def echo(self, accelerators: Sequence[str]) -> list[str]:
-        """The lines in which the tool tells its settings."""
+    def delegates(self) -> list[str]:
+        """The switches of delegates that are asked for, in the order given."""
+        names = ("use_gpu", "use_nnapi", "use_xnnpack")
+        return [name for name in self.given if name in names and self.switch(name)]
+
+    def echo(self, accelerators: Sequence[str], always: bool) -> list[str]:
+        """The lines in which the tool tells its settings.
+
+        Args:
+            always: also those that new tools tell although they were not set.
+        """
         lines = [f"Log parameter values verbosely: [{int(self.verbose)}]"]
         for flag in FLAGS:
-            if flag.name == "max_delegated_partitions" and self._shown("num_threads"):
+            if flag.name == "max_delegated_partitions" and self._told("num_threads"):
                 threads = _shown(self["num_threads"])
                 lines.append(f"#threads used for CPU inference: [{threads}]")
             if flag.name in _OF_NNAPI and not self.switch("use_nnapi"):
                 continue
-            if flag.label and self._shown(flag.name):
+            if self._told(flag.name) or (always and flag.name in _ALWAYS):
                 lines.append(f"{flag.label}: [{_shown(self[flag.name])}]")
-            if flag.name == "nnapi_accelerator_name" and self.switch("use_nnapi"):
-                lines.append(
-                    f"NNAPI accelerators available: [{','.join(accelerators)}]"
-                )
+            if flag.name == "nnapi_accelerator_name" and accelerators:
+                named = ",".join(accelerators)
+                lines.append(f"NNAPI accelerators available: [{named}]")
         return lines
 
-    def _shown(self, name: str) -> bool:
-        return self.verbose or name in self.given or name in _ALWAYS
+    def _told(self, name: str) -> bool:
+        return name in self.given or (self.verbose and name not in _NEVER_UNSET)
 
 
-def _read(flag: Flag, text: str, equals: str) -> Value:
+def _read(flag: Flag, text: str) -> Value:
     if isinstance(flag.default, str):
         return text
     if isinstance(flag.default, bool):
-        known = {"": True, "true": True, "1": True, "false": False, "0": False}
-        if text in known and (equals or not text):
-            return known[text]
+        if text in ("true", "1", "false", "0"):
+            return text in ("true", "1")
     else:
-        try:
-            return type(flag.default)(text)
-        except ValueError:
-            pass
-    raise BadValue(f"Failed to interpret value {text} for flag {flag.name}.")
+        # What follows the number is ignored.
+        whole = isinstance(flag.default, int)
+        if match := re.match(_WHOLE if whole else _DECIMAL, text):
+            return type(flag.default)(match[0])
+    raise BadValue(
+        f"Failed to parse flag '{flag.name}' against argv '--{flag.name}={text}'"
+    )
 
 
 def _shown(value: Value) -> str:

@@ -1,4 +1,4 @@
-"""How TFLite's benchmark tool writes numbers and lines, in its new and its old style."""
+"""How TFLite's benchmark tool writes, in its new and in its old style."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ class Log:
     """Writes the tool's lines: INFO and WARN to stdout, ERROR and FATAL to stderr.
 
     Runtime lines go to stderr and have a prefix in both styles.
+
+    Args:
+        root: the host's folder that is the phone's ``/``: left out of all lines.
     """
 
-    def __init__(self, style: str) -> None:
-        self._style = style
+    def __init__(self, style: str, root: str) -> None:
+        self._prefixed = style == NEW
+        self._root = root
 
     def info(self, text: str) -> None:
         self._tool("INFO", text, 1)
@@ -28,19 +32,30 @@ class Log:
     def error(self, text: str) -> None:
         self._tool("ERROR", text, 2)
 
+    def fatal(self, text: str) -> None:
+        self._tool("FATAL", text, 2)
+
     def runtime(self, severity: str, text: str) -> None:
-        write(2, f"{severity}: {text}\n")
+        self._write(2, f"{severity}: {text}\n")
+
+    def plain(self, text: str) -> None:
+        """A line of the runtime's without a severity."""
+        self._write(2, f"{text}\n")
 
     def _tool(self, severity: str, text: str, fd: int) -> None:
-        prefix = f"{severity}: " if self._style == NEW else ""
-        write(fd, f"{prefix}{text}\n")
+        prefix = f"{severity}: " if self._prefixed else ""
+        self._write(fd, f"{prefix}{text}\n")
+
+    def _write(self, fd: int, text: str) -> None:
+        write(fd, text.replace(self._root, "") if self._root else text)
 
 
 def write(fd: int, text: str | bytes) -> None:
     """At once and whole, as a stream that is flushed after each line."""
-    data = text.encode() if isinstance(text, str) else text
-    (sys.stdout if fd == 1 else sys.stderr).buffer.write(data)
-    (sys.stdout if fd == 1 else sys.stderr).buffer.flush()
+    data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    stream = sys.stdout.buffer if fd == 1 else sys.stderr.buffer
+    stream.write(data)
+    stream.flush()
 
 
 def six_digits(value: float) -> str:
@@ -50,28 +65,27 @@ def six_digits(value: float) -> str:
 
 def count_line(samples_us: Sequence[int], style: str) -> str:
     """Statistics of one phase, whole microseconds."""
+    count = len(samples_us)
     if not samples_us:
-        return "count=0"
-    first, last = samples_us[0], samples_us[-1]
-    low, high = min(samples_us), max(samples_us)
-    if len(samples_us) == 1:
-        return f"count=1 curr={first}"
-    if low == high:
-        return f"count={len(samples_us)} curr={last}(all same)"
-    values = np.asarray(samples_us, float)
-    text = (
-        f"count={len(samples_us)} first={first} curr={last} min={low} max={high}"
-        f" avg={six_digits(values.mean())} std={int(values.std())}"
-    )
+        # What an integer's "not a number" is printed as.
+        text, ordered = "count=0", [0]
+    else:
+        first, last = samples_us[0], samples_us[-1]
+        ordered = sorted(samples_us)
+        values = np.asarray(samples_us, float)
+        text = f"count={count} curr={last}"
+        if ordered[0] == ordered[-1]:
+            text += "(all same)" if count > 1 else ""
+        else:
+            text = (
+                f"count={count} first={first} curr={last} min={ordered[0]}"
+                f" max={ordered[-1]} avg={six_digits(float(values.mean()))}"
+                f" std={int(values.std())}"
+            )
     if style == OLD:
         return text
-    ordered = sorted(samples_us)
-    p5, median, p95 = (_percentile(ordered, share) for share in (5, 50, 95))
+    p5, median, p95 = (ordered[len(ordered) * p // 100] for p in (5, 50, 95))
     return f"{text} p5={p5} median={median} p95={p95}"
-
-
-def _percentile(ordered: Sequence[int], share: int) -> int:
-    return ordered[min(len(ordered) - 1, len(ordered) * share // 100)]
 
 
 def phase_line(runs: int, min_seconds: float, max_seconds: float) -> str:
@@ -106,3 +120,19 @@ def memory_line(init_mb: float, overall_mb: float, style: str) -> str:
         else "Peak memory footprint"
     )
     return f"{name} (MB): init={six_digits(init_mb)} overall={six_digits(overall_mb)}"
+
+
+def peak_lines(peak_mb: float, resident_mb: float, style: str) -> list[str]:
+    """What is added where the peak was watched."""
+    lines = [
+        "Overall peak memory footprint (MB) via periodic monitoring:"
+        f" {six_digits(peak_mb)}"
+    ]
+    if style == NEW:
+        lines += [
+            "Memory status at the end of exeution:",
+            f"- VmRSS              : {int(resident_mb)} MB",
+            f"+ RssAnnon           : {int(resident_mb) // 2} MB",
+            f"+ RssFile + RssShmem : {int(resident_mb) - int(resident_mb) // 2} MB",
+        ]
+    return lines

@@ -10,15 +10,16 @@ import sys
 from pathlib import Path
 
 
-def write_tool(path: Path, text: str = "") -> Path:
+def write_tool(path: Path, text: str = "", abi: str = "any") -> Path:
     """Makes the file to push as ``benchmark_model``.
 
     Args:
         text: anything, so that files differ as versions of the tool do.
+        abi: e.g. ``arm64-v8a``: phones that do not run such programs refuse it.
     """
     path.write_text(
         f"#!/bin/sh\n# A stand-in of TFLite's benchmark tool. {text}\n"
-        f'exec {shlex.quote(sys.executable)} {shlex.quote(__file__)} "$0" "$@"\n'
+        f'exec {shlex.quote(sys.executable)} {shlex.quote(__file__)} {abi} "$0" "$@"\n'
     )
     path.chmod(0o755)
     return path

@@ -19,13 +19,11 @@ class FileTree:
     Attributes:
         root: the host's folder that is the phone's ``/``.
         free_bytes: what may still be written under /data and /sdcard; None: no limit.
-        read_only: folders that refuse writing although they are writable on phones.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.free_bytes: int | None = None
-        self.read_only: set[str] = set()
         self._lock = threading.Lock()
         for folder in WRITABLE:
             (root / folder[1:]).mkdir(parents=True)
@@ -54,14 +52,19 @@ class FileTree:
     def check_writable(self, path: str) -> None:
         """Raises OSError as the phone's kernel would when a file is made there."""
         real = self.resolved(path)
-        if any(_inside(real, folder) for folder in self.read_only):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         if not any(_inside(real, folder) for folder in WRITABLE):
             code = errno.EACCES if _inside(real, "/data") else errno.EROFS
             raise OSError(code, os.strerror(code))
         folder = self.host_path(os.path.dirname(real))
-        if folder.is_dir() and not folder.stat().st_mode & stat.S_IWUSR:
+        while not folder.is_dir():
+            folder = folder.parent
+        if not folder.stat().st_mode & stat.S_IWUSR:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def set_writable(self, path: str, writable: bool) -> None:
+        """Lets files be made in a folder and those below it, or not."""
+        for folder, _, _ in os.walk(self.host_path(path)):
+            os.chmod(folder, 0o777 if writable else 0o555)
 
     def may_run(self, path: str) -> bool:
         return not any(_inside(self.resolved(path), folder) for folder in NO_EXEC)

@@ -44,18 +44,27 @@ class Processes:
 
     def start(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
         """Starts a program in the phone's ``/``, in a session of its own."""
-        process = self._starter.submit(
-            subprocess.Popen,
-            argv,
-            env=self._environment,
-            cwd=self._root,
-            start_new_session=True,
-            **streams,
-        ).result()
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                argv,
+                env=self._environment,
+                cwd=self._root,
+                start_new_session=True,
+                **streams,
+            )
+
+        process = self._starter.submit(start).result()
         with self._lock:
             self._started = [p for p in self._started if p.poll() is None]
             self._started.append(process)
         return process
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that was started still runs."""
+        with self._lock:
+            return any(process.poll() is None for process in self._started)
 
     def list(self) -> Iterator[Process]:
         """The phone's processes, whoever started them."""

@@ -9,7 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-TOP_FOLDERS = ("data", "sdcard", "storage", "proc", "sys", "system", "vendor")
+# The phone's, and those of the host's that must not be reached instead; of /dev, the
+# host's own serves.
+TOP_FOLDERS = (
+    "acct apex bin boot cache config data etc home init lib lib64 linkerconfig"
+    " media metadata mnt odm oem opt postinstall proc product root run sbin"
+    " sdcard srv storage sys system system_ext tmp usr var vendor"
+).split()
 
 
 class PathMap:
@@ -22,7 +28,7 @@ class PathMap:
         # A path begins a word, or follows what a word can have before it; one that
         # goes on after a name, a variable or a closing quote is another's tail.
         self._path = re.compile(
-            r"(?<![\w.~/})\]*?])(?<![\w})\]][\"'])/(?=(?:"
+            rf"(?<![\w.~/}})\]*?])(?<![\w}})\]][\"'])/(?!{re.escape(root[1:])})(?=(?:"
             + "|".join(folders)
             + r")(?![\w.-]))"
         )

@@ -9,15 +9,22 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+import tty
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from phone_double.processes import Processes
+from phone_double.shell_errors import Rewording
 from phone_double.shell_paths import PathMap
 from phone_double.streams import Stream, StreamClosed
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
+PIPES, TERMINAL, RAW_TERMINAL = "pipes", "terminal", "raw terminal"
 _READ_SIZE = 64 * 1024
+# How long a terminal must be silent after its shell has ended: what still holds it is a
+# process in the background.
+_SILENCE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,12 +34,13 @@ class ShellRequest:
     Attributes:
         command: "" for a shell that reads commands from its input.
         packets: shell v2: stdout, stderr and the exit code are told apart.
-        terminal: run it on a terminal.
+        mode: without packets adbd needs a terminal, so that it can tell a process that
+            nobody listens any more; a raw one changes no byte.
     """
 
     command: str
     packets: bool
-    terminal: bool
+    mode: str
 
     @classmethod
     def parse(cls, name: str, shell_is_terminal: bool) -> ShellRequest | None:
@@ -40,15 +48,61 @@ class ShellRequest:
         service, _, command = name.partition(":")
         kind, *options = service.split(",")
         if kind == "exec" and not options:
-            return cls(command, packets=False, terminal=False)
+            return cls(command, False, RAW_TERMINAL)
         if kind != "shell":
             return None
-        terminal = not command or shell_is_terminal
-        if "raw" in options:
-            terminal = False
-        if "pty" in options:
-            terminal = True
-        return cls(command, "v2" in options, terminal)
+        packets = "v2" in options
+        terminal = not command or (shell_is_terminal and not options)
+        if "pty" in options or (terminal and "raw" not in options):
+            return cls(command, packets, TERMINAL)
+        return cls(command, packets, PIPES if packets else RAW_TERMINAL)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """The shell of a phone.
+
+    Attributes:
+        program: the host's.
+        prelude: shell text to run before every command.
+        noise: what is printed before the output of every command.
+        sdk: of the phone's Android: its shell's words differ.
+    """
+
+    program: str
+    prelude: str
+    processes: Processes
+    paths: PathMap
+    noise: Callable[[], bytes]
+    sdk: int
+
+    def argv(self, command: str, mode: str) -> list[str]:
+        if command:
+            return ["sh", "-c", self.prelude + self.paths.to_host(command)]
+        if mode == TERMINAL:
+            return ["sh", "-i", "+m"]
+        return ["sh", "-c", self.prelude + ". /dev/stdin"]
+
+
+class Filter(Protocol):
+    """Changes a stream of output."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class Chain:
+    """Two filters, one after the other."""
+
+    def __init__(self, first: Filter, second: Filter) -> None:
+        self._first, self._second = first, second
+
+    def feed(self, data: bytes) -> bytes:
+        return self._second.feed(self._first.feed(data))
+
+    def flush(self) -> bytes:
+        return self._second.feed(self._first.flush()) + self._second.flush()
 
 
 def packet(kind: int, data: bytes) -> bytes:
@@ -58,45 +112,34 @@ def packet(kind: int, data: bytes) -> bytes:
 class ShellSession:
     """One command from its start until its output ends or the client goes."""
 
-    def __init__(
-        self,
-        request: ShellRequest,
-        stream: Stream,
-        shell: str,
-        processes: Processes,
-        paths: PathMap,
-        as_phone_says: Callable[[bytes], bytes],
-    ) -> None:
-        self._request = request
-        self._stream = stream
-        self._paths = paths
-        self._as_phone_says = as_phone_says
-        # Closed by the reader of the client's bytes: wakes the reader of the output.
+    def __init__(self, request: ShellRequest, stream: Stream, shell: Shell) -> None:
+        self._request, self._stream, self._shell = request, stream, shell
+        # Closed by whoever wants the reader of the output to look up.
         self._wake, self._alarm = socket.socketpair()
         self._client_gone = False
-        argv = ["sh", "-c", paths.to_host(request.command)]
-        if not request.command:
-            argv = ["sh", "-i"] if request.terminal else ["sh"]
+        self._ended = threading.Event()
         self._terminal: int | None = None
-        if request.terminal:
-            self._terminal, inner = os.openpty()
-            self._process = processes.start(
-                argv, executable=shell, stdin=inner, stdout=inner, stderr=inner
-            )
-            os.close(inner)
+        streams: Mapping[str, int] = {}
+        if request.mode == PIPES:
+            pipe = subprocess.PIPE
+            streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe}
+            inner = None
         else:
-            self._process = processes.start(
-                argv,
-                executable=shell,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if request.packets else subprocess.STDOUT,
-            )
+            self._terminal, inner = os.openpty()
+            if request.mode == RAW_TERMINAL:
+                tty.setraw(inner)
+            streams = {"stdin": inner, "stdout": inner, "stderr": inner}
+        argv = shell.argv(request.command, request.mode)
+        self._process = shell.processes.start(argv, executable=shell.program, **streams)
+        if inner is not None:
+            os.close(inner)
 
     def run(self) -> None:
-        feeder = threading.Thread(target=self._feed, daemon=True)
-        feeder.start()
+        for work in (self._feed, self._watch):
+            threading.Thread(target=work, daemon=True).start()
         try:
+            if noise := self._shell.noise():
+                self._say(STDOUT, noise)
             self._pump()
             if self._client_gone:
                 return
@@ -107,11 +150,19 @@ class ShellSession:
         except StreamClosed:
             self._client_gone = True
         finally:
-            if self._client_gone and self._request.packets:
-                # What adbd does; children of the shell go on.
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.send_signal(signal.SIGHUP)
+            self._hang_up()
             self._close_pipes()
+
+    def _hang_up(self) -> None:
+        """Tells processes that nobody listens, as adbd and the kernel do.
+
+        Only the shell itself with packets: its children go on. With a terminal, all.
+        """
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._terminal is not None:
+                os.killpg(self._process.pid, signal.SIGHUP)
+            elif self._client_gone:
+                self._process.send_signal(signal.SIGHUP)
 
     # === The client's bytes ===
 
@@ -130,15 +181,16 @@ class ShellSession:
                 del buffer[: 5 + length]
                 if kind == STDIN:
                     self._to_stdin(body)
-                elif kind == CLOSE_STDIN:
-                    self._end_stdin()
+                elif kind == CLOSE_STDIN and self._process.stdin is not None:
+                    with contextlib.suppress(OSError):
+                        self._process.stdin.close()
         self._client_gone = True
         self._alarm.close()
 
     def _to_stdin(self, data: bytes) -> None:
         if not self._request.command:
             text = data.decode(errors="surrogateescape")
-            data = self._paths.to_host(text).encode(errors="surrogateescape")
+            data = self._shell.paths.to_host(text).encode(errors="surrogateescape")
         with contextlib.suppress(OSError, ValueError):
             if self._terminal is not None:
                 os.write(self._terminal, data)
@@ -146,58 +198,65 @@ class ShellSession:
                 self._process.stdin.write(data)
                 self._process.stdin.flush()
 
-    def _end_stdin(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._terminal is not None:
-                os.write(self._terminal, b"\x04")
-            elif self._process.stdin is not None:
-                self._process.stdin.close()
-
     # === The command's output ===
+
+    def _watch(self) -> None:
+        """A terminal's session ends with its shell, whoever else holds it."""
+        if self._terminal is not None:
+            self._process.wait()
+            self._ended.set()
+            with contextlib.suppress(OSError):
+                self._alarm.send(b"\0")
 
     def _pump(self) -> None:
         kinds = {}
         if self._terminal is not None:
             kinds[self._terminal] = STDOUT
-        else:
-            for pipe, kind in (
-                (self._process.stdout, STDOUT),
-                (self._process.stderr, STDERR),
-            ):
-                if pipe is not None:
-                    kinds[pipe.fileno()] = kind
-        back = {fd: self._paths.unmapper() for fd in kinds}
+        for pipe, kind in (
+            (self._process.stdout, STDOUT),
+            (self._process.stderr, STDERR),
+        ):
+            if pipe is not None:
+                kinds[pipe.fileno()] = kind
+        filters = {fd: self._filter(kind) for fd, kind in kinds.items()}
         with selectors.DefaultSelector() as selector:
-            for fd in kinds:
+            for fd in (*kinds, self._wake.fileno()):
                 selector.register(fd, selectors.EVENT_READ)
-            selector.register(self._wake, selectors.EVENT_READ)
-            while len(selector.get_map()) > 1:
-                for key, _ in selector.select():
-                    if key.fileobj is self._wake:
-                        return
-                    data = _read(key.fd)
-                    if data:
-                        self._say(kinds[key.fd], back[key.fd].feed(data))
-                    else:
-                        self._say(kinds[key.fd], back[key.fd].flush())
+            still_open = set(kinds)
+            while still_open and not self._client_gone:
+                ended = self._ended.is_set()
+                events = selector.select(_SILENCE_S if ended else None)
+                if ended and not events:
+                    break
+                for key, _ in events:
+                    if key.fd == self._wake.fileno():
                         selector.unregister(key.fd)
+                    elif data := _read(key.fd):
+                        self._say(kinds[key.fd], filters[key.fd].feed(data))
+                    else:
+                        selector.unregister(key.fd)
+                        still_open.discard(key.fd)
+        for fd, kind in kinds.items():
+            self._say(kind, filters[fd].flush())
+
+    def _filter(self, kind: int) -> Filter:
+        """What turns output of the host's shell into the phone's."""
+        unmapper = self._shell.paths.unmapper()
+        if kind == STDOUT and self._request.packets:
+            return unmapper
+        return Chain(unmapper, Rewording(self._shell.sdk))
 
     def _say(self, kind: int, data: bytes) -> None:
-        if not data:
+        if not data or self._client_gone:
             return
-        if kind == STDERR or not self._request.packets:
-            data = self._as_phone_says(data)
         self._stream.write(packet(kind, data) if self._request.packets else data)
 
     def _close_pipes(self) -> None:
         self._wake.close()
-        if self._terminal is not None:
-            os.close(self._terminal)
-        for pipe in (
-            self._process.stdin,
-            self._process.stdout,
-            self._process.stderr,
-        ):
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            os.close(terminal)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()

@@ -1,7 +1,7 @@
 """The program behind the phone's own commands: asks the double, prints its answer.
 
-Run by ``sh`` wrappers in the phone's /system/bin as ``stand_in.py NAME ARGUMENT...``; it
-imports next to nothing, because each command of a script starts it.
+Run by ``sh`` wrappers in the phone's /system/bin as ``stand_in.py NAME ARGUMENT...``.
+It imports next to nothing, because each command of a script starts it.
 """
 
 import os
@@ -10,6 +10,7 @@ import sys
 
 SOCKET = "PHONE_DOUBLE_SOCKET"
 SHELL = "PHONE_DOUBLE_SHELL"
+ROOT = "PHONE_DOUBLE_ROOT"
 
 
 def ask(fields: list[str]) -> list[bytes]:
@@ -31,13 +32,13 @@ def main() -> int:
         # The phone is going down.
         return 255
     if kind == b"exec":
-        count, *words = map(os.fsdecode, rest)
+        program, count, *words = map(os.fsdecode, rest)
         for assignment in words[: int(count)]:
             name, _, value = assignment.partition("=")
             os.environ[name] = value
         argv = words[int(count) :]
         try:
-            os.execvp(argv[0], argv)
+            os.execvp(program, argv)
         except OSError as error:
             print(f"{sys.argv[1]}: {argv[0]}: {error.strerror}", file=sys.stderr)
             return 127
@@ -52,12 +53,34 @@ def main() -> int:
 
 def run_script(text: bytes, flags: bytes, *words: bytes) -> int:
     """Becomes the shell that runs ``text``; ``words`` are the script and arguments."""
+    argv = ["sh", *os.fsdecode(flags).split(), "-c"]
+    shell = os.environ[SHELL]
+    if not words:
+        translate_stdin()
+        os.execv(shell, [*argv, os.fsdecode(text) + ". /dev/stdin"])
     fd = os.memfd_create("script", 0)
     os.write(fd, text)
-    shell = os.environ[SHELL]
     # Read from a descriptor, so that $0 and the arguments are those of the script.
-    source = f". /dev/fd/{fd}"
-    os.execv(shell, ["sh", *os.fsdecode(flags).split(), "-c", source, *words])
+    os.execv(shell, [*argv, f". /dev/fd/{fd}", *map(os.fsdecode, words)])
+
+
+def translate_stdin() -> None:
+    """Puts a pipe in place of stdin, whose text has the host's paths."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from phone_double.shell_paths import PathMap
+
+    outlet, inlet = os.pipe()
+    if os.fork():
+        os.close(inlet)
+        os.dup2(outlet, 0)
+        return
+    os.close(outlet)
+    paths = PathMap(os.environ[ROOT])
+    with open(inlet, "w", errors="surrogateescape") as pipe:
+        for line in open(0, errors="surrogateescape"):
+            pipe.write(paths.to_host(line))
+            pipe.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

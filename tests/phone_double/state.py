@@ -5,35 +5,41 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
 @dataclass
 class PhoneState:
-    """Everything a phone tells of its condition; change any field at any time.
+    """What a phone tells of its condition; change any field at any time.
+
+    None, and what a dict does not name, is as the phone tells it at rest.
 
     Attributes:
+        battery_level: percent.
         battery_status: 2 charging, 3 discharging, 4 not charging, 5 full.
         powered_by: of ``AC``, ``USB``, ``Wireless``, ``Dock``.
-        temperatures_c: by sensor name; sensors that the phone has keep their kind.
         thermal_status: the overall one, 0 (none) to 6 (shutdown).
-        sensor_status: of single sensors, where it differs from 0.
-        frequencies_khz: by core; cores not named run at their cluster's maximum.
-        governor: None: the phone's own.
+        temperatures_c: by sensor of ``dumpsys thermalservice``.
+        sensor_status: likewise, on the same scale as the overall one.
+        frequencies_khz: current ones by core.
+        caps_khz: highest ones allowed (``scaling_max_freq``) by core.
         foreign_load: cores kept busy by anything but benchmark runs.
-        load: the one-minute load average that is told.
+        load: the one-minute load average.
         clock_offset_s: the phone's clock against the host's.
-        slowdown: how many times longer a model runs (a throttled phone).
+        slowdown: how many times longer a model runs.
+        evolve: called before the phone answers anything, to change the rest.
     """
 
-    battery_level: int = 87
-    battery_status: int = 2
-    powered_by: tuple[str, ...] = ("USB",)
-    battery_temperature_c: float = 27.4
+    battery_level: int | None = None
+    battery_status: int | None = None
+    battery_temperature_c: float | None = None
+    powered_by: tuple[str, ...] | None = None
+    thermal_status: int | None = None
     temperatures_c: dict[str, float] = field(default_factory=dict)
-    thermal_status: int = 0
     sensor_status: dict[str, int] = field(default_factory=dict)
     frequencies_khz: dict[int, int] = field(default_factory=dict)
+    caps_khz: dict[int, int] = field(default_factory=dict)
     governor: str | None = None
     power_save: bool = False
     screen_on: bool = True
@@ -41,13 +47,13 @@ class PhoneState:
     load: float = 0.6
     clock_offset_s: float = 0.0
     slowdown: float = 1.0
+    evolve: Callable[[PhoneState], None] | None = None
 
 
 class Uptime:
-    """The phone's clocks: since when it runs, and how busy its cores were."""
+    """Since when the phone runs, and how long its cores were busy."""
 
-    def __init__(self, cores: int) -> None:
-        self._cores = cores
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self.restart(8_000.0)
 
@@ -56,7 +62,7 @@ class Uptime:
         with self._lock:
             self.boot_id = str(uuid.uuid4())
             self._began = time.monotonic() - uptime_s
-            self._busy_s = 0.04 * uptime_s * self._cores
+            self._busy_s = 0.2 * uptime_s
             self._counted = time.monotonic()
 
     def jump(self, seconds: float) -> None:
@@ -68,10 +74,62 @@ class Uptime:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def busy_seconds(self, load: float) -> float:
-        """Seconds of work of all cores since boot; ``load`` cores since last asked."""
+    def busy_seconds(self, foreign_load: float, run_s: float) -> float:
+        """Seconds of work of all cores since boot.
+
+        Args:
+            foreign_load: cores that others kept busy since this was last asked.
+            run_s: processor seconds that benchmark runs took since this was last asked.
+        """
         with self._lock:
             now = time.monotonic()
-            self._busy_s += min(load, self._cores) * (now - self._counted)
+            self._busy_s += foreign_load * (now - self._counted) + run_s
             self._counted = now
             return self._busy_s
+
+
+class Heating:
+    """Makes a phone warm while it works and cool while it rests: ``state.evolve``.
+
+    Above ``limit_c`` the phone throttles: it says so, allows its cores half of their
+    speed and runs models twice as long, until it is ``hysteresis_c`` below.
+
+    Args:
+        works: whether something runs now.
+        sensor: the skin's, by its name in ``dumpsys thermalservice``.
+        max_khz: by core.
+    """
+
+    def __init__(
+        self,
+        works: Callable[[], bool],
+        sensor: str,
+        max_khz: dict[int, int],
+        *,
+        idle_c: float = 30.0,
+        limit_c: float = 40.0,
+        rise_c_per_s: float = 5.0,
+        fall_c_per_s: float = 5.0,
+        hysteresis_c: float = 2.0,
+    ) -> None:
+        self._works, self._sensor, self._max_khz = works, sensor, max_khz
+        self._idle_c, self._limit_c = idle_c, limit_c
+        self._rise, self._fall = rise_c_per_s, fall_c_per_s
+        self._hysteresis_c = hysteresis_c
+        self._now_c, self._asked, self._hot = idle_c, time.monotonic(), False
+
+    def __call__(self, state: PhoneState) -> None:
+        passed, self._asked = time.monotonic() - self._asked, time.monotonic()
+        if self._works():
+            self._now_c += self._rise * passed
+        else:
+            self._now_c = max(self._idle_c, self._now_c - self._fall * passed)
+        edge = self._limit_c - (self._hysteresis_c if self._hot else 0.0)
+        self._hot = self._now_c > edge
+        state.temperatures_c[self._sensor] = round(self._now_c, 1)
+        state.sensor_status[self._sensor] = 3 if self._hot else 0
+        state.thermal_status = 3 if self._hot else 0
+        state.slowdown = 2.0 if self._hot else 1.0
+        state.caps_khz = {
+            core: khz // 2 if self._hot else khz for core, khz in self._max_khz.items()
+        }

@@ -10,11 +10,14 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from phone_double.faults import Faults, PushWatch
 from phone_double.files import FileTree
 from phone_double.streams import Stream
 
 MAX_CHUNK = 64 * 1024
 _MAX_PATH = 1024
+# Together with its header, a block is as large as adbd's.
+_READ_SIZE = MAX_CHUNK - 8
 
 _V1 = struct.Struct("<3I")
 _V1_LISTED = struct.Struct("<4I")
@@ -31,18 +34,12 @@ class _Failed(Exception):
 
 
 class SyncService:
-    """Serves one ``sync:`` stream.
+    """Serves one ``sync:`` stream."""
 
-    Args:
-        pushed: called with the count of each block of a push as it arrives.
-    """
-
-    def __init__(
-        self, stream: Stream, tree: FileTree, pushed: Callable[[int], None]
-    ) -> None:
+    def __init__(self, stream: Stream, tree: FileTree, faults: Faults) -> None:
         self._stream = stream
         self._tree = tree
-        self._pushed = pushed
+        self._faults = faults
         self._buffer = bytearray()
 
     def run(self) -> None:
@@ -60,13 +57,20 @@ class SyncService:
         with contextlib.suppress(_Ended):
             while True:
                 kind, length = self._header()
-                if kind == b"QUIT" or kind not in answers or length > _MAX_PATH:
+                if kind == b"QUIT":
                     return
-                path = self._take(length).decode(errors="surrogateescape")
+                path = self._take(min(length, _MAX_PATH))
                 try:
-                    answers[kind](path)
+                    if length > _MAX_PATH:
+                        raise _Failed("path too long")
+                    if kind not in answers:
+                        number = int.from_bytes(kind, "little")
+                        raise _Failed(f"unknown command {number:08x}")
+                    answers[kind](path.decode(errors="surrogateescape"))
                 except _Failed as failure:
+                    # adbd ends the stream with its first failure.
                     self._fail(str(failure))
+                    return
 
     # === Bytes ===
 
@@ -137,7 +141,7 @@ class SyncService:
     def _receive_v1(self, path: str) -> None:
         try:
             with self._tree.host_path(path).open("rb") as file:
-                while chunk := file.read(MAX_CHUNK):
+                while chunk := file.read(_READ_SIZE):
                     size = len(chunk).to_bytes(4, "little")
                     self._stream.write(b"DATA" + size + chunk)
         except IsADirectoryError as error:
@@ -177,7 +181,7 @@ class SyncService:
             # Old clients read only after they have sent all.
             self._fail(str(failure))
             self._skip_data()
-            return
+            raise _Ended from failure
         with contextlib.suppress(OSError):
             os.utime(self._tree.host_path(path), (mtime, mtime), follow_symlinks=False)
         self._stream.write(b"OKAY" + bytes(4))
@@ -194,7 +198,7 @@ class SyncService:
             self._make_room(path)
             os.symlink(target, self._tree.host_path(path))
         except OSError as error:
-            raise _Failed(f"couldn't create symlink: {error.strerror}") from error
+            raise _Failed(f"symlink failed: {error.strerror}") from error
         return mtime
 
     def _fill_file(self, path: str, mode: int) -> int:
@@ -203,17 +207,19 @@ class SyncService:
             file = target.open("wb")
         except OSError as error:
             raise _Failed(f"couldn't create file: {error.strerror}") from error
-        mtime = None
+        watch = PushWatch(self._faults)
+        mtime, written = None, 0
         with file:
             while mtime is None:
                 block, mtime = self._block()
-                self._pushed(len(block))
+                watch.came(len(block))
                 try:
                     self._tree.use(len(block))
-                    file.write(block)
+                    file.write(watch.spoil(block))
+                    written += len(block)
                 except OSError as error:
-                    file.close()
-                    self._remove(target)
+                    self._tree.give_back(written)
+                    target.unlink()
                     raise _Failed(f"write failed: {error.strerror}") from error
         target.chmod(_widened(mode) if self._tree.may_run(path) else 0o660)
         return mtime

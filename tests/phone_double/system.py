@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import os
 import shlex
 import shutil
@@ -12,30 +12,23 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from phone_double import answers, stand_in
-from phone_double.commands import (
-    COMMANDS,
-    HOST_PROGRAMS,
-    Answer,
-    Become,
-    Context,
-    Reply,
-    Script,
-)
+from phone_double import answers, benchmark_run, stand_in
+from phone_double.benchmark_desk import BenchmarkDesk
+from phone_double.command_records import Answer, Become, Context, Reply, Script
+from phone_double.commands import COMMANDS
+from phone_double.faults import Faults
+from phone_double.file_commands import HOST_PROGRAMS
 from phone_double.files import FileTree
 from phone_double.phones import Phone
+from phone_double.process_commands import as_on_phone
 from phone_double.processes import Processes
 from phone_double.shell_paths import PathMap
+from phone_double.shell_service import Shell
 from phone_double.state import PhoneState, Uptime
 
-BENCHMARK = "@benchmark"
 _REFRESH_S = 0.2
 _BIN = "/system/bin"
-
-# What the stand-in of the benchmark tool tells and asks; gives what to answer.
-AnswerTool = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class System:
@@ -43,35 +36,42 @@ class System:
 
     Args:
         folder: an empty folder for its own use; taken away by ``close``.
+        reboot: what the command ``reboot`` does.
     """
 
     def __init__(
         self,
         phone: Phone,
         state: PhoneState,
+        faults: Faults,
         folder: Path,
-        answer_tool: AnswerTool,
-        tool_load: Callable[[], float],
+        reboot: Callable[[], None],
     ) -> None:
-        self.phone, self.state = phone, state
-        self.uptime = Uptime(phone.cores)
+        self.phone, self.state, self.faults = phone, state, faults
+        self._folder = folder
+        self.uptime = Uptime()
+        self.desk = BenchmarkDesk(folder / "runs", phone, state, faults)
         (folder / "root").mkdir()
         self.tree = FileTree(folder / "root")
-        self.paths = PathMap(str(self.tree.root))
-        self.shell = shutil.which("dash") or "/bin/sh"
-        self._folder = folder
-        self._answer_tool, self._tool_load = answer_tool, tool_load
+        self.processes = Processes(self.tree.root, self._environment())
+        self._context = Context(
+            phone,
+            state,
+            self.uptime,
+            self.tree,
+            self.processes,
+            {},
+            self._script,
+            reboot,
+        )
+        self.shell = self._make_shell()
         self._told: dict[str, str] = {}
         self._refreshing = threading.Lock()
         self._ended = threading.Event()
+        self._lay_files()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(folder / "answers"))
         self._socket.listen(64)
-        self.processes = Processes(self.tree.root, self._environment())
-        self._context = Context(
-            phone, state, self.uptime, self.tree, self.processes, {}, self._script
-        )
-        self._lay_files()
         for work in (self._answer_all, self._keep_fresh):
             threading.Thread(target=work, daemon=True).start()
 
@@ -81,18 +81,35 @@ class System:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self.desk.close()
         with self._refreshing:
             self.tree.remove()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def restart(self) -> None:
+        """A reboot: what ran is gone, what lies below /data/local/tmp stays."""
+        self.processes.kill_all()
+        self.uptime.restart()
+        self.refresh()
 
     def refresh(self) -> None:
         """Writes what has changed in /proc and /sys."""
         with self._refreshing:
             if self._ended.is_set():
                 return
-            for path, content in answers.changing_files(
-                self.phone, self.state, self.uptime, self._tool_load()
-            ):
+            if self.state.evolve is not None:
+                self.state.evolve(self.state)
+            run_s = self.desk.take_cpu_s()
+            files = dict(
+                answers.changing_files(self.phone, self.state, self.uptime, run_s)
+            )
+            for process in self.processes.list():
+                argv = as_on_phone(self._context, process.argv)
+                files[f"/proc/{process.pid}/cmdline"] = "\0".join([*argv, ""])
+            for path in [p for p in self._told if p not in files]:
+                shutil.rmtree(self.tree.host_path(path).parent)
+                del self._told[path]
+            for path, content in files.items():
                 if self._told.get(path) != content and path not in self.phone.refused:
                     self.tree.write(path, content)
                     self._told[path] = content
@@ -100,7 +117,7 @@ class System:
     # === Files and programs ===
 
     def _environment(self) -> dict[str, str]:
-        root = self.tree.root
+        root = self._folder / "root"
         return {
             "PATH": f"{root}{_BIN}",
             "HOME": str(root),
@@ -109,18 +126,39 @@ class System:
             "LOGNAME": "shell",
             "HOSTNAME": "localhost",
             "TERM": "dumb",
+            "PS1": "$ ",
             "ANDROID_ROOT": f"{root}/system",
             "ANDROID_DATA": f"{root}/data",
             "EXTERNAL_STORAGE": f"{root}/sdcard",
             "TMPDIR": f"{root}/data/local/tmp",
+            "ENV": str(self._folder / "prelude"),
             "LC_ALL": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
             stand_in.SOCKET: str(self._folder / "answers"),
-            stand_in.SHELL: self.shell,
+            stand_in.SHELL: _host_shell(),
+            benchmark_run.DESK: str(self._folder / "runs"),
         }
 
+    def _make_shell(self) -> Shell:
+        # The shell's own `kill` would reach the host's processes, `cd /` its files.
+        root = self.tree.root
+        prelude = (
+            f'kill() {{ {root}{_BIN}/kill "$@"; }}; '
+            f'cd() {{ test "$*" = / && set -- {root}; command cd "$@"; }}; '
+        )
+        (self._folder / "prelude").write_text(prelude + "\n")
+        return Shell(
+            program=_host_shell(),
+            prelude=prelude,
+            processes=self.processes,
+            paths=PathMap(str(self.tree.root)),
+            noise=lambda: self.faults.shell_noise,
+            sdk=self.phone.sdk,
+        )
+
     def _lay_files(self) -> None:
-        for path, content in answers.fixed_files(self.phone).items():
+        for path, content in self.phone.files.items():
             self.tree.write(path, content, 0 if path in self.phone.refused else 0o444)
         programs = self.tree.host_path(_BIN)
         programs.mkdir(parents=True)
@@ -131,14 +169,15 @@ class System:
         python, script = shlex.quote(sys.executable), shlex.quote(stand_in.__file__)
         for name in COMMANDS:
             if name not in self.phone.absent:
-                text = f'#!{self.shell}\nexec {python} -I -S {script} {name} "$@"\n'
+                text = f'#!/bin/sh\nexec {python} -I -S {script} {name} "$@"\n'
                 self.tree.write(f"{_BIN}/{name}", text, 0o555)
         self.refresh()
         self.tree.seal()
 
     def _keep_fresh(self) -> None:
         while not self._ended.wait(_REFRESH_S):
-            self.refresh()
+            if self.processes.busy:
+                self.refresh()
 
     # === Commands ===
 
@@ -156,31 +195,44 @@ class System:
             while part := channel.recv(65536):
                 parts.append(part)
             folder, name, *args = map(os.fsdecode, b"".join(parts).split(b"\0"))
-            if name == BENCHMARK:
-                told = json.loads(args[0])
-                told["model"] = self.tree.device_path(os.path.join(folder, args[1]))
-                channel.sendall(json.dumps(self._answer_tool(told)).encode())
-                return
-            self.refresh()
-            reply = COMMANDS[name](self._context, name, [folder, *args][1:])
-            channel.sendall(_as_bytes(reply))
+            if name != "kill":
+                self.refresh()
+            reply = self._reply(folder, name, args)
+            if reply is None:
+                self._ended.wait()
+            else:
+                channel.sendall(_as_bytes(reply))
 
-    def _script(self, args: Sequence[str]) -> Reply:
-        """``sh`` with a file: its text with the host's paths."""
+    def _reply(self, folder: str, name: str, args: Sequence[str]) -> Reply | None:
+        """None: the command is to hang."""
+        words = [self.tree.device_path(word) for word in (name, *args)]
+        spoilt = self.faults.take_answer(" ".join(words))
+        if spoilt is not None:
+            text, code = spoilt
+            return None if text is None else Answer(text, code)
+        context = dataclasses.replace(self._context, folder=folder)
+        return COMMANDS[name](context, name, args)
+
+    def _script(self, folder: str, args: Sequence[str]) -> Reply:
+        """``sh``: with a file, its text with the host's paths."""
         flags = []
         while args and args[0].startswith("-") and args[0] not in ("-c", "-s", "-"):
             flags.append(args[0])
             args = args[1:]
-        if args and args[0] == "-c":
-            return Become([self.shell, *flags, *args])
         if not args or args[0] in ("-s", "-"):
-            return Become([self.shell, *flags, *args])
+            return Script(self.shell.prelude, flags, ())
+        if args[0] == "-c":
+            return Become(["sh", *flags, *args], _host_shell())
         try:
-            text = Path(args[0]).read_bytes().decode(errors="surrogateescape")
+            text = Path(folder, args[0]).read_bytes().decode(errors="surrogateescape")
         except OSError as error:
             name = self.tree.device_path(args[0])
             return Answer(code=127, err=f"sh: {name}: {error.strerror}\n")
-        return Script(self.paths.to_host(text), flags, args)
+        return Script(self.shell.prelude + self.shell.paths.to_host(text), flags, args)
+
+
+def _host_shell() -> str:
+    return shutil.which("dash") or "/bin/sh"
 
 
 def _as_bytes(reply: Reply) -> bytes:
@@ -188,7 +240,8 @@ def _as_bytes(reply: Reply) -> bytes:
         fields = ["answer", str(reply.code), reply.out, reply.err]
     elif isinstance(reply, Become):
         variables = [f"{k}={v}" for k, v in reply.environment.items()]
-        fields = ["exec", str(len(variables)), *variables, *reply.argv]
+        program = reply.program or reply.argv[0]
+        fields = ["exec", program, str(len(variables)), *variables, *reply.argv]
     else:
         fields = ["script", reply.text, " ".join(reply.flags), *reply.words]
     return os.fsencode("\0".join(fields))
