@@ -7,7 +7,6 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import adbutils
 from adbutils._adb import AdbConnection
@@ -129,9 +128,41 @@ def tell_server(address: ServerAddress, phone: str) -> None:
         ) from error
 
 
-def server_device(address: ServerAddress, phone: AdbListed) -> Any:
-    """adbutils' device for a phone that the server lists."""
+def open_service(
+    address: ServerAddress, phone: AdbListed, service: str, silence_s: float
+) -> AdbConnection:
+    """Opens a service of a phone, e.g. ``shell:ls``, through the server.
+
+    Raises:
+        SERVER_ERRORS: the server or the phone is gone, or does not know the service.
+    """
+    number = _transport_id(phone)
+    chosen = f"transport-id:{number}" if number else f"transport:{phone.serial}"
+    connection = ServerClient(address).make_connection(silence_s)
+    try:
+        for request in (f"host:{chosen}", service):
+            data = request.encode()
+            connection.conn.sendall(b"%04x" % len(data) + data)
+            connection.check_okay()
+    except SERVER_ERRORS:
+        connection.close()
+        raise
+    return connection
+
+
+def features(address: ServerAddress, phone: AdbListed) -> list[str]:
+    """What the phone's adb daemon can do. Raises as ``open_service`` does."""
+    number = _transport_id(phone)
+    whose = f"host-transport-id:{number}" if number else f"host-serial:{phone.serial}"
+    with ServerClient(address).make_connection() as connection:
+        connection.send_command(f"{whose}:features")
+        connection.check_okay()
+        told: str = connection.read_string_block()
+    return told.split(",")
+
+
+def _transport_id(phone: AdbListed) -> str:
+    """The server's number of the phone, because two may have one serial number; "" from
+    servers that tell none."""
     number = phone.details.get("transport_id", "")
-    if number.isdecimal():  # two phones may have one serial number
-        return adbutils.AdbDevice(ServerClient(address), transport_id=int(number))
-    return adbutils.AdbDevice(ServerClient(address), serial=phone.serial)
+    return number if number.isdecimal() else ""

@@ -8,14 +8,16 @@ import struct
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from adbutils._adb import AdbConnection
 from adbutils.errors import AdbError
 
 from android_bench.adb_server import (
     SERVER_ERRORS,
     ServerAddress,
-    server_device,
+    features,
+    open_service,
 )
 from android_bench.phone_state import AdbListed
 from android_bench.shell_output import (
@@ -60,17 +62,15 @@ class ServerTransport:
     """
 
     def __init__(self, address: ServerAddress, phone: AdbListed) -> None:
-        self._serial = phone.serial
-        self._device = server_device(address, phone)
+        self._address, self._phone = address, phone
         try:
-            features = self._device.get_features().split(",")
+            self._separate_streams = "shell_v2" in features(address, phone)
         except SERVER_ERRORS as error:
             self._lost(error)
-        self._separate_streams = "shell_v2" in features
 
     @property
     def label(self) -> str:
-        return f"phone {self._serial} (adb server)"
+        return f"phone {self._phone.serial} (adb server)"
 
     def shell(
         self, argv: Sequence[str], timeout_s: float = SHELL_TIMEOUT_S
@@ -178,18 +178,14 @@ class ServerTransport:
             except SERVER_ERRORS as error:
                 self._lost(error)
 
-    def _sync(self) -> Any:
+    def _sync(self) -> AdbConnection:
         return self._open("sync:", FILE_SILENCE_S)
 
-    def _open(self, service: str, silence_s: float) -> Any:
+    def _open(self, service: str, silence_s: float) -> AdbConnection:
         try:
-            connection = self._device.open_transport(timeout=silence_s)
-            data = service.encode()
-            connection.conn.sendall(b"%04x" % len(data) + data)
-            connection.check_okay()
+            return open_service(self._address, self._phone, service, silence_s)
         except SERVER_ERRORS as error:
             self._lost(error)
-        return connection
 
     def _refused(self, path: str, reason: bytes) -> NoReturn:
         said = reason.decode("utf-8", "replace").strip()
