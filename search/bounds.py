@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from search.evaluate import rank_of
-from search.linear import Linear
+from search.linear import Lenses, Linear
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.target import Target
@@ -72,12 +72,12 @@ class Bounder:
     """Narrows nodes of one problem towards one target."""
 
     def __init__(
-        self, problem: Problem, target: Target, linear: Linear, rates: np.ndarray
+        self, problem: Problem, target: Target, lenses: Lenses, rates: np.ndarray
     ) -> None:
         """``rates``: exchange rates of mIoU against ms, float64 array of shape (M,)."""
         self.problem = problem
         self.target = target
-        self.linear = linear
+        self.lenses = lenses
         self.rates = rates
         longest = problem.segments_ms + problem.output_ms
         paths = float(longest.max() + problem.head_ms.sum())
@@ -107,13 +107,20 @@ class Bounder:
 
     def slack(self, node: Node) -> float:
         """By how much the tangent may lie below the mIoU in this node."""
-        return self._slack(node, self._places(node)) + self.linear.rounding
+        linear = self.linear_of(node)
+        return self._slack(node, self._places(node), linear) + linear.rounding
+
+    def linear_of(self, node: Node) -> Linear:
+        """The stand-in for the mIoU that fits the node's exits."""
+        return self.lenses(tuple(int(self.problem.exit_of[h]) for h in node.heads))
 
     def _pass(self, node: Node, floor: float, ceiling_ms: float) -> Node | None:
         places = self._places(node)
         early = len(node.heads)
-        slack = self._slack(node, places) + self.linear.rounding
-        leave, last = self._values(node, places)
+        linear = self.linear_of(node)
+        total = linear.constant + linear.rounding
+        total += self._slack(node, places, linear)
+        leave, last = self._values(node, places, linear)
         prices = self._price_factors()
         best = [np.zeros(0)] * early + [last.max(0)]
         for place in range(early - 1, -1, -1):
@@ -130,15 +137,15 @@ class Bounder:
             for place in range(early)
         ]
         terms.append(self._last_terms(node, places, last))
-        total = sum(term.max(0) for term in terms)
+        whole = sum(term.max(0) for term in terms)
         kept, bounds = [], []
         for term in terms:
-            upper = total - term.max(0) + term
-            keep = self._useful(upper, slack, floor, ceiling_ms)
+            upper = whole - term.max(0) + term
+            keep = self._useful(upper, total, floor, ceiling_ms)
             if not keep.any():
                 return None
             kept.append(keep)
-            bounds.append(self._value(upper[keep], slack).min())
+            bounds.append(self._value(upper[keep], total).min())
         return replace(
             node,
             gates=tuple(g[k] for g, k in zip(node.gates, kept[:-1], strict=True)),
@@ -168,7 +175,9 @@ class Bounder:
         images = self.problem.images
         return np.array([*self.rates, 0.0, 1.0, 0.0], np.float32) / images
 
-    def _values(self, node: Node, places: _Places) -> tuple[np.ndarray, np.ndarray]:
+    def _values(
+        self, node: Node, places: _Places, linear: Linear
+    ) -> tuple[np.ndarray, np.ndarray]:
         """What is summed over images: all to be bounded from above.
 
         Returns:
@@ -184,7 +193,7 @@ class Bounder:
         spent = 0.0
 
         def fill(out: np.ndarray, head: int, passed_ms: float, own_ms: float) -> None:
-            score = self.linear.score[head]
+            score = linear.score[head]
             cost = problem.segments_ms[head] + problem.output_ms[head]
             out[: count + 1] = score
             out[count + 1 :] = 0
@@ -200,9 +209,7 @@ class Bounder:
             fill(last[row], head, spent, float(problem.head_ms[head]))
         return leave, last
 
-    def _last_terms(
-        self, node: Node, places: _Places, last: np.ndarray
-    ) -> np.ndarray:
+    def _last_terms(self, node: Node, places: _Places, last: np.ndarray) -> np.ndarray:
         """Sums over the images that surely come to the end, shape (L, M + 3)."""
         sure = places.sure[-1]
         if node.more:
@@ -210,11 +217,10 @@ class Bounder:
         return last[:, :, sure].sum(-1, dtype=np.float64)
 
     def _useful(
-        self, upper: np.ndarray, slack: float, floor: float, ceiling_ms: float
+        self, upper: np.ndarray, total: float, floor: float, ceiling_ms: float
     ) -> np.ndarray:
         """Which upper bounds still allow a useful configuration."""
         count = len(self.rates)
-        total = self.linear.constant + slack
         keep = upper[:, count] + total >= floor - MIOU_TOLERANCE
         limit_ms = ceiling_ms + LATENCY_TOLERANCE_MS + self._fine_ms
         keep &= -upper[:, count + 1] <= limit_ms
@@ -224,10 +230,9 @@ class Bounder:
             keep &= (upper[:, :count] + total >= limits).all(1)
         return keep
 
-    def _value(self, upper: np.ndarray, slack: float) -> np.ndarray:
+    def _value(self, upper: np.ndarray, total: float) -> np.ndarray:
         """Lowest value a configuration can have, shape (n,)."""
         target, count = self.target, len(self.rates)
-        total = self.linear.constant + slack
         if target.minimise_latency:
             dual = target.floor - MIOU_TOLERANCE - total - upper[:, :count]
             value = np.maximum(-upper[:, count + 1], (dual / self.rates).max(1))
@@ -239,9 +244,9 @@ class Bounder:
             best = np.minimum(best, (upper[:, :count] + total + limit).min(1))
         return -best
 
-    def _slack(self, node: Node, places: _Places) -> float:
+    def _slack(self, node: Node, places: _Places, linear: Linear) -> float:
         """Excess from the ranges of the class sums: each image takes what it may."""
-        parts = self.linear.parts
+        parts = linear.parts
         early = len(node.heads)
         here = np.concatenate([places.may[:-1] & places.high, places.may[-1:]])
         single = here.sum(0) == 1
@@ -270,7 +275,7 @@ class Bounder:
             most[rows] = np.maximum(most[rows], end_high[open_[rows]])
             low += least.sum(0, dtype=np.float64)
             high += most.sum(0, dtype=np.float64)
-        return float(self.linear.excess(low, high))
+        return float(linear.excess(low, high))
 
     def _span(self, heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest parts per image over some heads, shape (I, 2C) each."""
@@ -278,7 +283,7 @@ class Bounder:
         if key not in self._spans:
             if len(self._spans) > 64:
                 self._spans.clear()
-            own = self.linear.parts[heads]
+            own = self.lenses.plain.parts[heads]
             self._spans[key] = own.min(0), own.max(0)
         return self._spans[key]
 

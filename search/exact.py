@@ -16,7 +16,7 @@ import numpy as np
 from search.bounds import Bounder, Node
 from search.evaluate import rank_of
 from search.leaves import Batch, Limits, candidates, exact_blocks
-from search.linear import Linear
+from search.linear import Lenses
 from search.local import answers, climb
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
@@ -200,11 +200,11 @@ class Search:
     def _branch(self, rate: float) -> Optimum:
         """Takes what is open in the order of its bound until nothing can be better."""
         problem = self.problem
-        linear = Linear.at(problem, self._answer())
+        lenses = Lenses(problem, self._answer())
         rates = rate * np.array([0.5, 0.75, 1.0, 1.4, 2.0])
-        bounder = Bounder(problem, self.target, linear, rates)
+        bounder = Bounder(problem, self.target, lenses, rates)
         screened = rate if self.limits.ceiling_ms < math.inf else 0.0
-        screener = Screener(problem, linear, screened, PARTS)
+        screener = Screener(problem, lenses, screened, PARTS)
         queue = Queue()
         roots = Roots(
             problem, self.target, self.limits, screener, screened, self._trivial()
@@ -239,7 +239,7 @@ class Search:
                 for part in roots.extend(narrowed):
                     queue.push(part)
             elif narrowed.size <= LEAF_SIZE:
-                if not self._list(narrowed, linear, bounder):
+                if not self._list(narrowed, bounder):
                     return self._outcome(bound, proven=False)
             else:
                 for half in split(problem, narrowed):
@@ -251,9 +251,9 @@ class Search:
             return np.full(self.problem.images, self.problem.reference)
         return answers(self.problem, self.best)
 
-    def _list(self, node: Node, linear: Linear, bounder: Bounder) -> bool:
+    def _list(self, node: Node, bounder: Bounder) -> bool:
         """Looks at a whole node; False when the time ran out on the way."""
-        slack = bounder.slack(node)
+        linear, slack = bounder.linear_of(node), bounder.slack(node)
         for last, gates in candidates(self.problem, linear, node, slack, self.limits):
             self.offer((*node.heads, last), gates)
             if self.out_of_time():

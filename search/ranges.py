@@ -8,12 +8,17 @@ are matrix products, and bound the differences from above and below.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from search.groups import ExitGroups
 from search.linear import Linear
+
+Sums = tuple[np.ndarray, np.ndarray]
+# Tables of pairs of exits that are kept, of some 50 MB each.
+_KEPT_PAIRS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +41,7 @@ class Base:
         low, high = linear.parts[lasts].min(0), linear.parts[lasts].max(0)
         return cls(low, high, low.sum(0), high.sum(0))
 
-    def differences(
-        self, linear: Linear, head: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def differences(self, linear: Linear, head: int) -> tuple[np.ndarray, np.ndarray]:
         """What an image's leaving at ``head`` may add at most and must add at least.
 
         Returns:
@@ -97,7 +100,9 @@ class PairRanges:
         return cls(may, sure)
 
 
-def _masked_sums(first: np.ndarray, second: np.ndarray, parts: np.ndarray) -> np.ndarray:
+def _masked_sums(
+    first: np.ndarray, second: np.ndarray, parts: np.ndarray
+) -> np.ndarray:
     """Sums of parts over the images in both masks, shape (N_a, n_b, F)."""
     joint = second[:, :, None] * parts
     images = joint.shape[1]
@@ -120,3 +125,124 @@ def row_span(groups: ExitGroups, own: slice) -> slice:
     stop = own.stop
     end = len(groups.price) if stop == len(groups) else int(groups.start[stop])
     return slice(int(groups.start[own.start]), end)
+
+
+class RangeTables:
+    """Ranges of class sums for groups of one, two and three exits.
+
+    Args of its methods: ``lasts`` are the heads that may answer last. All give the
+    least and the largest sums of ``Linear.parts``, shape (..., 2C) each.
+    """
+
+    def __init__(
+        self, linear: Linear, images: int, groups: Callable[[int], ExitGroups]
+    ) -> None:
+        """``groups``: gives an exit's groups."""
+        self.linear = linear
+        self.images = images
+        self.groups = groups
+        self._bases: dict[bytes, Base] = {}
+        self._firsts: dict[tuple[bytes, int], FirstRanges] = {}
+        self._pairs: dict[tuple[bytes, int, int], PairRanges] = {}
+        self._extremes: dict[tuple[bytes, int, int], np.ndarray] = {}
+
+    def of_first(self, first: int, lasts: np.ndarray) -> Sums:
+        """Per group of one exit, shape (N, 2C)."""
+        return _summed(self._base(lasts), self._first(lasts, first).change)
+
+    def of_pairs(self, row: int, first: int, second: int, lasts: np.ndarray) -> Sums:
+        """One group of the first exit with each of the second, shape (N, 2C)."""
+        pair = self._pair(lasts, first, second)
+        change = self._first(lasts, first).change[row] + pair.may[row] + pair.sure[row]
+        return _summed(self._base(lasts), change)
+
+    def of_triples(
+        self,
+        row: int,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        exits: tuple[int, int, int],
+        lasts: np.ndarray,
+    ) -> Sums:
+        """One group of the first exit with pairs of the others, shape (n, 2C)."""
+        base = self._base(lasts)
+        width = base.low.shape[1]
+        a_b = self._pair(lasts, exits[0], exits[1])
+        b_c = self._pair(lasts, exits[1], exits[2])
+        other = self._pair(lasts, exits[0], exits[2]).may[row][columns]
+        change = self._first(lasts, exits[0]).change[row] + a_b.may[row] + a_b.sure[row]
+        # Who may leave third stays at the first and at the second exit.
+        may = b_c.may[rows, columns]
+        np.minimum(may[:, :width], other[:, :width], out=may[:, :width])
+        np.maximum(may[:, width:], other[:, width:], out=may[:, width:])
+        sure = b_c.sure[rows, columns] - self._lost(row, exits, lasts)[rows]
+        np.minimum(sure[:, :width], 0, out=sure[:, :width])
+        np.maximum(sure[:, width:], 0, out=sure[:, width:])
+        return _summed(base, change[rows] + may + sure)
+
+    def with_any_third(
+        self, row: int, exits: tuple[int, int, int], lasts: np.ndarray
+    ) -> Sums:
+        """One group of the first exit, each of the second, any third: (N, 2C)."""
+        key = lasts.tobytes(), exits[1], exits[2]
+        if key not in self._extremes:
+            may = self._pair(lasts, exits[1], exits[2]).may
+            width = may.shape[2] // 2
+            high = may[:, :, :width].max(1, initial=0.0)
+            low = may[:, :, width:].min(1, initial=0.0)
+            self._extremes[key] = np.concatenate([high, low], axis=1)
+        pair = self._pair(lasts, exits[0], exits[1])
+        change = self._first(lasts, exits[0]).change[row]
+        change = change + pair.may[row] + pair.sure[row] + self._extremes[key]
+        return _summed(self._base(lasts), change)
+
+    def _lost(
+        self, row: int, exits: tuple[int, int, int], lasts: np.ndarray
+    ) -> np.ndarray:
+        """Of what surely leaves third, the part that the first may have taken.
+
+        Sure leavers behind the second exit alone are too many by those that the first
+        lets leave and the second does not; any head of the third may be theirs.
+        """
+        one, two = self.groups(exits[0]), self.groups(exits[1])
+        key = lasts.tobytes(), exits[2], 0
+        if key not in self._extremes:
+            base = self._base(lasts)
+            width = base.low.shape[1]
+            most = np.zeros((self.images, 2 * width), np.float32)
+            for head, _ in by_head(self.groups(exits[2])):
+                _, sure = base.differences(self.linear, head)
+                np.minimum(most[:, :width], sure[:, :width], out=most[:, :width])
+                np.maximum(most[:, width:], sure[:, width:], out=most[:, width:])
+            self._extremes[key] = most
+        taken = (one.high[row] & ~two.high).astype(np.float32)
+        return np.asarray(taken @ self._extremes[key])
+
+    def _base(self, lasts: np.ndarray) -> Base:
+        key = lasts.tobytes()
+        if key not in self._bases:
+            self._bases[key] = Base.of(self.linear, lasts)
+        return self._bases[key]
+
+    def _first(self, lasts: np.ndarray, first: int) -> FirstRanges:
+        key = lasts.tobytes(), first
+        if key not in self._firsts:
+            base = self._base(lasts)
+            self._firsts[key] = FirstRanges.of(self.linear, base, self.groups(first))
+        return self._firsts[key]
+
+    def _pair(self, lasts: np.ndarray, first: int, second: int) -> PairRanges:
+        key = lasts.tobytes(), first, second
+        if key not in self._pairs:
+            while len(self._pairs) >= _KEPT_PAIRS:
+                del self._pairs[next(iter(self._pairs))]
+            self._pairs[key] = PairRanges.of(
+                self.linear, self._base(lasts), self.groups(first), self.groups(second)
+            )
+        return self._pairs[key]
+
+
+def _summed(base: Base, change: np.ndarray) -> Sums:
+    """Least and largest class sums from the changes (upper half, lower half)."""
+    width = base.low.shape[1]
+    return base.total_low + change[..., width:], base.total_high + change[..., :width]

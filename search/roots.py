@@ -265,9 +265,7 @@ class Roots:
         """Heads that may answer last behind an exit, by their exit, deepest first."""
         where = self.problem.exit_of
         return [
-            np.flatnonzero(where == e)
-            for e in np.unique(where)[::-1]
-            if e > exit_index
+            np.flatnonzero(where == e) for e in np.unique(where)[::-1] if e > exit_index
         ]
 
     def _deeper(self, exit_index: int) -> np.ndarray:
