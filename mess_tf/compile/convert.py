@@ -162,15 +162,8 @@ def _convert(
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
-    elif precision == "int8-qat":  # the graph carries its ranges itself
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.int8
-        converter.inference_output_type = tf.int8
     elif precision != "float32":
-        raise MessError(
-            f"Precision {precision!r} is not one of ('float32', 'int8', 'int8-qat')."
-        )
+        raise MessError(f"Precision {precision!r} is not one of ('float32', 'int8').")
     with quiet() as captured:
         warnings.simplefilter("ignore")  # put back by quiet()
         try:

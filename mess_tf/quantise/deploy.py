@@ -10,16 +10,20 @@ lie on their int8 grid already; its per-channel quantisation finds the same grid
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from mess_tf.compile.convert import InputSpec, convert_function
+from mess_tf.compile.schema import Graph, read_model, write_model
+from mess_tf.errors import MessError
 from mess_tf.quantise.fake import FakeQuantised, round_kernel
 from mess_tf.quantise.graph import Node
 from mess_tf.quantise.plan import Plan, Step, make_plan
+from mess_tf.quiet import quiet
 from mess_tf.records import IMAGE_TENSOR
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -51,15 +55,69 @@ def convert_quantised(
     channels = plan.network.image_shape[2]
     wanted = [plan.network.value_of[layer] for layer in outputs.values()]
 
-    def function(image: Any) -> list[Any]:
+    def function(image: Any) -> dict[str, Any]:
         values = run_plan(plan, ranges, image)
-        return [
-            tf.identity(values[step], name=name)
+        return {
+            name: tf.identity(values[step])
             for step, name in zip(wanted, outputs, strict=True)
-        ]
+        }
 
-    spec = InputSpec(IMAGE_TENSOR, (1, *size, channels))
-    return convert_function(function, [spec], list(outputs), "int8-qat")
+    with quiet():
+        warnings.simplefilter("ignore")  # put back by quiet()
+        traced = tf.function(
+            function,
+            input_signature=[
+                tf.TensorSpec((1, *size, channels), tf.float32, name=IMAGE_TENSOR)
+            ],
+            autograph=False,
+        )
+        content = _convert(traced)
+    return _named(content, list(outputs))
+
+
+def _convert(traced: Any) -> bytes:
+    """Converts by way of a SavedModel, whose signature says which output is which."""
+    module = tf.Module()
+    module.serve = traced
+    with tempfile.TemporaryDirectory() as folder, quiet() as captured:
+        warnings.simplefilter("ignore")  # put back by quiet()
+        tf.saved_model.save(module, folder, signatures=traced)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+        try:
+            return bytes(converter.convert())
+        # The converter raises bare Exceptions of several kinds for one and the same
+        # condition, so the whole family is turned into one line here.
+        except Exception as error:
+            lines = f"{error}\n{captured()}".strip().splitlines()
+            raise MessError(
+                f"The fine-tuned network cannot be converted: {lines[0][:300]}"
+            ) from error
+
+
+def _named(content: bytes, outputs: Sequence[str]) -> bytes:
+    """The flatbuffer with its borders called and ordered as asked."""
+    model = read_model(content, "the converter's result")
+    graph = Graph(model)
+    (signature,) = model.signatureDefs
+    index_of = {m.name.decode(): m.tensorIndex for m in signature.outputs}
+    if len(set(index_of.values())) != len(outputs):
+        raise MessError(
+            f"Two of the outputs {list(outputs)} are one and the same tensor; leave one"
+            " of them out."
+        )
+    names = {graph.inputs[0]: IMAGE_TENSOR}
+    names |= {index_of[name]: name for name in outputs}
+    for index, tensor in enumerate(graph.tensors):
+        name = graph.name(index)
+        if index in names:
+            tensor.name = names[index].encode()
+        elif name in names.values():
+            tensor.name = f"inner_{name}".encode()
+    graph.subgraph.outputs = np.array([index_of[name] for name in outputs], np.int32)
+    return write_model(model)
 
 
 def run_plan(plan: Plan, ranges: Ranges, image: Any) -> dict[str, Any]:
@@ -94,7 +152,8 @@ def folded(step: Step, ranges: Ranges) -> tuple[np.ndarray, np.ndarray]:
     if node.kind == "norm":
         factor, bias = _affine(node)
         return factor.reshape(1, 1, -1, 1).astype(np.float32), bias.astype(np.float32)
-    kernel = round_kernel(tf.constant(node.weights[0]), node.kind).numpy()
+    with tf.init_scope():  # a number, also while a graph is traced
+        kernel = round_kernel(tf.constant(node.weights[0]), node.kind).numpy()
     kernel = kernel.astype(np.float64)
     channels = _channels(node.kind, kernel)
     bias = np.zeros(channels)

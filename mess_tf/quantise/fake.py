@@ -21,7 +21,11 @@ from mess_tf.quantise.graph import Network, Node
 from mess_tf.quantise.legacy import QuantizeConfig, Quantizer, QuantizeWrapper, tf_keras
 from mess_tf.quantise.mirror import Mirror, build_mirror
 from mess_tf.quantise.plan import CONVOLUTIONS, Plan, Step, make_plan
+from mess_tf.records import Preprocessing
 
+# With the mean 127.5 every pixel value lies exactly between two int8 steps, and the last
+# bit of a float would decide: a step that is this much wider leaves no doubt.
+WIDER_IMAGE_RANGE = 1.0002
 RANGE_MOMENTUM = 0.99  # tfmot's 0.999 is too slow for some hundred steps
 SMALLEST_RANGE = (
     1e-3  # of values that are always zero: a scale of 0 cannot be divided by
@@ -70,12 +74,13 @@ class ValueQuantizer(Quantizer):
     """Rounds a step's values to the range that it shares with its group.
 
     Args:
-        step: whose values.
+        step: whose values; the image's range is known and does not move.
         ranges: (low, high) variable per observed step.
     """
 
     def __init__(self, step: Step, ranges: Mapping[str, Any]) -> None:
-        self._own = ranges[step.name] if step.observed else None
+        follows = step.observed and step.node.kind != "input"
+        self._own = ranges[step.name] if follows else None
         self._shared = [ranges[name] for name in step.ranges]
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
@@ -122,7 +127,7 @@ class StepConfig(QuantizeConfig):
             setattr(layer, self._kernel, quantize_weights[0])
 
     def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
-        """There are none."""
+        return None  # there are none
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
         return [] if self._output is None else [self._output]
@@ -167,16 +172,27 @@ class FakeQuantised:
         return result
 
 
-def fake_quantise(network: Network, batches: Sequence[np.ndarray]) -> FakeQuantised:
+def image_range(preprocessing: Preprocessing) -> tuple[float, float]:
+    """Lowest and highest value that a pixel of 0..255 can have after normalisation."""
+    pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
+    low, high = min(-m / s for m, s in pairs), max((255 - m) / s for m, s in pairs)
+    return low * WIDER_IMAGE_RANGE, high * WIDER_IMAGE_RANGE
+
+
+def fake_quantise(
+    network: Network, batches: Sequence[np.ndarray], preprocessing: Preprocessing
+) -> FakeQuantised:
     """Wraps a network; its ranges are what it shows on calibration images.
 
     Args:
         network: of ``read_network``.
         batches: normalised float32 images (B, H, W, C); a range starts as the mean of
             the batches' own.
+        preprocessing: of the images.
     """
     plan = make_plan(network)
     observed = observe(plan, batches)
+    observed[network.nodes[0].name] = np.array(image_range(preprocessing), np.float32)
     ranges = {
         name: tf.Variable(observed[name], trainable=False, name=f"range_{name}")
         for name in plan.observed
@@ -196,28 +212,25 @@ def fake_quantise(network: Network, batches: Sequence[np.ndarray]) -> FakeQuanti
 
 
 def observe(plan: Plan, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean over batches of the lowest and highest value of every observed step."""
+    """Mean over batches of the lowest and highest value of every observed step.
+
+    The image, whose range is known, is left out.
+    """
     model = build_mirror(plan.network).model
-    image = plan.network.nodes[0].name
-    names = [name for name in plan.observed if name != image]
+    names = [name for name in plan.observed if name != plan.network.nodes[0].name]
     extremes = tf_keras.Model(
         model.input,
         [_Extremes(name=f"{n}_extremes")(model.get_layer(n).output) for n in names],
     )
-    run = tf.function(lambda images: extremes(images, training=False))
+    run = tf.function(lambda images: extremes(images, training=False), autograph=False)
     rows = []
     for images in batches:
-        tensor = tf.convert_to_tensor(images, tf.float32)
-        seen = [_extremes_of(tensor), *tf.nest.flatten(run(tensor))]
-        rows.append([pair.numpy() for pair in seen])
+        seen = run(tf.convert_to_tensor(images, tf.float32))
+        rows.append([pair.numpy() for pair in tf.nest.flatten(seen)])
     means = list(np.asarray(rows, np.float64).mean(axis=0).astype(np.float32))
-    return dict(zip([image, *names], means, strict=True))
-
-
-def _extremes_of(values: Any) -> Any:
-    return tf.stack([tf.reduce_min(values), tf.reduce_max(values)])
+    return dict(zip(names, means, strict=True))
 
 
 class _Extremes(tf_keras.layers.Layer):
     def call(self, values: Any) -> Any:
-        return _extremes_of(values)
+        return tf.stack([tf.reduce_min(values), tf.reduce_max(values)])
