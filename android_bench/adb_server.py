@@ -115,13 +115,15 @@ def listed_phones(address: ServerAddress) -> list[AdbListed] | None:
 
 
 def tell_server(address: ServerAddress, phone: str) -> None:
-    """Has a running server connect to a phone on the network, as `adb connect` does.
+    """Has a running server connect anew to a phone on the network.
 
     Raises:
         BenchError: the server is gone.
     """
     try:
-        ServerClient(address).connect(phone, timeout=ANSWER_S)
+        client = ServerClient(address)
+        client.disconnect(phone)  # a phone that it does not know is no error here
+        client.connect(phone, timeout=ANSWER_S)
     except SERVER_ERRORS as error:
         raise BenchError(
             f"The adb server at {address} does not answer ({error})."

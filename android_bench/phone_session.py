@@ -79,7 +79,7 @@ class PhoneSession:
         Raises:
             BenchError: it does not come back in time.
         """
-        _LOG.warning("%s; waiting for it", error)
+        _LOG.warning("%s Waiting for it to come back.", error)
         deadline = time.monotonic() + self._patience.in_all_s
         last: BenchError = error
         while time.monotonic() < deadline:
@@ -105,8 +105,14 @@ class PhoneSession:
     def close(self) -> None:
         """Removes the folder, over a new connection where this one is lost."""
         deadline = time.monotonic() + self._patience.farewell_s
-        while not self._removed():
+        while (error := self._remove()) is not None:
             if time.monotonic() > deadline:
+                _LOG.warning(
+                    "%s stays on %s (%s); a later run removes it",
+                    self.folder.path,
+                    self.transport.label,
+                    error,
+                )
                 break
             time.sleep(min(self._patience.pause_s, self._patience.farewell_s))
             self.transport.close()
@@ -114,19 +120,13 @@ class PhoneSession:
                 self.transport = self._reach()
         self.transport.close()
 
-    def _removed(self) -> bool:
+    def _remove(self) -> BenchError | None:
         try:
             self._kill()
             self.folder.remove(self.transport)
         except BenchError as error:
-            _LOG.warning(
-                "%s stays on %s (%s); a later run removes it",
-                self.folder.path,
-                self.transport.label,
-                error,
-            )
-            return False
-        return True
+            return error
+        return None
 
     def _renew(self) -> None:
         self.transport.close()

@@ -116,7 +116,7 @@ def find(name: str) -> Place:
     """
     way, _, rest = name.partition(":")
     if way == "server":
-        return _pick(rest, _running_server())
+        return _of_server(rest)
     if way == "usb":
         return _pick(rest, usb_places())
     if way == "tcp":
@@ -178,15 +178,25 @@ def _usb_state(phone: UsbPhone) -> str:
 def find_again(place: Place) -> Place:
     """The same phone after its connection was lost.
 
-    A restarted adb server has forgotten phones on the network: it is told of this one.
-
     Raises:
         BenchError: it is not there (yet).
     """
-    if place.way != "server" or not _ADDRESS.fullmatch(place.serial):
-        return find(place.name)
-    from android_bench.adb_server import server_address, tell_server
-
-    if all(held.serial != place.serial for held in _running_server()):
-        tell_server(server_address(), place.serial)
+    if place.way == "server":
+        return _of_server(place.serial)
     return find(place.name)
+
+
+def _of_server(serial: str) -> Place:
+    """A phone that the running server lists, or finds on the network when told to.
+
+    A restarted server has forgotten phones on the network, and one that has lost such a
+    phone looks for it only now and then.
+    """
+    listed = _running_server()
+    states = {place.serial: place.state for place in listed}
+    if _ADDRESS.fullmatch(serial) and states.get(serial, "offline") == "offline":
+        from android_bench.adb_server import server_address, tell_server
+
+        tell_server(server_address(), serial)
+        listed = server_places()
+    return _pick(serial, listed)

@@ -1,4 +1,4 @@
-"""The phone double, reached as a user's phone is: directly, and through an adb server."""
+"""The phone double, reached as a user's phone is: directly and through a server."""
 
 from __future__ import annotations
 
@@ -53,14 +53,16 @@ def phone_name(
     phone_double: PhoneDouble,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
-) -> str:
+) -> Iterator[str]:
     """What a user types to reach the double that way."""
     if way == "direct":
-        return f"tcp:{phone_double.serial}"
+        yield f"tcp:{phone_double.serial}"
+        return
     adb: Adb = request.getfixturevalue("shared_adb")
     adb.connect(phone_double.serial)
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(adb.port))
-    return f"server:{phone_double.serial}"
+    yield f"server:{phone_double.serial}"
+    adb("disconnect", phone_double.serial)
 
 
 @pytest.fixture
