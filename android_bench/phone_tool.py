@@ -54,8 +54,8 @@ class PhoneTool:
             return
         try:
             refused = folder.bring({self.name: (self._path, digest)}, 0o755)
-        except NoSpace as error:
-            refused = {self.name: f"no space left on the phone ({error})"}
+        except NoSpace:
+            refused = {self.name: f"no space left in {folder.path}"}
         if refused:
             raise BenchError(
                 f"The benchmark tool {self._path} cannot be brought to"

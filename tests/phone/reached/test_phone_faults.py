@@ -4,6 +4,8 @@ number, never a lost row, never a hang. Each test is a line in docs/measuring.md
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -41,11 +43,11 @@ SHORT = dataclasses.replace(
 
 @pytest.fixture
 def models(tmp_path: Path) -> list[ModelFile]:
-    """Three networks; their digests are their names on the phone."""
+    """Three networks of 40, 80 and 120 kB; their digests are their names there."""
     found = []
     for count, name in enumerate(NAMES, 1):
         path = tmp_path / f"{name}.tflite"
-        path.write_bytes(convolutions(count))
+        path.write_bytes(convolutions(count, channels=32))
         found.append(ModelFile.read(path))
     return found
 
@@ -233,13 +235,36 @@ def test_benchmark_hangs(rows: Any, phone_double: PhoneDouble, of: Any) -> None:
 # === The phone ===
 
 
-def test_out_of_space(open_phone: Open, rows: Any, phone_double: PhoneDouble) -> None:
+def room_for(phone: PhoneDouble, size: int) -> None:
+    """From now on /data/local/tmp takes only so many bytes in all."""
+    folder = phone.host_path(BASE)
+
+    def use(count: int) -> None:
+        used = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        if used + count > size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    phone.system.tree.use = use  # type: ignore[method-assign]
+
+
+def test_out_of_space_from_the_start(
+    open_phone: Open, models: list[ModelFile], phone_double: PhoneDouble
+) -> None:
     device = open_phone()
-    phone_double.system.tree.free_bytes = 0
+    room_for(phone_double, 100)
+    with pytest.raises(BenchError, match=r"tool .* cannot be brought .*no space left"):
+        list(device.benchmark(models, SHORT))
+
+
+def test_out_of_space_for_a_model(
+    open_phone: Open, rows: Any, phone_double: PhoneDouble, tmp_path: Path
+) -> None:
+    device = open_phone()
+    room_for(phone_double, 8_000 + (tmp_path / "b.tflite").stat().st_size)
     failures = failed(rows(device))
-    assert list(failures) == list(NAMES)
-    assert {failure.stage for failure in failures.values()} == {"push"}
-    assert all("No space left" in failure.message for failure in failures.values())
+    assert list(failures) == ["c"]
+    assert failures["c"].stage == "push"
+    assert "No space left" in failures["c"].message
 
 
 def test_read_only_folder(open_phone: Open, phone_double: PhoneDouble) -> None:
