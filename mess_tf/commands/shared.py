@@ -65,7 +65,7 @@ def measured_latencies(
             f" measured on {name} with {count} threads (e.g. {missing[0]}). Run `mess"
             f" profile {run.folder} --device {name} --threads {count}` first."
         )
-    spec = SupernetSpec.load(run.supernet_structure)
+    spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
     return Latencies(
         by_piece=composed(by_piece, spec),
         whole_ms=by_piece[WHOLE_PROBE],

@@ -23,8 +23,8 @@ from mess_tf.quantise.mirror import Mirror, build_mirror
 from mess_tf.quantise.plan import CONVOLUTIONS, Plan, Step, make_plan
 from mess_tf.records import Preprocessing
 
-# With the mean 127.5 every pixel value lies exactly between two int8 steps, and the last
-# bit of a float would decide: a step that is this much wider leaves no doubt.
+# With the mean 127.5 every pixel value lies exactly between two int8 steps, where the
+# last bit of a float decides; steps that are this much wider leave no doubt.
 WIDER_IMAGE_RANGE = 1.0002
 RANGE_MOMENTUM = 0.99  # tfmot's 0.999 is too slow for some hundred steps
 SMALLEST_RANGE = (
@@ -156,7 +156,8 @@ class FakeQuantised:
 
     def trainable(self) -> list[Any]:
         """Variables that gradients move, in a fixed order."""
-        return list(self.model.trainable_variables)
+        weights = [v for own in self.mirror.variables.values() for v in own]
+        return [variable for variable in weights if variable.trainable]
 
     def variables(self) -> list[Any]:
         """All that is trained or observed, in a fixed order."""

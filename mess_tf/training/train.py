@@ -24,7 +24,7 @@ from mess_tf.recipe_sections import BUILT_IN_WEIGHTS, Training
 from mess_tf.records import SupernetSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.log import ScalarLog
-from mess_tf.training.loop import Batch, EpochData, Progress, run_stage
+from mess_tf.training.loop import Batch, EpochData, Progress, Stage, run_stage
 from mess_tf.training.losses import class_weights
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
@@ -53,11 +53,11 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
-    weights = _class_weights(recipe, data)
+    weights = pixel_weights(recipe, data)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
 
-        def run(stage: StageOne | StageTwo, epochs: _Epochs, title: str) -> None:
+        def run(stage: StageOne | StageTwo, epochs: StageEpochs, title: str) -> None:
             display = open_progress(title, epochs.total_steps)
             fingerprint = _fingerprint(recipe, stage, data)
             epochs.run(stage, work, fingerprint, log, display)
@@ -65,14 +65,14 @@ def train_supernet(
         keras.utils.set_random_seed(training.seed)
         supernet = build_supernet(_stage_one_layout(spec, training))
         load_backbone_weights(supernet, recipe.network.weights)
-        one = _epochs(recipe, spec, data, training.stage1_epochs)
+        one = stage_epochs(recipe, spec, data, training.stage1_epochs)
         optimisation = _optimisation(training, one.total_steps, training.learning_rate)
         run(StageOne(supernet, optimisation, weights, _joint(training)), one, "Stage 1")
         if training.scheme != "e2e":
             # Initial weights of the heads must not depend on where stage 1 was resumed.
             keras.utils.set_random_seed(training.seed + 1)
             supernet = supernet_after_stage_one(spec, supernet)
-            two = _epochs(recipe, spec, data, training.stage2_epochs)
+            two = stage_epochs(recipe, spec, data, training.stage2_epochs)
             optimisation = _optimisation(
                 training, two.total_steps, training.stage2_learning_rate
             )
@@ -118,7 +118,7 @@ def _joint(training: Training) -> Joint:
     return Joint(training.early_exits_per_step)
 
 
-def _class_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
+def pixel_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
     """Pixel weights by class; the training labels are only read where they count."""
     classes = len(data.train.classes)
     pixels = np.ones(classes)
@@ -142,7 +142,7 @@ def _optimisation(training: Training, total_steps: int, rate: float) -> Optimisa
 
 
 @dataclasses.dataclass(frozen=True)
-class _Epochs:
+class StageEpochs:
     """Batches of a stage: for training, and for the mIoU after each epoch."""
 
     train: BatchMaker
@@ -157,7 +157,7 @@ class _Epochs:
 
     def run(
         self,
-        stage: StageOne | StageTwo,
+        stage: Stage,
         work: Path,
         fingerprint: str,
         log: ScalarLog,
@@ -177,9 +177,10 @@ class _Epochs:
             run_stage(stage, data, work, fingerprint, log, progress)
 
 
-def _epochs(
+def stage_epochs(
     recipe: Recipe, spec: SupernetSpec, data: OpenedData, epochs: int
-) -> _Epochs:
+) -> StageEpochs:
+    """A recipe's batches for ``epochs`` epochs, augmented as it says."""
     training = recipe.training
     augmentation = Augmentation(
         scale_min=training.scale_min,
@@ -212,7 +213,7 @@ def _epochs(
         label_stride=spec.output_stride_of_logits,
         **common,
     )
-    return _Epochs(
+    return StageEpochs(
         train, evaluation, epochs, recipe.data.workers, recipe.data.multiprocessing
     )
 
