@@ -19,6 +19,7 @@ from mess_tf.recipe_sections import (
     Heads,
     Network,
     Profile,
+    Quantise,
     Search,
     StatisticsSettings,
     Training,
@@ -37,6 +38,7 @@ class Recipe:
     training: Training = field(default_factory=Training)
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
     compile: Compile = field(default_factory=Compile)
+    quantise: Quantise = field(default_factory=Quantise)
     profile: Profile = field(default_factory=Profile)
     search: Search = field(default_factory=Search)
 

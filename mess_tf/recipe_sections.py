@@ -262,6 +262,23 @@ class Compile(Section):
 
 
 @dataclass(frozen=True)
+class Quantise(Section):
+    """Fine-tuning under fake quantisation; batches and losses are training's.
+
+    Attributes:
+        epochs: over the training images.
+        learning_rate: before decay, as a part of training's.
+        settled: part of the steps after which batch-norm statistics and ranges stay as
+            they are, so that what is trained is what is deployed.
+    """
+
+    name: ClassVar[str] = "quantise"
+    epochs: int = setting(4, whole(1))
+    learning_rate: float = setting(0.1, number(0, 1, above=True))
+    settled: float = setting(0.5, number(0, 1))
+
+
+@dataclass(frozen=True)
 class Profile(Section):
     """The device, its threads and how long is measured."""
 
@@ -298,6 +315,7 @@ SECTIONS: dict[str, type[Section]] = {
         Training,
         StatisticsSettings,
         Compile,
+        Quantise,
         Profile,
         Search,
     )
