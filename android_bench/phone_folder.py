@@ -21,7 +21,8 @@ BASE = "/data/local/tmp"
 OLD_S = 86_400
 _OWN = re.compile(r"mess-[0-9a-f]{16}")
 _DIGEST_S = 120.0
-_SUM_LINE = re.compile(r"([0-9a-f]{32}|[0-9a-f]{64})[ *]+(\S+)\s*")
+# At a line's end: what phones' shells warn of may stand before.
+_SUM_LINE = re.compile(r"(?<![0-9a-f])([0-9a-f]{32}|[0-9a-f]{64})[ *]+(\S+)\s*$")
 _NOT_FOUND = 127
 _AT_ONCE = 50
 
@@ -170,7 +171,7 @@ class PhoneFolder:
             if result.exit_code == _NOT_FOUND:
                 continue
             lines = result.text.splitlines()
-            matches = [m for m in map(_SUM_LINE.fullmatch, lines) if m]
+            matches = [m for m in map(_SUM_LINE.search, lines) if m]
             return {m[2].removeprefix(f"{self.path}/"): m[1] for m in matches}
         return None
 
@@ -202,7 +203,7 @@ def remove_left_overs(transport: Transport) -> list[str]:
     ours = [f"{BASE}/{name}" for name in listed if _OWN.fullmatch(name)]
     if not ours:
         return []
-    now = re.search(r"^(\d{9,})$", transport.shell(["date", "+%s"]).text, re.M)
+    now = re.search(r"(\d{9,})$", transport.shell(["date", "+%s"]).text, re.M)
     if now is None:
         return []
     old = []
