@@ -29,6 +29,10 @@ class Adb:
             "HOME": str(home),
             "ANDROID_USER_HOME": str(home),
             "ANDROID_ADB_SERVER_PORT": str(self.port),
+            "ANDROID_ADB_LOG_PATH": str(home / "log"),
+            # Only what is connected by name; looking for USB takes three seconds.
+            "ADB_USB": "0",
+            "ADB_EMU": "0",
             "ADB_MDNS": "0",
         }
 

@@ -221,7 +221,8 @@ class Connection:
         try:
             service(stream)
             stream.drained()
-        except StreamClosed:
+        except (StreamClosed, RuntimeError):
+            # The client is gone, or the phone is.
             pass
         finally:
             stream.close()

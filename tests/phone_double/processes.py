@@ -43,22 +43,26 @@ class Processes:
         self._starter = ThreadPoolExecutor(1, initializer=_obey_permissions)
 
     def start(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
-        """Starts a program in the phone's ``/``, in a session of its own."""
+        """Starts a program in the phone's ``/``, in a session of its own.
+
+        Raises:
+            RuntimeError: the phone is closed.
+        """
 
         def start() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 argv,
                 env=self._environment,
                 cwd=self._root,
                 start_new_session=True,
                 **streams,
             )
+            with self._lock:
+                self._started = [p for p in self._started if p.poll() is None]
+                self._started.append(process)
+            return process
 
-        process = self._starter.submit(start).result()
-        with self._lock:
-            self._started = [p for p in self._started if p.poll() is None]
-            self._started.append(process)
-        return process
+        return self._starter.submit(start).result()
 
     @property
     def busy(self) -> bool:
@@ -86,25 +90,23 @@ class Processes:
 
     def kill_all(self) -> None:
         """Ends every process of the phone's, also those that went to the background."""
+        with self._lock:
+            started, self._started = self._started, []
+        for process in started:
+            process.kill()
         for _ in range(20):
             found = list(self.list())
             if not found:
                 break
-            for process in found:
-                self.kill(process.pid)
-            self._reap()
-        self._reap()
+            for other in found:
+                self.kill(other.pid)
+        for process in started:
+            process.wait()
 
     def close(self) -> None:
-        self.kill_all()
+        # What is being started is started; nothing more after it.
         self._starter.shutdown()
-
-    def _reap(self) -> None:
-        with self._lock:
-            started, self._started = self._started, []
-        for process in started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+        self.kill_all()
 
 
 def _obey_permissions() -> None:

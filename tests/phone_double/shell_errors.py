@@ -9,8 +9,8 @@ _INACCESSIBLE_SDK = 29
 # "sh: 1: " before what a command line says, "run.sh: 3: " before what a script does.
 _COMPLAINT = re.compile(
     rb"(?m)^(-?sh|[\w./~+-]*[./][\w./~+-]*): (\d+): "
-    rb"((?:.*?: )??)(not found|Permission denied|Syntax error: .*|(?:cannot|can't) .*)"
-    rb"(\r?)$"
+    rb"((?:.*?: )??)(not found|Permission denied"
+    rb"|(?:Syntax error:|cannot|can't) [^\r\n]*)(\r?)$"
 )
 _REWORDED = (
     (
@@ -48,6 +48,7 @@ class Rewording:
 
     def _reword(self, match: re.Match[bytes]) -> bytes:
         name, line, before, what, end = match.groups()
+        before = before.removeprefix(b"exec: ")
         where = b"/system/bin/sh"
         if name not in (b"sh", b"-sh"):
             where = name + b"[" + line + b"]"

@@ -7,6 +7,7 @@ turned into paths of the phone's tree, and in all it prints they are turned back
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
 # The phone's, and those of the host's that must not be reached instead; of /dev, the
@@ -33,8 +34,14 @@ class PathMap:
             + r")(?![\w.-]))"
         )
 
+        # What is written to is the phone's, whatever its name.
+        self._redirected = re.compile(
+            rf"([<>]\s*[\"']?)/(?!{re.escape(root[1:])})(?!dev/)(?=\w)"
+        )
+
     def to_host(self, text: str) -> str:
         """Shell text in which the phone's absolute paths are the host's."""
+        text = self._redirected.sub(rf"\1{self.root}/", text)
         return self._path.sub(self.root + "/", text)
 
     def unmapper(self) -> Unmapper:
@@ -46,20 +53,41 @@ class Unmapper:
 
     def __init__(self, root: bytes) -> None:
         self._root = root
+        # The bare root is the phone's "/": certain once something else follows it.
+        self._mapped = re.compile(re.escape(root) + rb"(?:/|(?=[^/]))")
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """What can be passed on; the start of what may become a path is kept back."""
-        data = (self._held + data).replace(self._root + b"/", b"/")
-        # The bare root is the phone's "/": certain once something else follows it.
-        data = re.sub(re.escape(self._root) + rb"(?=[^/])", b"/", data)
-        keep = _overlap(data, self._root + b"/")
-        self._held = data[len(data) - keep :]
-        return data[: len(data) - keep]
+        *done, rest = self._mapped.split(self._held + data)
+        keep = _overlap(rest, self._root + b"/")
+        self._held = rest[len(rest) - keep :]
+        return b"/".join([*done, rest[: len(rest) - keep]])
 
     def flush(self) -> bytes:
         held, self._held = self._held, b""
         return b"/" if held == self._root else held
+
+
+# The shell does these itself.
+_BUILT_IN = frozenset("[ cd echo false kill printf pwd test true".split())
+
+
+def is_simple(command: str, programs: frozenset[str]) -> bool:
+    """Whether a command line does nothing but run one program.
+
+    Args:
+        programs: those that are called without a path.
+    """
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="();<>|&\n")
+    lexer.whitespace, lexer.commenters = " \t", ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        return False
+    if not words or any(set(word) <= set("();<>|&\n") for word in words if word):
+        return False
+    return "/" in words[0] or words[0] in programs - _BUILT_IN
 
 
 def _overlap(data: bytes, pattern: bytes) -> int:

@@ -10,13 +10,13 @@ import socket
 import subprocess
 import threading
 import tty
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from phone_double.processes import Processes
 from phone_double.shell_errors import Rewording
-from phone_double.shell_paths import PathMap
+from phone_double.shell_paths import PathMap, is_simple
 from phone_double.streams import Stream, StreamClosed
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
@@ -65,20 +65,28 @@ class Shell:
     Attributes:
         program: the host's.
         prelude: shell text to run before every command.
+        programs: names of the phone's.
         noise: what is printed before the output of every command.
         sdk: of the phone's Android: its shell's words differ.
     """
 
     program: str
     prelude: str
+    programs: frozenset[str]
     processes: Processes
     paths: PathMap
     noise: Callable[[], bytes]
     sdk: int
 
+    def text(self, command: str) -> str:
+        """What the host's shell is to be given for a command line of the phone's."""
+        # Android's shell becomes a command that is all there is to do.
+        become = "exec " if is_simple(command, self.programs) else ""
+        return self.prelude + become + self.paths.to_host(command)
+
     def argv(self, command: str, mode: str) -> list[str]:
         if command:
-            return ["sh", "-c", self.prelude + self.paths.to_host(command)]
+            return ["sh", "-c", self.text(command)]
         if mode == TERMINAL:
             return ["sh", "-i", "+m"]
         return ["sh", "-c", self.prelude + ". /dev/stdin"]
@@ -114,25 +122,35 @@ class ShellSession:
 
     def __init__(self, request: ShellRequest, stream: Stream, shell: Shell) -> None:
         self._request, self._stream, self._shell = request, stream, shell
-        # Closed by whoever wants the reader of the output to look up.
-        self._wake, self._alarm = socket.socketpair()
         self._client_gone = False
         self._ended = threading.Event()
         self._terminal: int | None = None
-        streams: Mapping[str, int] = {}
-        if request.mode == PIPES:
+        self._process = self._start()
+        # Closed by whoever wants the reader of the output to look up.
+        self._wake, self._alarm = socket.socketpair()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        mode, shell = self._request.mode, self._shell
+        argv = shell.argv(self._request.command, mode)
+        if mode == PIPES:
             pipe = subprocess.PIPE
-            streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe}
-            inner = None
-        else:
-            self._terminal, inner = os.openpty()
-            if request.mode == RAW_TERMINAL:
-                tty.setraw(inner)
-            streams = {"stdin": inner, "stdout": inner, "stderr": inner}
-        argv = shell.argv(request.command, request.mode)
-        self._process = shell.processes.start(argv, executable=shell.program, **streams)
-        if inner is not None:
+            return shell.processes.start(
+                argv, executable=shell.program, stdin=pipe, stdout=pipe, stderr=pipe
+            )
+        outer, inner = os.openpty()
+        if mode == RAW_TERMINAL:
+            tty.setraw(inner)
+        try:
+            process = shell.processes.start(
+                argv, executable=shell.program, stdin=inner, stdout=inner, stderr=inner
+            )
+        except (OSError, RuntimeError):
+            os.close(outer)
+            raise
+        finally:
             os.close(inner)
+        self._terminal = outer
+        return process
 
     def run(self) -> None:
         for work in (self._feed, self._watch):

@@ -151,6 +151,7 @@ class System:
         return Shell(
             program=_host_shell(),
             prelude=prelude,
+            programs=frozenset([*self._programs(), *HOST_PROGRAMS]),
             processes=self.processes,
             paths=PathMap(str(self.tree.root)),
             noise=lambda: self.faults.shell_noise,
@@ -160,19 +161,23 @@ class System:
     def _lay_files(self) -> None:
         for path, content in self.phone.files.items():
             self.tree.write(path, content, 0 if path in self.phone.refused else 0o444)
-        programs = self.tree.host_path(_BIN)
-        programs.mkdir(parents=True)
+        for name, text in self._programs().items():
+            self.tree.write(f"{_BIN}/{name}", text, 0o555)
         for name in HOST_PROGRAMS:
             found = shutil.which(name)
             if found and name not in self.phone.absent:
-                (programs / name).symlink_to(found)
-        python, script = shlex.quote(sys.executable), shlex.quote(stand_in.__file__)
-        for name in COMMANDS:
-            if name not in self.phone.absent:
-                text = f'#!/bin/sh\nexec {python} -I -S {script} {name} "$@"\n'
-                self.tree.write(f"{_BIN}/{name}", text, 0o555)
+                self.tree.host_path(f"{_BIN}/{name}").symlink_to(found)
         self.refresh()
         self.tree.seal()
+
+    def _programs(self) -> dict[str, str]:
+        """Contents of the files that run commands of our own."""
+        python, script = shlex.quote(sys.executable), shlex.quote(stand_in.__file__)
+        return {
+            name: f'#!/bin/sh\nexec {python} -I -S {script} {name} "$@"\n'
+            for name in COMMANDS
+            if name not in self.phone.absent
+        }
 
     def _keep_fresh(self) -> None:
         while not self._ended.wait(_REFRESH_S):
@@ -221,8 +226,9 @@ class System:
             args = args[1:]
         if not args or args[0] in ("-s", "-"):
             return Script(self.shell.prelude, flags, ())
-        if args[0] == "-c":
-            return Become(["sh", *flags, *args], _host_shell())
+        if args[0] == "-c" and len(args) > 1:
+            words = ["sh", *flags, "-c", self.shell.text(args[1]), *args[2:]]
+            return Become(words, _host_shell())
         try:
             text = Path(folder, args[0]).read_bytes().decode(errors="surrogateescape")
         except OSError as error:
