@@ -162,10 +162,15 @@ def run_inference(
 
 
 class _Visits:
-    """Counts visits for whoever watches."""
+    """Counts visits for whoever watches.
+
+    Attributes:
+        patience_s: the longest wait for a cooler device.
+    """
 
     def __init__(self, planned: int, progress: Progress | None) -> None:
         self.done, self.planned, self._progress = 0, planned, progress
+        self.patience_s = math.inf
 
     def step(self, text: str) -> None:
         self.done += 1
@@ -248,10 +253,18 @@ def _all_rounds(
 
 
 def _cool_down(device: Device, settings: MeasureSettings, visits: _Visits) -> None:
-    """Waits while the device is throttled, at most ``settings.cooldown_s``."""
-    waited_s = 0.0
-    while waited_s < settings.cooldown_s and device.state().throttled:
-        step_s = min(COOLDOWN_STEP_S, settings.cooldown_s - waited_s)
-        visits.say(f"cooling down, {settings.cooldown_s - waited_s:.0f} s at most")
+    """Waits while the device is throttled, at most ``settings.cooldown_s``.
+
+    A device that is as hot after a whole wait as before will not be cooler next time:
+    each wait in vain halves the next, so that a run ends in any case.
+    """
+    waited_s, longest_s = 0.0, min(settings.cooldown_s, visits.patience_s)
+    while device.state().throttled:
+        if waited_s >= longest_s:
+            visits.patience_s = longest_s / 2
+            return
+        step_s = min(COOLDOWN_STEP_S, longest_s - waited_s)
+        visits.say(f"cooling down, {longest_s - waited_s:.0f} s at most")
         time.sleep(step_s)
         waited_s += step_s
+    visits.patience_s = settings.cooldown_s

@@ -264,6 +264,25 @@ def test_waits_while_throttled_but_not_for_ever(
     assert waits == [5.0, 5.0, 2.0]
 
 
+def test_waits_in_vain_become_shorter(
+    fake_device: Make,
+    round_of: Make,
+    model_of: Make,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(measuring.time, "sleep", waits.append)
+    device = fake_device(lambda name, visit: round_of(1.0))
+    # Three rounds hot for good, then cold, then hot: patience is back.
+    hot = [True] * (1 + 1) + [True] * (1 + 1) + [True] * (1 + 1) + [False, True, False]
+    device.throttled = iter(hot)
+    settings = dataclasses.replace(SETTINGS, rounds=5, cooldown_s=4.0)
+    (row,) = measure(device, [model_of("a")], settings, store)
+    assert waits == [4.0, 2.0, 1.0, 4.0]
+    assert row.p50_ms == 0.001
+
+
 @pytest.mark.parametrize(
     ("conditions", "runs", "flags"),
     [
