@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ from search.target import Target
 LEAF_SIZE = 4096
 # Groups of gates per head when pairs and triples are bounded first.
 PARTS = 5
+# Threads that bound triples; numpy lets them work side by side.
+WORKERS = 2
 _PROGRESS_EVERY_S = 0.2
 
 
@@ -199,6 +202,10 @@ class Search:
 
     def _branch(self, rate: float) -> Optimum:
         """Takes what is open in the order of its bound until nothing can be better."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return self._work(rate, pool)
+
+    def _work(self, rate: float, pool: ThreadPoolExecutor) -> Optimum:
         problem = self.problem
         lenses = Lenses(problem, self._answer())
         rates = rate * np.array([0.5, 0.75, 1.0, 1.4, 2.0])
@@ -222,8 +229,10 @@ class Search:
             if self._beaten(item.bound):
                 continue
             if isinstance(item, Task):
-                for found in item.open():
-                    queue.push(found)
+                tasks = [item, *queue.pop_tasks(WORKERS - 1)]
+                for found in pool.map(lambda task: list(task.open()), tasks):
+                    for part in found:
+                        queue.push(part)
                 continue
             if isinstance(item, Bundle):
                 node, rest = item.take()

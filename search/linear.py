@@ -4,9 +4,9 @@ With a class's summed intersection I and union U, any r, w and reference union U
 
     I/U = r + w x + x (U0/U - w)        where x = (I - r U) / U0.
 
-The first two terms are linear in the images; the last one is the *excess*. Where x and
-U/U0 lie in known ranges, it is largest at one of the four corners (it is linear in x and
-in 1/U). Averaged over the classes this bounds the mIoU from above.
+The first two terms are linear in the images; the last one is the *excess*. Where x
+and U/U0 lie in known ranges, it is largest at one of the four corners (it is linear in
+x and in 1/U). Averaged over the classes this bounds the mIoU from above.
 
 With w = 1 this is the tangent at the reference. What is worse than the reference has
 mostly larger unions as well: false positives come with what is missed. There the excess

@@ -8,6 +8,7 @@ are matrix products, and bound the differences from above and below.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from search.linear import Linear
 
 Sums = tuple[np.ndarray, np.ndarray]
 # Tables of pairs of exits that are kept, of some 50 MB each.
-_KEPT_PAIRS = 12
+_KEPT_PAIRS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +145,7 @@ class RangeTables:
         self._bases: dict[bytes, Base] = {}
         self._firsts: dict[tuple[bytes, int], FirstRanges] = {}
         self._pairs: dict[tuple[bytes, int, int], PairRanges] = {}
+        self._lock = threading.Lock()
         self._extremes: dict[tuple[bytes, int, int], np.ndarray] = {}
 
     def of_first(self, first: int, lasts: np.ndarray) -> Sums:
@@ -233,13 +235,15 @@ class RangeTables:
 
     def _pair(self, lasts: np.ndarray, first: int, second: int) -> PairRanges:
         key = lasts.tobytes(), first, second
-        if key not in self._pairs:
-            while len(self._pairs) >= _KEPT_PAIRS:
-                del self._pairs[next(iter(self._pairs))]
-            self._pairs[key] = PairRanges.of(
-                self.linear, self._base(lasts), self.groups(first), self.groups(second)
-            )
-        return self._pairs[key]
+        with self._lock:
+            if key not in self._pairs:
+                while len(self._pairs) >= _KEPT_PAIRS:
+                    del self._pairs[next(iter(self._pairs))]
+                base = self._base(lasts)
+                self._pairs[key] = PairRanges.of(
+                    self.linear, base, self.groups(first), self.groups(second)
+                )
+            return self._pairs[key]
 
 
 def _summed(base: Base, change: np.ndarray) -> Sums:

@@ -83,7 +83,20 @@ class Queue:
         heapq.heappush(self._heaps[stage], (item.bound, self._tickets, item))
 
     def pop(self) -> Task | Bundle | Node:
+        """The item that is next: of the earliest stage the one of least bound."""
         return heapq.heappop(next(heap for heap in self._heaps if heap))[2]
+
+    def pop_tasks(self, most: int) -> list[Task]:
+        """Further tasks, if tasks of the last stage are what is next."""
+        found: list[Task] = []
+        heap = self._heaps[-1]
+        while len(found) < most and not any(self._heaps[:-1]) and heap:
+            item = heap[0][2]
+            if not isinstance(item, Task):
+                break
+            found.append(item)
+            heapq.heappop(heap)
+        return found
 
 
 class Roots:

@@ -1,8 +1,8 @@
 """First bounds for all pairs and triples of groups of gates, by matrix products.
 
-The bound is that of ``search.bounds``, for one exchange rate, and for all groups of the
-exits involved at once: what is settled is summed per gate, and the best gate taken after
-summing.
+The bound is that of ``search.bounds``, for one exchange rate, and for all groups of
+the exits involved at once: what is settled is summed per gate, and the best gate taken
+after summing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from search.linear import Lenses, Linear
 from search.problem import Problem
 from search.ranges import RangeTables
 from search.values import Values
-
 
 _CHUNK = 1 << 14
 
@@ -70,11 +69,12 @@ class Screener:
         """
         values, linear = self._look((first,))
         worth = values.terms(self.groups(first), values.ends(lasts), self._images)
-        for column, last in enumerate(lasts):
-            slack = linear.excess(*self._tables.of_first(first, np.array([last])))
-            bound = worth[:, column] + slack + values.extra
-            for group in np.flatnonzero(bound >= least):
-                yield int(group), int(last), float(bound[group])
+        slack = linear.excess(*self._tables.of_first(first, lasts)) + values.extra
+        for group, column in zip(
+            *np.nonzero(worth + slack[:, None] >= least), strict=True
+        ):
+            bound = float(worth[group, column] + slack[group])
+            yield int(group), int(lasts[column]), bound
 
     def pairs(self, first: int, second: int, tail: Tail) -> np.ndarray:
         """Bounds of all pairs of groups of two exits, shape (N_a, N_b)."""
