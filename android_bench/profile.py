@@ -2,55 +2,138 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from android_bench.device import HOST, open_device
+from android_bench.device import HOST, Device, open_device
 from android_bench.errors import BenchError
+from android_bench.many import DeviceRun, measure_many
 from android_bench.measure import Progress, measure
-from android_bench.records import DeviceInfo, Measurement, MeasureSettings, ModelFile
+from android_bench.records import MeasureSettings, ModelFile
 from android_bench.store import Store
+
+ALL = "all"
 
 
 def profile(
     models: Sequence[Path] | Mapping[str, Path],
-    device: str = HOST,
+    devices: Sequence[str] = (HOST,),
     *,
     store: str | Path,
     preset: str = "quick",
     threads: int = 1,
     fresh: bool = False,
+    benchmark_model: Path | None = None,
     progress: Progress | None = None,
-) -> list[Measurement]:
-    """Measures models on a device; what the store holds already is not measured again.
+    **settings: Any,
+) -> list[DeviceRun]:
+    """Measures models on devices; what the store holds already is not measured again.
 
     Args:
         models: files, or files by the name they get in tables.
-        device: ``host``.
+        devices: names as for ``open_device``; ``all`` stands for every phone within
+            reach. Several are measured at the same time.
         store: path of the SQLite file, or a database URL.
         preset: ``quick`` or ``report``; see ``MeasureSettings.preset``.
         threads: CPU threads of the interpreter.
         fresh: measure again what is stored, too.
+        benchmark_model: Google's tool for phones; None looks for it.
         progress: called with (visits done, visits planned, text).
+        **settings: further fields of ``MeasureSettings``.
 
     Returns:
-        One measurement per model in the order given; those that failed have a
-        ``failure`` instead of figures.
+        One per device. Models that failed have a ``failure`` instead of figures. Of
+        several devices, one that was lost says so in ``lost``.
 
     Raises:
-        BenchError: a file that cannot be read, an unknown device or preset, a device
-            that is lost, a store that cannot be written.
+        BenchError: a file that cannot be read, an unknown preset, a store that cannot
+            be written, no phone for ``all``; a single device that is lost.
     """
     files = _files(models)
-    settings = MeasureSettings.preset(preset, threads)
-    with Store(store) as opened, open_device(device) as reached:
-        return measure(reached, files, settings, opened, fresh, progress)
+    wanted = dataclasses.replace(MeasureSettings.preset(preset, threads), **settings)
+    names, unready = _names(devices)
+
+    def open_one(name: str) -> Device:
+        return _open(name, benchmark_model)
+
+    if len(names) == 1 and not unready:
+        (name,) = names
+        with Store(store) as opened, open_one(name) as device:
+            rows = measure(device, files, wanted, opened, fresh, progress)
+            return [DeviceRun(name, device.describe(), tuple(rows))]
+    runs = measure_many(names, files, wanted, store, open_one, fresh, progress)
+    return [*runs, *unready]
 
 
-def list_devices() -> list[DeviceInfo]:
-    """Every device that can be reached now."""
+def list_devices() -> list[dict[str, Any]]:
+    """This computer and every phone within reach, in whatever state.
+
+    Returns:
+        Per device the fields of ``PhoneListing``.
+    """
+    from android_bench.phones import list_phones
+
     with open_device(HOST) as host:
-        return [host.describe()]
+        info, state = host.describe(), host.state()
+    computer: dict[str, Any] = {
+        "name": HOST,
+        "serial": "",
+        "transport": HOST,
+        "state": "device",
+        "advice": f"measure on it: mess profile ... --device {HOST}",
+        "model": info.model,
+        "soc": info.soc,
+        "android": None,
+        "system": info.os_version,
+        "abi": info.abi,
+        "cores": info.cores,
+        "core_max_khz": [],
+        "gpu": None,
+        "battery_percent": state.battery_percent,
+        "charging": state.charging,
+        "temperature_c": state.temperature_c,
+        "thermal_status": None,
+    }
+    phones = [dataclasses.asdict(phone) for phone in list_phones()]
+    for phone in phones:
+        android = phone["android"]
+        phone["system"] = None if android is None else f"Android {android}"
+    return [computer, *phones]
+
+
+def _names(devices: Sequence[str]) -> tuple[list[str], list[DeviceRun]]:
+    """Names to open, each once, and phones of ``all`` that cannot be used now."""
+    names: dict[str, None] = {}
+    unready = []
+    for device in devices:
+        if device != ALL:
+            names[device] = None
+            continue
+        from android_bench.phones import list_phones
+
+        phones = list_phones()
+        if not phones:
+            raise BenchError(
+                "No phone is within reach for 'all'; `mess devices` shows what is. Plug"
+                " one in and allow USB debugging on it."
+            )
+        for phone in phones:
+            if phone.state == "device":
+                names[phone.name] = None
+            else:
+                reason = f"{phone.state}: {phone.advice}"
+                unready.append(DeviceRun(phone.name, None, (), reason))
+    return list(names), unready
+
+
+def _open(name: str, benchmark_model: Path | None) -> Device:
+    if name == HOST or benchmark_model is None:
+        return open_device(name)
+    from android_bench.phone_device import open_phone
+
+    return open_phone(name, benchmark_model)
 
 
 def _files(models: Sequence[Path] | Mapping[str, Path]) -> list[ModelFile]:

@@ -259,9 +259,9 @@ class Store:
 
     def to_frame(self) -> pd.DataFrame:
         """Every row as a table: keys, settings, figures (NaN when failed), flags."""
-        import pandas as pd
+        from android_bench.tables import measurements_table
 
-        return pd.DataFrame([_as_line(row) for row in self.measurements()])
+        return measurements_table(self.measurements())
 
     def close(self) -> None:
         self._engine.dispose()
@@ -389,28 +389,3 @@ def _as_measurement(row: Any, kept: list[Round], aside: list[Round]) -> Measurem
         failure=None if row.failure is None else Failure(**json.loads(row.failure)),
         schema=row.schema,
     )
-
-
-def _as_line(row: Measurement) -> dict[str, Any]:
-    settings = json.loads(row.settings_key)
-    failure = row.failure
-    nothing = float("nan")
-    return {
-        "name": row.name,
-        "sha256": row.sha256,
-        "fingerprint": row.fingerprint,
-        "tool": row.tool_key,
-        "time": row.time,
-        "threads": settings["threads"],
-        "delegate": settings["delegate"],
-        "rounds": len(row.rounds),
-        "samples": sum(len(r.samples_us) for r in row.rounds),
-        "p50_ms": nothing if failure else row.p50_ms,
-        "p90_ms": nothing if failure else row.p90_ms,
-        "mean_ms": nothing if failure else row.mean_ms,
-        "spread": nothing if failure else row.spread,
-        "flags": " ".join(row.flags),
-        "failed_at": failure.stage if failure else "",
-        "message": failure.message if failure else "",
-        "settings": row.settings_key,
-    }

@@ -8,8 +8,9 @@ arguments are the options here, with the same names and defaults (a test compare
     compile(run, precision=None)
     evaluate(run, precision=None, source="pieces")
     devices()
-    profile(target, device=None, precision=None, preset=None, threads=None, store=None,
-            fresh=False)
+    profile(target, device=(), precision=None, preset=None, threads=None, store=None,
+            fresh=False, delegate="cpu", affinity="auto", extra=(), cooldown_s=None,
+            benchmark_model=None, csv=None)
     search(run, device=None, precision="int8", threads=None,
            setting="input-dependent", max_drop_pp=None, min_miou=None,
            max_latency_ms=None, max_p90_ms=None, max_early_exits=None,
@@ -166,7 +167,14 @@ COMMANDS: dict[str, Command] = {
                 positional=True,
                 required=True,
             ),
-            DEVICE,
+            Option(
+                "device",
+                "device as listed by `mess devices`; may be repeated; 'all' is every"
+                " phone within reach (default: the recipe's)",
+                default=(),
+                many=True,
+                metavar="DEVICE",
+            ),
             ANY_PRECISION,
             Option(
                 "preset",
@@ -180,6 +188,42 @@ COMMANDS: dict[str, Command] = {
                 metavar="STORE",
             ),
             Option("fresh", "measure again what is stored", bool, False),
+            Option(
+                "delegate",
+                "what runs the model; others than cpu on phones only",
+                default="cpu",
+                choices=("cpu", "gpu", "nnapi", "xnnpack-off"),
+            ),
+            Option(
+                "affinity",
+                "a phone's cores: auto (the fastest), none, or a mask like f0",
+                default="auto",
+                metavar="CORES",
+            ),
+            Option(
+                "extra",
+                "further flag of the phone's benchmark tool, e.g."
+                " --extra=--allow_fp16=true; may be repeated",
+                default=(),
+                many=True,
+                metavar="FLAG",
+            ),
+            Option(
+                "cooldown_s",
+                "longest wait for a hot device before a round (default: the preset's)",
+                float,
+            ),
+            Option(
+                "benchmark_model",
+                "Google's benchmark_model for phones (default: looked for)",
+                Path,
+            ),
+            Option(
+                "csv",
+                "write the figures here, and all rounds beside it",
+                Path,
+                metavar="FILE",
+            ),
         ),
     ),
     "search": Command(

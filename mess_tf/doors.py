@@ -19,6 +19,7 @@ DOORS = {
     "run_inference": "android_bench.measure:run_inference",
     "compare": "android_bench.compare:compare",
     "store": "android_bench.store:Store",
+    "write_csv": "android_bench.tables:write_csv",
     "model_file": "android_bench.records:ModelFile",
     "measure_settings": "android_bench.records:MeasureSettings",
     "search": "search.run:search",

@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from mess_tf.doors import open_door
 
 
 def devices() -> dict[str, Any]:
-    """Lists the devices that can be measured now.
+    """Lists this computer and every phone within reach, in whatever state.
 
     Returns:
-        ``devices``: per device its name, model, SoC, ABI, system and cores.
+        ``devices``: per device ``name`` (what to type to measure on it), ``serial``,
+        ``transport``, ``state`` (``device`` where it can be used), ``advice``,
+        ``model``, ``soc``, ``system``, ``android``, ``abi``, ``cores``,
+        ``core_max_khz``, ``gpu``, ``battery_percent``, ``charging``,
+        ``temperature_c`` and ``thermal_status``; None is what it does not tell.
+
+    Raises:
+        BenchError: a setting for adb's server that cannot be.
     """
-    return {"devices": [dataclasses.asdict(d) for d in open_door("list_devices")()]}
+    return {"devices": list(open_door("list_devices")())}
 
 
 def render(result: dict[str, Any]) -> str:
-    """One line per device."""
-    return "\n".join(
-        f"{d['name']}: {d['model']}, {d['soc']}, {d['abi']}, {d['os_version']},"
-        f" {d['cores']} cores"
-        for d in result["devices"]
-    )
+    """Per device what it is, how it is, and what to do."""
+    lines = []
+    for device in result["devices"]:
+        lines.append(f"{device['name']} ({device['state']})")
+        lines += [f"  {line}" for line in (_what(device), _how(device)) if line]
+        lines.append(f"  {device['advice']}")
+    return "\n".join(lines)
+
+
+def _what(device: dict[str, Any]) -> str:
+    cores = device["cores"]
+    parts = [
+        device["model"],
+        device["soc"],
+        device["system"],
+        device["abi"],
+        None if cores is None else f"{cores} cores{_clusters(device['core_max_khz'])}",
+        None if device["gpu"] is None else f"GPU {device['gpu']}",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _clusters(core_max_khz: Sequence[int | None]) -> str:
+    """`` (4x1.70, 4x2.36 GHz)``: how many cores reach which frequency."""
+    told = [khz for khz in core_max_khz if khz is not None]
+    if not told:
+        return ""
+    parts = [f"{told.count(khz)}x{khz / 1e6:.2f}" for khz in sorted(set(told))]
+    return f" ({', '.join(parts)} GHz)"
+
+
+def _how(device: dict[str, Any]) -> str:
+    battery = device["battery_percent"]
+    power = {True: ", charging", False: ", not charging", None: ""}[device["charging"]]
+    heat, status = device["temperature_c"], device["thermal_status"]
+    parts = [
+        None if battery is None else f"battery {battery:.0f} %{power}",
+        None if heat is None else f"{heat:.1f} degrees Celsius",
+        None if status is None else f"thermal status {status}",
+    ]
+    return ", ".join(part for part in parts if part)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mess_tf.doors import open_door
-from mess_tf.errors import UsageError
+from mess_tf.errors import MessError, UsageError
 from mess_tf.progress import progress
 from mess_tf.records import Pieces, Precision
 from mess_tf.runs import Run
@@ -17,64 +17,118 @@ Preset = Literal["quick", "report"]
 
 def profile(
     target: Path,
-    device: str | None = None,
+    device: Sequence[str] = (),
     precision: Precision | None = None,
     preset: Preset | None = None,
     threads: int | None = None,
     store: str | Path | None = None,
     fresh: bool = False,
+    delegate: str = "cpu",
+    affinity: str = "auto",
+    extra: Sequence[str] = (),
+    cooldown_s: float | None = None,
+    benchmark_model: Path | None = None,
+    csv: Path | None = None,
 ) -> dict[str, Any]:
-    """Measures every piece of a run, or one ``.tflite`` file, on a device.
+    """Measures every piece of a run, or one ``.tflite`` file, on one or more devices.
 
     What the store holds already is not measured again.
 
     Args:
         target: run folder, or a ``.tflite`` file.
-        device: e.g. ``host``; None takes the recipe's.
+        device: names as ``mess devices`` lists them, e.g. ``host`` or a phone's serial
+            number; ``all`` is every phone within reach. Empty takes the recipe's.
         precision: only this one of a run; None takes the recipe's.
         preset: ``quick`` or ``report``; None takes the recipe's.
         threads: CPU threads; None takes the recipe's.
         store: file or database URL; None takes the run's. A single file without a store
             is measured into ``<file>.profiles.sqlite`` beside it.
         fresh: measure again what is stored.
+        delegate: ``cpu``; on phones also ``gpu``, ``nnapi`` and ``xnnpack-off``.
+        affinity: cores of a phone: ``auto``, ``none`` or a hexadecimal mask.
+        extra: further flags of the phone's benchmark tool, e.g. ``--allow_fp16=true``.
+        cooldown_s: longest wait before a round while the device is hot; None is the
+            preset's.
+        benchmark_model: Google's benchmark_model for phones; None looks for it.
+        csv: file for the figures of these models; their rounds are written beside it
+            as ``<stem>.rounds.csv``.
 
     Returns:
-        ``device``, ``store``, ``measured`` (rows with name, p50_ms, p90_ms, spread and
-        flags) and ``failed_measurements`` (rows with name, stage and message).
+        ``store``, ``devices`` (per device its ``name``, ``model``, how many were
+        ``measured``, ``flagged`` and ``failed``, and why it was ``lost``),
+        ``measured`` (rows with device, name, p50_ms, p90_ms, spread and flags) and
+        ``failed_measurements`` (rows with device, name, stage and message; a lost
+        device is one too).
 
     Raises:
-        MessError, BenchError: nothing to measure, or the device cannot be used.
+        MessError, BenchError: nothing to measure, or no device can be used.
     """
     models, defaults = _models(target, precision)
-    chosen = {
-        "device": device or defaults["device"],
-        "preset": preset or defaults["preset"],
-        "threads": threads or defaults["threads"],
-    }
+    names = (device,) if isinstance(device, str) else tuple(device)
     place = store or defaults["store"]
+    further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
     with progress("Profiling") as step:
-        rows = open_door("profile")(
+        runs = open_door("profile")(
             models,
+            names or (defaults["device"],),
             store=place,
+            preset=preset or defaults["preset"],
+            threads=threads or defaults["threads"],
             fresh=fresh,
+            benchmark_model=benchmark_model,
             progress=lambda done, planned, text: step.at(done, planned, text),
-            **chosen,
+            delegate=delegate,
+            affinity=affinity,
+            extra=tuple(extra),
+            **further,
         )
+    if not any(run.measurements for run in runs):
+        reasons = "; ".join(f"{run.name}: {run.lost}" for run in runs)
+        raise MessError(f"Nothing was measured. {reasons}")
+    if csv is not None:
+        rows = [row for run in runs for row in run.measurements]
+        open_door("write_csv")(rows, Path(csv))
     return {
         "target": str(target),
-        "device": chosen["device"],
         "store": str(place),
-        "measured": [_figures(row) for row in rows if not row.failed],
-        "failed_measurements": [
-            {
-                "name": row.name,
-                "stage": row.failure.stage,
-                "message": row.failure.message,
-            }
-            for row in rows
-            if row.failed
+        "devices": [_summary(run) for run in runs],
+        "measured": [
+            _figures(run.name, row)
+            for run in runs
+            for row in run.measurements
+            if not row.failed
         ],
+        "failed_measurements": [failure for run in runs for failure in _failures(run)],
     }
+
+
+def _summary(run: Any) -> dict[str, Any]:
+    failed = sum(row.failed for row in run.measurements)
+    return {
+        "name": run.name,
+        "model": None if run.info is None else run.info.model,
+        "measured": len(run.measurements) - failed,
+        "flagged": sum(bool(row.flags) for row in run.measurements),
+        "failed": failed,
+        "lost": run.lost,
+    }
+
+
+def _failures(run: Any) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "device": run.name,
+            "name": row.name,
+            "stage": row.failure.stage,
+            "message": row.failure.message,
+        }
+        for row in run.measurements
+        if row.failed
+    ]
+    if run.lost:
+        lost = {"name": "(device)", "stage": "device", "message": run.lost}
+        rows.append({"device": run.name, **lost})
+    return rows
 
 
 def _models(
@@ -103,8 +157,9 @@ def _models(
     }
 
 
-def _figures(row: Any) -> dict[str, Any]:
+def _figures(device: str, row: Any) -> dict[str, Any]:
     return {
+        "device": device,
         "name": row.name,
         "p50_ms": row.p50_ms,
         "p90_ms": row.p90_ms,
@@ -114,19 +169,28 @@ def _figures(row: Any) -> dict[str, Any]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """A short account; one file gets its figures."""
+    """A short account per device; a few models get their figures."""
     rows, failed = result["measured"], result["failed_measurements"]
+    several = len(result["devices"]) > 1
     lines = [
-        f"{row['name']}: p50 {row['p50_ms']:.3f} ms, p90 {row['p90_ms']:.3f} ms, rounds"
-        f" spread {row['spread']:.1%} {' '.join(row['flags'])}".rstrip()
+        f"{row['device'] + ' ' if several else ''}{row['name']}: p50"
+        f" {row['p50_ms']:.3f} ms, p90 {row['p90_ms']:.3f} ms, rounds spread"
+        f" {row['spread']:.1%} {' '.join(row['flags'])}".rstrip()
         for row in (rows if len(rows) <= 8 else [])
     ]
-    flagged = sum(bool(row["flags"]) for row in rows)
-    lines.append(
-        f"{len(rows)} measured on {result['device']} ({flagged} flagged),"
-        f" {len(failed)} failed; stored in {result['store']}"
-    )
-    lines += [f"  failed: {r['name']} ({r['stage']}): {r['message']}" for r in failed]
+    for device in result["devices"]:
+        model = f" ({device['model']})" if device["model"] else ""
+        lines.append(
+            f"{device['name']}{model}: {device['measured']} measured"
+            f" ({device['flagged']} flagged), {device['failed']} failed"
+            + (f", lost: {device['lost']}" if device["lost"] else "")
+        )
+    lines += [
+        f"  failed on {r['device']}: {r['name']} ({r['stage']}): {r['message']}"
+        for r in failed
+        if r["stage"] != "device"
+    ]
+    lines.append(f"Stored in {result['store']}")
     if Path(result["target"]).is_dir():
         lines.append(f"Next: mess search {result['target']}")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "ai_edge_litert": "ai-edge-litert",
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
+    "usb1": "libusb1",
 }
 
 
@@ -56,7 +57,7 @@ def third_party_imports() -> set[str]:
 
 def test_every_import_is_a_requirement() -> None:
     required = requirements(setup()["options"]["install_requires"])
-    optional = requirements(setup()["options.extras_require"]["jax"])
+    optional = {"jax", "libusb1"}  # of the extras jax and usb (by adb-shell's own usb)
     imported = {
         DISTRIBUTIONS.get(top, normalised(top)) for top in third_party_imports()
     }

@@ -1,0 +1,210 @@
+"""Several devices at once: all are measured, a lost one stops no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from android_bench import profile as profile_module
+from android_bench.errors import BenchError
+from android_bench.many import measure_many
+from android_bench.records import Failure, MeasureSettings, ModelFile
+from android_bench.store import Store
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def models(model_of: Make) -> list[ModelFile]:
+    return [model_of(name) for name in "abcd"]
+
+
+def test_every_device_measures_every_model(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    together = threading.Barrier(2, timeout=20)
+
+    def slow(name: str, visit: int) -> Any:
+        if (name, visit) == (models[0].name, 0):
+            together.wait()  # passes only when both devices work at the same time
+        return round_of(5.0)
+
+    told: list[tuple[int, int, str]] = []
+    runs = measure_many(
+        ["one", "two"],
+        models,
+        short,
+        tmp_path / "p.sqlite",
+        lambda name: fake_device(slow),
+        progress=lambda *call: told.append(call),
+    )
+    assert [run.name for run in runs] == ["one", "two"]
+    for run in runs:
+        assert [row.name for row in run.measurements] == list("abcd")
+        assert run.info is not None and not run.lost
+    assert told[-1][:2] == (2 * 4 * 2, 2 * 4 * 2)
+    assert {text.split(":")[0] for *_, text in told} == {"one", "two"}
+
+
+def test_a_lost_device_keeps_its_rows_and_stops_no_other(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    gone = threading.Event()
+
+    def breaks(name: str, visit: int) -> Any:
+        if name == "d":
+            gone.set()
+            raise BenchError("The phone bad is gone: plug it in again.")
+        return Failure("run", "crashed") if name == "a" else round_of(5.0)
+
+    def waits(name: str, visit: int) -> Any:
+        assert gone.wait(20)
+        return round_of(7.0)
+
+    scripts = {"bad": breaks, "good": waits}
+    single = dataclasses.replace(short, rounds=1, block_models=1)
+    bad, good = measure_many(
+        ["bad", "good"],
+        models,
+        single,
+        tmp_path / "p.sqlite",
+        lambda name: fake_device(scripts[name]),
+    )
+    assert bad.lost == "The phone bad is gone: plug it in again."
+    assert "d" not in [row.name for row in bad.measurements]
+    assert [row.name for row in good.measurements] == list("abcd") and not good.lost
+    with Store(tmp_path / "p.sqlite") as store:
+        stored = store.measurements()
+    kept = [row for run in (bad, good) for row in run.measurements]
+    assert {(row.name, row.time, row.failed) for row in kept} <= {
+        (row.name, row.time, row.failed) for row in stored
+    }
+
+
+def test_a_device_that_cannot_be_opened_says_why(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    def open_one(name: str) -> Any:
+        if name == "locked":
+            raise BenchError("Phone locked is unauthorised.")
+        return fake_device(lambda *_: round_of(5.0))
+
+    locked, there = measure_many(
+        ["locked", "there"], models, short, tmp_path / "p.sqlite", open_one
+    )
+    assert locked.lost == "Phone locked is unauthorised."
+    assert locked.info is None and locked.measurements == ()
+    assert len(there.measurements) == 4
+
+
+def test_a_mistake_of_ours_is_no_lost_device(
+    tmp_path: Path,
+    fake_device: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    def broken(name: str, visit: int) -> Any:
+        raise ZeroDivisionError("ours")
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        measure_many(
+            ["x", "y"],
+            models,
+            short,
+            tmp_path / "p.sqlite",
+            lambda name: fake_device(broken),
+        )
+
+
+def test_an_interruption_stops_all_and_keeps_what_is_finished(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    single = dataclasses.replace(short, rounds=1, block_models=1)
+    closed: list[str] = []
+
+    def open_one(name: str) -> Any:
+        def visit(model: str, number: int) -> Any:
+            time.sleep(0.01)
+            return round_of(5.0)
+
+        device = fake_device(visit)
+        device.__class__ = type(
+            "Closing", (type(device),), {"__exit__": lambda *_: closed.append(name)}
+        )
+        return device
+
+    # Ctrl-C comes to the caller's thread, which waits.
+    original = threading.Thread.join
+
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        if self.name.startswith("measuring") and timeout == 0.2:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with Store(tmp_path / "p.sqlite") as store:
+                    if store.measurements():
+                        raise KeyboardInterrupt
+                time.sleep(0.01)
+        original(self, timeout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "join", join)
+        with pytest.raises(KeyboardInterrupt):
+            measure_many(["x", "y"], models, single, tmp_path / "p.sqlite", open_one)
+    assert sorted(closed) == ["x", "y"]
+    with Store(tmp_path / "p.sqlite") as store:
+        assert store.measurements()
+
+
+def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_device: Make,
+    round_of: Make,
+    copies: Make,
+) -> None:
+    from android_bench.phones import PhoneListing
+
+    phones = [
+        PhoneListing("usb:A1", "A1", "usb", "device", "measure on it"),
+        PhoneListing("usb:B2", "B2", "usb", "unauthorized", "tap Allow on the phone"),
+    ]
+    monkeypatch.setattr("android_bench.phones.list_phones", lambda: phones)
+    monkeypatch.setattr(
+        profile_module,
+        "open_device",
+        lambda name: fake_device(lambda *_: round_of(5.0)),
+    )
+    (model,) = copies("m")
+    ready, locked = profile_module.profile(
+        [model.path], ["all", "usb:A1"], store=tmp_path / "p.sqlite"
+    )
+    assert (ready.name, len(ready.measurements)) == ("usb:A1", 1)
+    assert (locked.name, locked.lost) == (
+        "usb:B2",
+        "unauthorized: tap Allow on the phone",
+    )
+    phones.clear()
+    with pytest.raises(BenchError, match="No phone is within reach for 'all'"):
+        profile_module.profile([model.path], ["all"], store=tmp_path / "p.sqlite")
