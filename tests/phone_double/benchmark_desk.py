@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class BenchmarkDesk:
 
     Attributes:
         style: ``new`` or ``old``: how the tool writes.
+        delegates: what becomes of them, as ``Phone.delegates``.
         models: of all runs so far, the model's path on the phone, in order.
     """
 
@@ -30,6 +32,7 @@ class BenchmarkDesk:
         self, address: Path, phone: Phone, state: PhoneState, faults: Faults
     ) -> None:
         self.style = "new"
+        self.delegates: Mapping[str, str] = phone.delegates
         self.models: list[str] = []
         self._phone, self._state, self._faults = phone, state, faults
         self._lock = threading.Lock()
@@ -111,7 +114,7 @@ class BenchmarkDesk:
         return {
             "style": self.style,
             "slowdown": self._state.slowdown,
-            "delegates": dict(self._phone.delegates),
+            "delegates": dict(self.delegates),
             "accelerators": list(self._phone.accelerators),
             "abis": list(self._phone.abis),
             "fault": self._faults.take_run(model),

@@ -18,13 +18,11 @@ class FileTree:
 
     Attributes:
         root: the host's folder that is the phone's ``/``.
-        free_bytes: what may still be written under /data and /sdcard; None: no limit.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.free_bytes: int | None = None
-        self._lock = threading.Lock()
+        self._limit: int | None = None
         for folder in WRITABLE:
             (root / folder[1:]).mkdir(parents=True)
         (root / "sdcard").symlink_to("storage/emulated/0")
@@ -69,20 +67,31 @@ class FileTree:
     def may_run(self, path: str) -> bool:
         return not any(_inside(self.resolved(path), folder) for folder in NO_EXEC)
 
-    def use(self, count: int) -> None:
-        """Takes space. Raises OSError when the phone is full."""
-        with self._lock:
-            if self.free_bytes is None:
-                return
-            if count > self.free_bytes:
-                self.free_bytes = 0
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self.free_bytes -= count
+    def limit_free(self, free_bytes: int | None) -> None:
+        """So much may still be pushed below /data and /sdcard; None: no limit.
 
-    def give_back(self, count: int) -> None:
-        with self._lock:
-            if self.free_bytes is not None:
-                self.free_bytes += count
+        Only pushes are counted against it; what is removed is free again.
+        """
+        self._limit = None if free_bytes is None else self._used() + free_bytes
+
+    @property
+    def free_bytes(self) -> int | None:
+        """None: no limit."""
+        return None if self._limit is None else max(0, self._limit - self._used())
+
+    def use(self, count: int) -> None:
+        """Raises OSError when so many bytes more do not fit."""
+        free = self.free_bytes
+        if free is not None and count > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _used(self) -> int:
+        return sum(
+            os.lstat(f"{folder}/{name}").st_size
+            for top in WRITABLE
+            for folder, _, names in os.walk(self.host_path(top))
+            for name in names
+        )
 
     def write(self, path: str, content: str | bytes, mode: int = 0o444) -> None:
         """Puts a file of the phone's own there, whole at once."""

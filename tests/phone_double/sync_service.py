@@ -208,7 +208,7 @@ class SyncService:
         except OSError as error:
             raise _Failed(f"couldn't create file: {error.strerror}") from error
         watch = PushWatch(self._faults)
-        mtime, written = None, 0
+        mtime = None
         with file:
             while mtime is None:
                 block, mtime = self._block()
@@ -216,9 +216,7 @@ class SyncService:
                 try:
                     self._tree.use(len(block))
                     file.write(watch.spoil(block))
-                    written += len(block)
                 except OSError as error:
-                    self._tree.give_back(written)
                     target.unlink()
                     raise _Failed(f"write failed: {error.strerror}") from error
         target.chmod(_widened(mode) if self._tree.may_run(path) else 0o660)
@@ -231,13 +229,8 @@ class SyncService:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir() and not target.is_symlink():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        self._remove(target)
+        target.unlink(missing_ok=True)
         return target
-
-    def _remove(self, target: Path) -> None:
-        if target.is_symlink() or target.exists():
-            self._tree.give_back(0 if target.is_symlink() else target.stat().st_size)
-            target.unlink()
 
     def _block(self) -> tuple[bytes, int | None]:
         """A block of the file; at its end, the time it was changed."""
