@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Statistic = Literal["p50", "p90", "mean"]
 
 BUSY_TIMEOUT_S = 60.0
+_LOCK = 0x6D657373  # any number, the same for all who make a store
 _CHUNK = 500  # values in one IN (...): below every database's limit
 
 _tables = sa.MetaData()
@@ -280,6 +281,9 @@ class Store:
     def _create_tables(self) -> None:
         # IF NOT EXISTS rather than a look before: two processes may start together.
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # There IF NOT EXISTS is no protection: two of them may both create.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
             for table in _tables.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
             connection.execute(CreateIndex(_index, if_not_exists=True))
@@ -323,7 +327,13 @@ class Store:
             raise BenchError(
                 f"The measurement store {self._target} cannot be used: {lines[0]}."
             ) from error
-        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError) as error:
+        except ModuleNotFoundError as error:
+            raise BenchError(
+                f"The measurement store {self._target} needs the driver {error.name!r},"
+                " which is not installed; for PostgreSQL run `pip install"
+                " mess-tf[postgresql]`."
+            ) from error
+        except (sa.exc.SQLAlchemyError, OSError) as error:
             raise BenchError(
                 f"The measurement store {self._target} cannot be opened ({error}); give"
                 " the path of an SQLite file or a database URL."
@@ -332,7 +342,10 @@ class Store:
 
 def _url(target: str | Path) -> sa.URL:
     if isinstance(target, str) and "://" in target:
-        return sa.make_url(target)
+        url = sa.make_url(target)
+        # The driver that the extra `postgresql` installs, unless another is named.
+        bare = url.drivername == "postgresql"
+        return url.set(drivername="postgresql+psycopg") if bare else url
     path = Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
     return sa.URL.create("sqlite", database=str(path))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from android_bench.records import (
     Conditions,
@@ -20,6 +24,11 @@ from android_bench.records import (
     Round,
     Tool,
 )
+
+# The module beside this file (importlib mode puts nothing on the path).
+sys.path.append(str(Path(__file__).parent))
+
+from postgresql_server import PostgreSQLServer  # noqa: E402
 
 NOW = "2026-01-02T03:04:05.678+00:00"
 
@@ -184,3 +193,31 @@ def recorded_logs(shared_data: Path) -> dict[str, str]:
         pytest.skip(f"no recorded logs at {folder}")
     # Line ends as they were recorded: some logs are from Windows.
     return {p.name[:2]: p.read_bytes().decode() for p in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a server: the one named by the environment, or one of our own."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    given = os.environ.get("MESS_TEST_POSTGRESQL_URL")
+    if given:
+        yield given
+        return
+    with PostgreSQLServer(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgresql(postgresql: str) -> Iterator[str]:
+    """URL of an empty database, dropped at the end."""
+    name = f"mess_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        url = sa.make_url(postgresql).set(database=name)
+        yield url.render_as_string(hide_password=False)
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        admin.dispose()

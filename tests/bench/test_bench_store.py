@@ -24,8 +24,18 @@ from android_bench.records import (
 from android_bench.store import Store
 
 Make = Callable[..., Any]
+Target = Path | str
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    """An empty place for a store on each kind of database."""
+    if request.param == "sqlite":
+        return tmp_path / "p.sqlite"
+    url: str = request.getfixturevalue("empty_postgresql")
+    return url
 
 
 def test_rows_are_there_for_the_next_process(
@@ -42,9 +52,9 @@ def test_rows_are_there_for_the_next_process(
 
 
 def test_latencies_are_of_the_newest_row_that_did_not_fail(
-    tmp_path: Path, round_of: Make, measurement_of: Make
+    target: Target, round_of: Make, measurement_of: Make
 ) -> None:
-    with Store(tmp_path / "p.sqlite") as store:
+    with Store(target) as store:
         store.put(measurement_of("a", round_of(1000.0, 1000.0, 4000.0)))
         store.put(measurement_of("a", round_of(2000.0, 2000.0, 5000.0)))
         store.put(measurement_of("a", failure=Failure("run", "x")))
@@ -58,11 +68,11 @@ def test_latencies_are_of_the_newest_row_that_did_not_fail(
 
 
 def test_more_models_than_one_query_takes(
-    tmp_path: Path, round_of: Make, measurement_of: Make
+    target: Target, round_of: Make, measurement_of: Make
 ) -> None:
     rows = [measurement_of(f"m{i}", round_of(float(i + 1))) for i in range(0, 1200, 40)]
     shas = [measurement_of(f"m{i}", round_of(1.0)).sha256 for i in range(1200)]
-    with Store(tmp_path / "p.sqlite") as store:
+    with Store(target) as store:
         for row in rows:
             store.put(row)
         found = store.latest("fake-1", MeasureSettings(), shas)
@@ -70,9 +80,9 @@ def test_more_models_than_one_query_takes(
 
 
 def test_frame_has_a_line_per_row_and_nan_for_failures(
-    tmp_path: Path, round_of: Make, measurement_of: Make
+    target: Target, round_of: Make, measurement_of: Make
 ) -> None:
-    with Store(tmp_path / "p.sqlite") as store:
+    with Store(target) as store:
         assert store.to_frame().empty
         store.put(measurement_of("a", round_of(2000.0), flags=("unstable",)))
         store.put(measurement_of("b", failure=Failure("load", "no flatbuffer")))
@@ -84,11 +94,11 @@ def test_frame_has_a_line_per_row_and_nan_for_failures(
 
 
 def test_devices_are_remembered_once_with_the_newest_description(
-    tmp_path: Path,
+    target: Target,
 ) -> None:
     old = DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2, {"memory": "1"})
     new = DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2, {"memory": "2"})
-    with Store(tmp_path / "p.sqlite") as store:
+    with Store(target) as store:
         store.put_device(old)
         store.put_device(new)
         assert store.devices() == [new]
@@ -106,10 +116,9 @@ for number in range(start, start + 40):
 """
 
 
-def test_two_processes_write_one_store(
-    tmp_path: Path, round_of: Make, measurement_of: Make
+def test_two_processes_write_one_store_that_they_also_race_to_make(
+    target: Target, round_of: Make, measurement_of: Make
 ) -> None:
-    target = tmp_path / "p.sqlite"  # absent: they also race to make it
     row = json.dumps(measurement_of("m", round_of(1.0, 2.0), round_of(3.0)).as_json())
     writers = [
         subprocess.Popen(
@@ -165,3 +174,17 @@ def test_a_store_from_before_summaries_is_read_and_written(
         store.put(row)
         assert [r.name for r in store.measurements()] == ["a", "b"]
         assert store.get(row.sha256, "fake-1", MeasureSettings()) == row
+
+
+def test_a_missing_driver_is_told_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(BenchError, match=r"'psycopg'.*pip install mess-tf\[postgres"):
+        Store("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_a_server_that_does_not_answer_is_one_clear_line() -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    with pytest.raises(BenchError, match=r"cannot be used: .*refused"):
+        Store("postgresql://nobody@127.0.0.1:1/none")
