@@ -95,6 +95,8 @@ class Bounder:
         Returns:
             the narrowed node with its bound; None when nothing useful is in it.
         """
+        if self._least_bytes(node) > self.target.size_bytes:
+            return None
         for _ in range(_MAX_PASSES):
             narrowed = self._pass(node, floor, ceiling_ms)
             if narrowed is None:
@@ -109,6 +111,15 @@ class Bounder:
         """By how much the tangent may lie below the mIoU in this node."""
         linear = self.linear_of(node)
         return self._slack(node, self._places(node), linear) + linear.rounding
+
+    def _least_bytes(self, node: Node) -> float:
+        """No configuration of the node takes fewer bytes."""
+        problem = self.problem
+        size = problem.head_bytes[list(node.heads)].sum()
+        for head, gates in zip(node.heads, node.gates, strict=True):
+            size += problem.gates[head].decision_bytes[gates].min()
+        ends = problem.segments_bytes[node.lasts] + problem.head_bytes[node.lasts]
+        return float(size + ends.min())
 
     def linear_of(self, node: Node) -> Linear:
         """The stand-in for the mIoU that fits the node's exits."""

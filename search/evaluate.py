@@ -13,6 +13,7 @@ from mess_tf.errors import MessError
 from mess_tf.records import Configuration, ExitChoice, Statistics, SupernetSpec
 from search.costs import PieceCosts
 from search.requirement import Requirement
+from search.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Figures:
             (negative: better than it).
         exit_rates: per exit of the configuration, the part of the images that leave.
         met: per limit of the requirement, whether it is kept on these images.
+        size_mb, memory_mb: files of the kept pieces, and the largest peak memory of
+            one, millions of bytes; 0 where unknown.
     """
 
     images: int
@@ -37,6 +40,8 @@ class Figures:
     drop_pp: float
     exit_rates: tuple[float, ...]
     met: Mapping[str, bool]
+    size_mb: float = 0.0
+    memory_mb: float = 0.0
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Figures:
@@ -140,8 +145,10 @@ class Evaluation:
         spec: SupernetSpec,
         latency_ms: Mapping[str, float],
         configuration: Configuration,
+        resources: Resources | None = None,
     ) -> None:
         self.configuration = configuration
+        self._takes = (resources or Resources()).of(configuration, spec)
         self.place = leave_at(statistics, configuration)
         self.latency_ms = PieceCosts(spec, latency_ms).paths(configuration)[self.place]
         heads = np.array([head_index(statistics, c) for c in configuration.exits])
@@ -168,7 +175,8 @@ class Evaluation:
             miou=miou,
             drop_pp=100 * (reference - miou),
             exit_rates=tuple((places / len(images)).tolist()),
-            met=requirement.met(miou, reference, mean, p90),
+            met=requirement.met(miou, reference, mean, p90, **self._takes),
+            **self._takes,
         )
 
     def bootstrap(
@@ -214,6 +222,8 @@ class Evaluation:
         tails = [(1 - level) / 2, (1 + level) / 2]
         intervals = {}
         for name, values in (("drop_pp", drop), ("mean_ms", mean)):
+            if np.isnan(values).all():
+                continue  # Not one labelled or predicted pixel: there is no mIoU.
             low, high = np.nanquantile(values, tails).tolist()
             intervals[name] = Interval(low, high, level)
         return intervals

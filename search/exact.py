@@ -135,6 +135,8 @@ class Search:
             allowed = batch.miou >= self.target.floor - MIOU_TOLERANCE
             allowed &= batch.latency_ms <= self.target.ceiling_ms + LATENCY_TOLERANCE_MS
             allowed &= batch.in_time >= needed
+            sizes = self.problem.size_of(heads, batch.gates)
+            allowed &= sizes <= self.target.size_bytes
             if allowed.any():
                 self._take_best(batch, np.flatnonzero(allowed))
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice, Statistics, SupernetSpec
+from mess_tf.records import (
+    Configuration,
+    ExitChoice,
+    HeadSpec,
+    Statistics,
+    SupernetSpec,
+    decision_name,
+    segment_name,
+)
 from search.costs import PieceCosts
 from search.evaluate import final_configuration, head_index, miou_of, part_images
+from search.resources import MB, Resources, head_pieces
 
 # Confidences closer than this are one value: no threshold between them would survive
 # the deployed graph's own rounding.
@@ -27,6 +37,7 @@ class Gates:
         policies: per gate, the policy key.
         thresholds: float64 array of shape (G,).
         decision_ms: float64 array of shape (G,), cost of asking.
+        decision_bytes: float64 array of shape (G,), size of the decision's piece.
         grid_size: policy and threshold pairs before equal masks were merged and those
             that let none or all leave were dropped.
     """
@@ -35,6 +46,7 @@ class Gates:
     policies: tuple[str, ...]
     thresholds: np.ndarray
     decision_ms: np.ndarray
+    decision_bytes: np.ndarray
     grid_size: int
 
     def __len__(self) -> int:
@@ -54,11 +66,14 @@ class Problem:
         segments_ms: float64 array of shape (H,), backbone up to the head's exit point.
         head_ms: float64 array of shape (H,).
         output_ms: float64 array of shape (H,), paid where the head answers.
+        segments_bytes: float64 array of shape (H,), files of the backbone up to there.
+        head_bytes: float64 array of shape (H,), files of the head and its output step.
         gates: per head.
         intersection: float32 array of shape (H, I, C).
         union: float32 array of shape (H, I, C).
         labelled: bool array of shape (C,), classes that the labels contain.
-        reference: index of the final head.
+        reference: index of the final head, or of a stand-in where it may not be used.
+        reference_miou: data-set mIoU of the final head alone, 0..1.
     """
 
     heads: tuple[tuple[int, str], ...]
@@ -66,11 +81,14 @@ class Problem:
     segments_ms: np.ndarray
     head_ms: np.ndarray
     output_ms: np.ndarray
+    segments_bytes: np.ndarray
+    head_bytes: np.ndarray
     gates: tuple[Gates, ...]
     intersection: np.ndarray
     union: np.ndarray
     labelled: np.ndarray
     reference: int
+    reference_miou: float
 
     @classmethod
     def build(
@@ -80,6 +98,8 @@ class Problem:
         latency_ms: Mapping[str, float],
         thresholds_per_policy: int = 24,
         with_gates: bool = True,
+        resources: Resources | None = None,
+        max_peak_bytes: float = math.inf,
     ) -> Problem:
         """Reads the calibration images' statistics and the latencies.
 
@@ -87,10 +107,12 @@ class Problem:
             thresholds_per_policy: at most so many thresholds per head and policy, at
                 evenly spread numbers of leaving images.
             with_gates: False leaves the decisions out (single exits only).
+            resources: bytes of the pieces, where size or memory is limited.
+            max_peak_bytes: heads and decisions that need more memory are left out.
 
         Raises:
-            MessError: no calibration image or label, a head or a latency is missing, or
-                a confidence is not a number.
+            MessError: no calibration image or label, a head or a latency is missing, a
+                confidence is not a number, or every head needs too much memory.
         """
         if thresholds_per_policy < 1:
             raise MessError(
@@ -121,40 +143,57 @@ class Problem:
                 "The statistics contradict themselves (an intersection larger than the"
                 " predicted area, or negative); run `mess evaluate` again."
             )
+        reference = head_index(statistics, final_configuration(spec).exits[0])
+        reference_miou = float(
+            miou_of(*(a[reference].sum(0, dtype=np.float64) for a in (both, union)))
+        )
+        bytes_ = _Bytes(spec, resources or Resources(), max_peak_bytes)
+        kept = [h for h, name in enumerate(statistics.heads) if bytes_.fits(*name)]
+        if not kept:
+            raise MessError(
+                "Every head needs more memory than the"
+                f" {max_peak_bytes / MB:g} MB allowed; raise max_memory_mb."
+            )
         costs = PieceCosts(spec, latency_ms)
-        heads = statistics.heads
+        heads = tuple(statistics.heads[h] for h in kept)
         deepest = spec.exit_points[-1].index
+        none = _no_gates(len(images))
         return cls(
             heads=heads,
             exit_of=np.array([e for e, _ in heads]),
             segments_ms=np.array([costs.segments(e) for e, _ in heads]),
             head_ms=np.array([costs.head(*h) for h in heads]),
             output_ms=np.array([costs.output(*h) for h in heads]),
+            segments_bytes=np.array([bytes_.segments(e) for e, _ in heads]),
+            head_bytes=np.array([bytes_.head(*h) for h in heads]),
             gates=tuple(
-                _gates(statistics, images, costs, h, thresholds_per_policy)
-                if with_gates and heads[h][0] != deepest
-                else _no_gates(len(images))
-                for h in range(len(heads))
+                _gates(statistics, images, costs, bytes_, h, thresholds_per_policy)
+                if with_gates and statistics.heads[h][0] != deepest
+                else none
+                for h in kept
             ),
-            intersection=both.astype(np.float32),
-            union=union.astype(np.float32),
+            intersection=both[kept].astype(np.float32),
+            union=union[kept].astype(np.float32),
             labelled=labelled,
-            reference=head_index(statistics, final_configuration(spec).exits[0]),
+            reference=kept.index(reference) if reference in kept else len(kept) - 1,
+            reference_miou=reference_miou,
         )
 
     @property
     def images(self) -> int:
         return self.union.shape[1]
 
-    @property
-    def reference_miou(self) -> float:
-        """Data-set mIoU of the final head alone, 0..1."""
-        chosen = self.reference
-        areas = (
-            area[chosen].sum(0, dtype=np.float64)
-            for area in (self.intersection, self.union)
-        )
-        return float(miou_of(*areas))
+    def size_of(self, heads: tuple[int, ...], gates: np.ndarray) -> np.ndarray:
+        """Bytes of the pieces that configurations of one chain keep, shape (B,).
+
+        Args:
+            gates: int64 array of shape (B, n_heads - 1).
+        """
+        fixed = self.segments_bytes[heads[-1]] + self.head_bytes[list(heads)].sum()
+        size = np.full(len(gates), fixed)
+        for place, head in enumerate(heads[:-1]):
+            size = size + self.gates[head].decision_bytes[gates[:, place]]
+        return size
 
     def path_ms(self, heads: tuple[int, ...]) -> np.ndarray:
         """Cost of leaving at each head of a chain, its decisions left out.
@@ -186,13 +225,51 @@ class Problem:
 
 def _no_gates(images: int) -> Gates:
     empty = np.zeros(0)
-    return Gates(np.zeros((0, images), bool), (), empty, empty, 0)
+    return Gates(np.zeros((0, images), bool), (), empty, empty, empty, 0)
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """Bytes of pieces, summed the way a head needs them."""
+
+    spec: SupernetSpec
+    resources: Resources
+    max_peak_bytes: float
+
+    def fits(self, exit_index: int, head: str) -> bool:
+        """Whether the backbone up to here, the head and its output fit in memory."""
+        names = [segment_name(i) for i in range(1, exit_index + 1)]
+        return self._fit(names + head_pieces(self.spec, exit_index, head))
+
+    def decision_fits(self, exit_index: int, head: str, policy: str) -> bool:
+        return self._fit([self._decision(exit_index, head, policy)])
+
+    def segments(self, exit_index: int) -> float:
+        return self._size([segment_name(i) for i in range(1, exit_index + 1)])
+
+    def head(self, exit_index: int, head: str) -> float:
+        return self._size(head_pieces(self.spec, exit_index, head))
+
+    def decision(self, exit_index: int, head: str, policy: str) -> float:
+        return self._size([self._decision(exit_index, head, policy)])
+
+    def _decision(self, exit_index: int, head: str, policy: str) -> str:
+        grid = self.spec.head_size(exit_index, HeadSpec.parse(head))
+        return decision_name(policy, grid)
+
+    def _size(self, names: list[str]) -> float:
+        return float(sum(self.resources.size_bytes.get(n, 0.0) for n in names))
+
+    def _fit(self, names: list[str]) -> bool:
+        peaks = self.resources.peak_bytes
+        return all(peaks.get(n, 0.0) <= self.max_peak_bytes for n in names)
 
 
 def _gates(
     statistics: Statistics,
     images: np.ndarray,
     costs: PieceCosts,
+    bytes_: _Bytes,
     head: int,
     limit: int,
 ) -> Gates:
@@ -200,15 +277,16 @@ def _gates(
 
     That is exact: with the same images leaving, a cheaper decision slows no image.
     """
-    masks, policies, cuts, prices = [], [], [], []
+    name = statistics.heads[head]
+    masks, policies, cuts, prices, sizes = [], [], [], [], []
     for policy, values in statistics.confidence.items():
         confidence = values[:, head].astype(np.float64)
         missing = np.isnan(confidence)
-        if missing.all():
+        if missing.all() or not bytes_.decision_fits(*name, policy):
             continue
         if missing.any():
             raise MessError(
-                f"Policy {policy!r} has no confidence for head {statistics.heads[head]}"
+                f"Policy {policy!r} has no confidence for head {name}"
                 f" on image {statistics.images[int(missing.argmax())]!r}, though it has"
                 " for others; run `mess evaluate` again."
             )
@@ -216,24 +294,28 @@ def _gates(
         masks.append(confidence[images] >= thresholds[:, None])
         policies += [policy] * len(thresholds)
         cuts.append(thresholds)
-        price = costs.decision(*statistics.heads[head], policy)
-        prices.append(np.full(len(thresholds), price))
+        prices.append(np.full(len(thresholds), costs.decision(*name, policy)))
+        sizes.append(np.full(len(thresholds), bytes_.decision(*name, policy)))
     if not policies:
         return _no_gates(len(images))
-    mask, price, cut = (np.concatenate(rows) for rows in (masks, prices, cuts))
-    kept = _cheapest(mask, price)
+    mask, price, cut, size = (
+        np.concatenate(rows) for rows in (masks, prices, cuts, sizes)
+    )
+    kept = _cheapest(mask, price, size)
     return Gates(
         masks=mask[kept],
         policies=tuple(policies[g] for g in kept),
         thresholds=cut[kept],
         decision_ms=price[kept],
+        decision_bytes=size[kept],
         grid_size=len(mask),
     )
 
 
-def _cheapest(masks: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    """Of rows that are alike, the index of the cheapest (the first of equal ones)."""
-    packed = np.packbits(masks, axis=1)
+def _cheapest(masks: np.ndarray, prices: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Of rows alike in mask and size, the cheapest (the first of equal ones)."""
+    size = sizes.reshape(-1, 1).view(np.uint8).reshape(len(sizes), -1)
+    packed = np.concatenate([np.packbits(masks, axis=1), size], axis=1)
     keys = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").ravel()
     order = np.argsort(prices, kind="stable")
     _, first = np.unique(keys[order], return_index=True)

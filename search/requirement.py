@@ -30,6 +30,9 @@ class Requirement:
         min_miou: floor of the data-set mIoU, 0..1.
         max_latency_ms: ceiling of the mean latency over the images.
         max_p90_ms: ceiling of the 90th percentile of the latency over the images.
+        max_size_mb: ceiling of what the kept pieces' files take, millions of bytes.
+        max_memory_mb: ceiling of the memory that the hungriest kept piece takes at its
+            peak, millions of bytes.
         objective: ``latency`` (lowest mean latency) or ``accuracy`` (highest mIoU);
             None takes ``accuracy`` where only latencies are limited, else ``latency``.
     """
@@ -38,6 +41,8 @@ class Requirement:
     min_miou: float | None = None
     max_latency_ms: float | None = None
     max_p90_ms: float | None = None
+    max_size_mb: float | None = None
+    max_memory_mb: float | None = None
     objective: Objective | None = None
 
     def __post_init__(self) -> None:
@@ -50,6 +55,8 @@ class Requirement:
             ("min_miou", 0.0, 1.0),
             ("max_latency_ms", 0.0, math.inf),
             ("max_p90_ms", 0.0, math.inf),
+            ("max_size_mb", 0.0, math.inf),
+            ("max_memory_mb", 0.0, math.inf),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -78,7 +85,13 @@ class Requirement:
         return floor
 
     def met(
-        self, miou: float, reference_miou: float, latency_ms: float, p90_ms: float
+        self,
+        miou: float,
+        reference_miou: float,
+        latency_ms: float,
+        p90_ms: float,
+        size_mb: float = 0.0,
+        memory_mb: float = 0.0,
     ) -> dict[str, bool]:
         """Per limit that was set, whether figures keep it."""
         flags = {}
@@ -93,6 +106,10 @@ class Requirement:
             )
         if self.max_p90_ms is not None:
             flags["max_p90_ms"] = p90_ms <= self.max_p90_ms + LATENCY_TOLERANCE_MS
+        if self.max_size_mb is not None:
+            flags["max_size_mb"] = size_mb <= self.max_size_mb
+        if self.max_memory_mb is not None:
+            flags["max_memory_mb"] = memory_mb <= self.max_memory_mb
         return flags
 
     def __str__(self) -> str:
@@ -101,6 +118,8 @@ class Requirement:
             "min_miou": ("mIoU >=", ""),
             "max_latency_ms": ("mean latency <=", " ms"),
             "max_p90_ms": ("p90 latency <=", " ms"),
+            "max_size_mb": ("size <=", " MB"),
+            "max_memory_mb": ("peak memory <=", " MB"),
         }
         limits = [
             f"{words} {getattr(self, name):g}{unit}"

@@ -120,7 +120,7 @@ class Roots:
         self.trivial = trivial
         gated = [
             e
-            for e in np.unique(problem.exit_of)
+            for e in np.unique(problem.exit_of)[:-1]
             if any(len(problem.gates[h]) for h in np.flatnonzero(problem.exit_of == e))
         ]
         self.exits = [int(e) for e in gated]

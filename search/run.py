@@ -20,6 +20,7 @@ from search.evaluate import (
 from search.exact import Optimum, ProgressCall, Search
 from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
+from search.resources import MB, Resources
 from search.result import Outcome, SearchResult
 from search.space import space_size
 from search.target import Target
@@ -43,6 +44,7 @@ def search(
     *,
     name: str = "chosen",
     thresholds_per_policy: int = 24,
+    resources: Resources | None = None,
     seed: int = 0,
 ) -> SearchResult:
     """Finds the best configuration for a requirement.
@@ -62,6 +64,7 @@ def search(
         progress: called a few times per second.
         name: of the result.
         thresholds_per_policy: at most so many thresholds per head and policy.
+        resources: bytes of the pieces, for limits of size or memory.
         seed: of the bootstrap.
 
     Raises:
@@ -70,8 +73,17 @@ def search(
             time limit passed before anything that keeps the requirement was found.
     """
     started = time.monotonic()
+    resources = resources or Resources()
+    resources.check(requirement)
     problem, early = prepare(
-        statistics, spec, latency_ms, setting, max_early_exits, thresholds_per_policy
+        statistics,
+        spec,
+        latency_ms,
+        setting,
+        max_early_exits,
+        thresholds_per_policy,
+        resources,
+        requirement,
     )
     if not time_limit_s > 0:
         raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
@@ -80,7 +92,7 @@ def search(
     if optimum.best is None:
         raise _failure(problem, requirement, target, early, optimum, time_limit_s)
     static = Search(problem, target, 0, math.inf).run().best
-    reporter = Reporter(statistics, spec, latency_ms, requirement, seed)
+    reporter = Reporter(statistics, spec, latency_ms, requirement, seed, resources)
     best = optimum.best
     return SearchResult(
         name=name,
@@ -111,6 +123,8 @@ def prepare(
     setting: Setting,
     max_early_exits: int,
     thresholds_per_policy: int,
+    resources: Resources | None = None,
+    requirement: Requirement | None = None,
 ) -> tuple[Problem, int]:
     """Checks the arguments; the search's arrays and the number of early exits."""
     if setting not in SETTINGS:
@@ -119,8 +133,15 @@ def prepare(
         raise MessError(f"max_early_exits is {max_early_exits}; it must be at least 0.")
     early = 0 if setting == "budgeted" else max_early_exits
     early = min(early, len({e for e, _ in statistics.heads}) - 1)
+    memory = None if requirement is None else requirement.max_memory_mb
     problem = Problem.build(
-        statistics, spec, latency_ms, thresholds_per_policy, with_gates=early > 0
+        statistics,
+        spec,
+        latency_ms,
+        thresholds_per_policy,
+        with_gates=early > 0,
+        resources=resources,
+        max_peak_bytes=math.inf if memory is None else memory * MB,
     )
     return problem, early
 
@@ -128,11 +149,13 @@ def prepare(
 def target_of(problem: Problem, requirement: Requirement) -> Target:
     """The requirement in the search's terms, on the calibration images."""
     ceiling, p90 = requirement.max_latency_ms, requirement.max_p90_ms
+    size = requirement.max_size_mb
     return Target(
         minimise_latency=requirement.goal == "latency",
         floor=requirement.miou_floor(problem.reference_miou),
         ceiling_ms=math.inf if ceiling is None else ceiling,
         p90_ms=math.inf if p90 is None else p90,
+        size_bytes=math.inf if size is None else size * MB,
     )
 
 
@@ -146,8 +169,10 @@ class Reporter:
         latency_ms: Mapping[str, float],
         requirement: Requirement,
         seed: int,
+        resources: Resources | None = None,
     ) -> None:
         self._given = (statistics, spec, latency_ms)
+        self._resources = resources
         self._groups = statistics.groups
         self._requirement = requirement
         self._seed = seed
@@ -156,7 +181,7 @@ class Reporter:
 
     def outcome(self, configuration: Configuration) -> Outcome:
         """Figures on both parts, with bootstrap intervals on the report part."""
-        evaluation = Evaluation(*self._given, configuration)
+        evaluation = Evaluation(*self._given, configuration, self._resources)
 
         calibration = evaluation.figures(self._calibration, self._requirement)
         if not len(self._report):
@@ -204,6 +229,9 @@ def _failure(
     else:
         cost = problem.segments_ms + problem.head_ms + problem.output_ms
         advice.append(f"the fastest single exit takes {cost.min():.3f} ms")
+    if requirement.max_size_mb is not None:
+        size = (problem.segments_bytes + problem.head_bytes).min() / MB
+        advice.append(f"the smallest configuration takes {size:.3f} MB")
     nearest = "; ".join(advice)
     if not optimum.proven:
         return MessError(

@@ -137,6 +137,37 @@ def plain_figures(
     return sum(times) / len(times), enough, sum(iou) / len(iou)
 
 
+def tiny_bytes(
+    spec: SupernetSpec, rng: np.random.Generator
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Size and peak memory of every piece, whole numbers of millions of bytes."""
+    names = list(tiny_latencies(spec, rng))
+    sizes, peaks = (rng.integers(1, 9, len(names)) * 1e6 for _ in range(2))
+    return (
+        dict(zip(names, sizes.tolist(), strict=True)),
+        dict(zip(names, peaks.tolist(), strict=True)),
+    )
+
+
+def plain_takes(
+    spec: SupernetSpec,
+    sizes: Mapping[str, float],
+    peaks: Mapping[str, float],
+    configuration: Configuration,
+) -> tuple[float, float]:
+    """Megabytes on disk and at the peak, piece by piece."""
+    names = []
+    for index in range(1, configuration.exits[-1].exit + 1):
+        names.append(segment_name(index))
+    for choice in configuration.exits:
+        size = spec.head_size(choice.exit, HeadSpec.parse(choice.head))
+        names += [head_name(choice.exit, choice.head), output_name(size)]
+        if choice.policy is not None:
+            names.append(decision_name(choice.policy, size))
+    kept = [(sizes.get(n, 0.0), peaks.get(n, 0.0)) for n in names]
+    return sum(s for s, _ in kept) / 1e6, max(p for _, p in kept) / 1e6
+
+
 def all_configurations(
     statistics: Statistics, spec: SupernetSpec, max_early: int
 ) -> Iterator[Configuration]:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from search_cases import (
     all_configurations,
     plain_figures,
+    plain_takes,
+    tiny_bytes,
     tiny_latencies,
     tiny_spec,
     tiny_statistics,
@@ -19,6 +21,7 @@ from search_cases import (
 from search import exact
 from search.evaluate import final_configuration, part_images
 from search.requirement import Requirement
+from search.resources import Resources
 from search.run import InfeasibleError, search
 
 EPSILON = 1e-9
@@ -31,10 +34,14 @@ def draw_case(seed, exits=3, heads=2, images=6, levels=5):
     return rng, spec, statistics, tiny_latencies(spec, rng)
 
 
-def brute_force(statistics, spec, latency_ms, early):
+def brute_force(statistics, spec, latency_ms, early, sizes=(), peaks=()):
+    """Mean latency, p90, mIoU, size and peak memory of every configuration."""
     images = part_images(statistics, "calibration").tolist()
     rows = [
-        plain_figures(statistics, spec, latency_ms, c, images)
+        (
+            *plain_figures(statistics, spec, latency_ms, c, images),
+            *plain_takes(spec, dict(sizes), dict(peaks), c),
+        )
         for c in all_configurations(statistics, spec, early)
     ]
     return np.array(rows)
@@ -52,63 +59,73 @@ def draw_requirement(rng, rows):
         limits["max_latency_ms"] = float(rng.choice(latencies))
     if rng.random() < 0.4:
         limits["max_p90_ms"] = float(rng.choice(rows[:, 1]))
+    if rng.random() < 0.3:
+        limits["max_size_mb"] = float(rng.choice(rows[:, 3]))
+    if rng.random() < 0.3:
+        limits["max_memory_mb"] = float(rng.choice(rows[:, 4]))
     objective = rng.choice(["latency", "accuracy", None])
     return Requirement(**limits, objective=objective)
 
 
 def check(seed, early, **size):
     rng, spec, statistics, latency_ms = draw_case(seed, **size)
-    rows = brute_force(statistics, spec, latency_ms, early)
+    sizes, peaks = tiny_bytes(spec, rng)
+    rows = brute_force(statistics, spec, latency_ms, early, sizes, peaks)
+    calibration = part_images(statistics, "calibration").tolist()
     reference = plain_figures(
-        statistics,
-        spec,
-        latency_ms,
-        final_configuration(spec),
-        part_images(statistics, "calibration").tolist(),
+        statistics, spec, latency_ms, final_configuration(spec), calibration
     )[2]
     requirement = draw_requirement(rng, rows)
     allowed = np.array(
         [
-            all(requirement.met(m, reference, latency, p90).values())
-            for latency, p90, m in rows
+            all(requirement.met(m, reference, latency, p90, mb, peak).values())
+            for latency, p90, m, mb, peak in rows
         ]
     )
     call = (statistics, spec, latency_ms, requirement, "input-dependent", early, 60.0)
+    resources = Resources(sizes, peaks)
     if not allowed.any():
         with pytest.raises(InfeasibleError):
-            search(*call)
+            search(*call, resources=resources)
         return
-    result = search(*call)
+    result = search(*call, resources=resources)
     column, best = (0, min) if requirement.goal == "latency" else (2, max)
     wanted = best(rows[allowed, column])
     assert result.value == pytest.approx(wanted, abs=EPSILON)
     assert result.proven and result.gap == 0
-    own = plain_figures(
-        statistics,
-        spec,
-        latency_ms,
-        result.configuration,
-        part_images(statistics, "calibration").tolist(),
+    chosen = result.configuration
+    own = (
+        *plain_figures(statistics, spec, latency_ms, chosen, calibration),
+        *plain_takes(spec, sizes, peaks, chosen),
     )
     seen = result.calibration
-    assert own == pytest.approx((seen.mean_ms, seen.p90_ms, seen.miou), abs=EPSILON)
+    told = (seen.mean_ms, seen.p90_ms, seen.miou, seen.size_mb, seen.memory_mb)
+    assert own == pytest.approx(told, abs=EPSILON)
     assert all(seen.met.values())
-    assert result.space_size == len(rows)
+    if requirement.max_memory_mb is None:
+        assert result.space_size == len(rows)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(seed=st.integers(0, 2**32 - 1), early=st.integers(0, 2))
 def test_optimum_equals_brute_force_with_up_to_two_early_exits(seed, early):
     check(seed, early, exits=2, images=5, levels=4)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(200))
 def test_optimum_equals_brute_force_with_three_early_exits(seed):
     check(seed, 3, heads=1, images=6, levels=4)
 
 
+@pytest.mark.parametrize("seed", range(1000, 1150))
+def test_optimum_equals_brute_force_with_four_early_exits(seed):
+    check(seed, 4, exits=4, heads=1, images=5, levels=3)
+
+
 @pytest.mark.parametrize("leaf", [1, 7])
-@pytest.mark.parametrize("seed", range(100, 125))
+@pytest.mark.parametrize("seed", range(100, 250))
 def test_optimum_is_the_same_when_nodes_are_split_to_the_end(seed, leaf, monkeypatch):
     monkeypatch.setattr(exact, "LEAF_SIZE", leaf)
     monkeypatch.setattr(exact, "climb", lambda search, span: 0.1)
