@@ -16,6 +16,9 @@ from android_bench.store import Store
 
 ALL = "all"
 
+OPENABLE = ("device", "unauthorized")
+"""States in which a phone of ``all`` is opened; the second asks its user for trust."""
+
 
 def profile(
     models: Sequence[Path] | Mapping[str, Path],
@@ -120,10 +123,10 @@ def _names(devices: Sequence[str]) -> tuple[list[str], list[DeviceRun]]:
                 " one in and allow USB debugging on it."
             )
         for phone in phones:
-            if phone.state == "device":
+            if phone.state in OPENABLE:
                 names[phone.name] = None
             else:
-                reason = f"{phone.state}: {phone.advice}"
+                reason = f"it is {phone.state!r}: {phone.advice}"
                 unready.append(DeviceRun(phone.name, None, (), reason))
     return list(names), unready
 

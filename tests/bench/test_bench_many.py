@@ -188,7 +188,7 @@ def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
 
     phones = [
         PhoneListing("usb:A1", "A1", "usb", "device", "measure on it"),
-        PhoneListing("usb:B2", "B2", "usb", "unauthorized", "tap Allow on the phone"),
+        PhoneListing("usb:B2", "B2", "usb", "offline", "plug it in again"),
     ]
     monkeypatch.setattr("android_bench.phones.list_phones", lambda: phones)
     monkeypatch.setattr(
@@ -203,7 +203,7 @@ def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
     assert (ready.name, len(ready.measurements)) == ("usb:A1", 1)
     assert (locked.name, locked.lost) == (
         "usb:B2",
-        "unauthorized: tap Allow on the phone",
+        "it is 'offline': plug it in again",
     )
     phones.clear()
     with pytest.raises(BenchError, match="No phone is within reach for 'all'"):
