@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from phone_double import serve
 from phone_double.adb_binary import Adb
 from phone_double.double import PhoneDouble
 
@@ -54,10 +58,12 @@ def test_push_makes_folders_and_keeps_the_owners_mode(
     assert modes == [0o777, 0o666]
 
 
+@pytest.mark.parametrize("phone", ["phone_double", "old_phone"])
 def test_a_folder_is_pushed_and_pulled_whole(
-    phone_double: PhoneDouble, adb: Adb, tmp_path: Path
+    phone: str, request: pytest.FixtureRequest, adb: Adb, tmp_path: Path
 ) -> None:
-    adb.connect(phone_double.serial)
+    double = request.getfixturevalue(phone)
+    adb.connect(double.serial)
     folder = tmp_path / "folder"
     for number in range(30):
         path = folder / f"part {number % 3}" / f"file-{number} ü"
@@ -171,3 +177,21 @@ def test_reboot_by_adb(phone_double: PhoneDouble, adb: Adb) -> None:
     adb.connect(phone_double.serial)
     again = adb("shell", "cat /proc/sys/kernel/random/boot_id").stdout
     assert again and again != boot
+
+
+def test_a_double_run_by_hand(adb: Adb, tmp_path: Path) -> None:
+    script = Path(serve.__file__)
+    words = ["--phone", "old", "--port", "0", "--tool", str(tmp_path / "tool")]
+    run = subprocess.Popen(
+        [sys.executable, script, *words], stdout=subprocess.PIPE, text=True
+    )
+    with run:
+        assert run.stdout is not None
+        serial = run.stdout.readline().split()[-1]
+        adb.connect(serial)
+        assert adb("shell", "getprop ro.product.model").stdout == b"Single 4G\r\n"
+        folder = Path(run.stdout.readline().split()[-1])
+        assert (folder / "data/local/tmp").is_dir()
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(20) == 0
+    assert not folder.exists() and (tmp_path / "tool").is_file()

@@ -46,17 +46,21 @@ class Link:
 
     Attributes:
         bytes_per_s: how fast bytes go, either way; None: as fast as they can.
+        delay_s: how long each message is on its way.
         mute: the phone neither reads nor answers, but keeps the connection open.
     """
 
     def __init__(self) -> None:
         self.bytes_per_s: float | None = None
+        self.delay_s = 0.0
         self.mute = threading.Event()
         self._lock = threading.Lock()
         self._free_at = 0.0
 
     def carry(self, count: int) -> None:
         """Takes as long as ``count`` bytes do."""
+        if self.delay_s > 0:
+            time.sleep(self.delay_s)
         rate = self.bytes_per_s
         if rate is None:
             return

@@ -13,9 +13,10 @@ from phone_double.command_records import Answer, Become, Command, Context, Reply
 # Programs of the host that behave like the phone's. What neither these nor the commands
 # of our own are is missing on the phone.
 HOST_PROGRAMS = (
-    "basename cat cksum cmp cut dirname du env expr false grep head md5sum mktemp nice"
-    " nohup od paste printenv printf readlink realpath rev sed seq setsid sha1sum"
-    " sha256sum sleep sort stat tac tail test timeout tr true tty uniq wc xargs yes"
+    "[ basename cat cksum cmp cut dirname du echo env expr false grep head md5sum"
+    " mktemp nice nohup od paste printenv printf pwd readlink realpath rev sed seq"
+    " setsid sha1sum sha256sum sleep sort stat tac tail test timeout tr true tty uniq"
+    " wc xargs yes"
 ).split()
 # Likewise, but only on what lies in the phone's tree: they change files.
 GUARDED_PROGRAMS = "cp dd find ln mkdir mv rm rmdir tee touch".split()
