@@ -15,6 +15,7 @@ arguments are the options here, with the same names and defaults (a test compare
            setting="input-dependent", max_drop_pp=None, min_miou=None,
            max_latency_ms=None, max_p90_ms=None, max_early_exits=None,
            time_limit_s=120.0)
+    quantise(run, choice=(), device=None, precision="int8", epochs=None)
     export(run, choice=(), device=None, precision="int8")
     check(run, name=(), device=None, threads=None)
     run(model, images, output=Path("overlays"), threads=1)
@@ -74,7 +75,7 @@ class Command(NamedTuple):
 RUN = Option("run", "the run folder", Path, positional=True, required=True)
 DEVICE = Option("device", "device to use, e.g. host (default: the recipe's)")
 THREADS = Option("threads", "CPU threads (default: the recipe's)", int, metavar="N")
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "int8", "int8-qat")
 PRECISION = Option(
     "precision", "precision of the pieces", default="int8", choices=PRECISIONS
 )
@@ -253,6 +254,36 @@ COMMANDS: dict[str, Command] = {
                 metavar="N",
             ),
             Option("time_limit_s", "seconds per requirement", float, 120.0),
+        ),
+    ),
+    "quantise": Command(
+        "mess_tf.commands.quantise:quantise",
+        "train chosen networks on for int8",
+        "Fine-tunes chosen configurations with rounding in the loop (quantisation-aware"
+        " training), writes their int8 pieces as precision int8-qat and fits the"
+        " thresholds anew. Goes on after an interruption.",
+        (
+            RUN,
+            Option(
+                "choice",
+                "name of a search result; may be repeated (default: all)",
+                default=(),
+                many=True,
+                metavar="NAME",
+            ),
+            DEVICE,
+            Option(
+                "precision",
+                "precision of the pieces that the search was made for",
+                default="int8",
+                choices=("float32", "int8"),
+            ),
+            Option(
+                "epochs",
+                "epochs of fine-tuning (default: the recipe's)",
+                int,
+                metavar="N",
+            ),
         ),
     ),
     "export": Command(

@@ -113,6 +113,11 @@ class Run:
         return self.checkpoints / "tensorboard"
 
     @property
+    def quantise(self) -> Path:
+        """Folder of fine-tuning under fake quantisation: checkpoints, logs, result."""
+        return self.folder / "quantise"
+
+    @property
     def profiles(self) -> Path:
         """Store of all measurements."""
         return self.folder / "profiles.sqlite"

@@ -144,7 +144,8 @@ class FineTuning:
         """
         height, width = labels.shape[1:3]
         wanted = resize_to(teacher, height, width)
-        early, final = [], []
+        early: list[Any] = []
+        final: list[Any] = []
         for own, logits in zip(self.exits, outputs, strict=True):
             value = exit_loss(
                 "kd" if own.final else self._distillation.loss,

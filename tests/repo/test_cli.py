@@ -20,7 +20,8 @@ from mess_tf.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "quickstart train compile evaluate devices profile search export check run report"
+    "quickstart train compile evaluate devices profile search quantise export check run"
+    " report"
 )
 
 

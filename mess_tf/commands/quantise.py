@@ -1,0 +1,253 @@
+"""``mess quantise``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mess_tf.commands.compile import calibration_images
+from mess_tf.commands.evaluate import evaluate
+from mess_tf.commands.shared import Latencies, measured_latencies
+from mess_tf.doors import open_door
+from mess_tf.errors import MessError, UsageError
+from mess_tf.evaluation.accuracy import head_miou
+from mess_tf.progress import progress
+from mess_tf.recipe import Recipe
+from mess_tf.records import (
+    SCHEMA,
+    Configuration,
+    Pieces,
+    Precision,
+    Statistics,
+    SupernetSpec,
+    write_json,
+)
+from mess_tf.runs import Run
+
+QAT: Precision = "int8-qat"
+_BESIDE: tuple[Precision, ...] = ("float32", "int8")
+_PARTS = ("report", "calibration")
+
+
+def quantise(
+    run: Path,
+    choice: Sequence[str] = (),
+    device: str | None = None,
+    precision: Precision = "int8",
+    epochs: int | None = None,
+) -> dict[str, Any]:
+    """Fine-tunes chosen networks for int8, and fits their thresholds anew.
+
+    The heads of all choices and the final head are trained together on one backbone,
+    under fake quantisation; the pieces, the statistics and the search results of the
+    precision ``int8-qat`` come out of it. An interrupted training goes on.
+
+    Args:
+        run: folder of the run.
+        choice: names of search results; empty means all.
+        device: whose search results; None takes the recipe's.
+        precision: of the pieces that the search was made for.
+        epochs: of fine-tuning; None takes the recipe's.
+
+    Returns:
+        ``run``, ``pieces`` and ``bytes``; ``heads``: mIoU per head and precision on
+        both parts; ``thresholds``: per choice, what the old thresholds do where they
+        were fitted and on the fine-tuned graph, and what new ones do.
+
+    Raises:
+        MessError: not searched yet, no such search result, or a layer that fake
+            quantisation cannot follow.
+    """
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"--epochs is {epochs}; it must be 1 or more.")
+    opened = Run.open(run)
+    recipe = _with_epochs(opened.recipe, epochs)
+    results = _chosen(opened, choice, device, precision)
+    whole = SupernetSpec.load(opened.supernet_structure)
+    final = (whole.exit_points[-1].index, whole.final_head.id)
+    kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
+    spec = whole.with_heads(kept)
+    pieces = _train(opened, recipe, spec)
+    evaluate(run, QAT)
+    latencies = measured_latencies(opened, precision, device)
+    before = Statistics.load(opened.statistics(precision))
+    after = Statistics.load(opened.statistics(QAT))
+    fitted, thresholds = [], []
+    for result in results:
+        new, reason = _fit_anew(result, after, spec, latencies, final)
+        fitted += [] if new is None else [new]
+        thresholds.append(
+            {
+                "name": result.name,
+                "fitted_on": _does(before, result.configuration, final),
+                "kept": _does(after, result.configuration, final),
+                "fitted_anew": None
+                if new is None
+                else _does(after, new.configuration, final),
+                "unmet": reason,
+            }
+        )
+    folder = opened.search(device or recipe.profile.device, QAT)
+    open_door("save_results")(folder / "chosen.json", fitted)
+    outcome = {
+        "run": str(run),
+        "precision": precision,
+        "pieces": len(pieces.pieces),
+        "bytes": sum(piece.size_bytes for piece in pieces.pieces),
+        "heads": _head_rows(opened, spec),
+        "thresholds": thresholds,
+    }
+    write_json(opened.quantise / "result.json", {"schema": SCHEMA, **outcome})
+    return outcome
+
+
+def _with_epochs(recipe: Recipe, epochs: int | None) -> Recipe:
+    if epochs is None:
+        return recipe
+    settings = dataclasses.replace(recipe.quantise, epochs=epochs)
+    return dataclasses.replace(recipe, quantise=settings)
+
+
+def _chosen(
+    run: Run, choice: Sequence[str], device: str | None, precision: Precision
+) -> list[Any]:
+    name = device or run.recipe.profile.device
+    results = open_door("load_results")(run.search(name, precision) / "chosen.json")
+    by_name = {result.name: result for result in results}
+    for wanted in choice:
+        if wanted not in by_name:
+            raise MessError(
+                f"No search result named {wanted!r} for {name} and {precision}; there"
+                f" are {', '.join(by_name) or 'none'}."
+            )
+    if not by_name:
+        raise MessError(
+            f"The search for {name} and {precision} found nothing to quantise; run"
+            f" `mess search {run.folder}` with another requirement."
+        )
+    return [by_name[wanted] for wanted in choice or by_name]
+
+
+def _train(run: Run, recipe: Recipe, spec: SupernetSpec) -> Pieces:
+    from mess_tf.quantise.finetune import fine_tune
+    from mess_tf.quantise.pieces import write_quantised
+
+    images = calibration_images(run, spec, recipe.compile.calibration_images)
+    trained = fine_tune(recipe, run.folder, run.quantise, spec, images, progress)
+    with progress("Converting") as step:
+        pieces = write_quantised(
+            trained, spec, run.pieces(QAT), recipe.statistics.policies
+        )
+        step()
+    return pieces
+
+
+def _fit_anew(
+    result: Any,
+    statistics: Statistics,
+    spec: SupernetSpec,
+    latencies: Latencies,
+    final: tuple[int, str],
+) -> tuple[Any, str | None]:
+    """The same requirement, exits and heads; thresholds fitted on other statistics.
+
+    Latencies are those of the pieces that the result was found with: the same operators
+    on the same shapes.
+
+    Returns:
+        The new result and None, or None and why the requirement cannot be kept.
+    """
+    from mess_tf.quantise.thresholds import only_heads
+
+    heads = [(c.exit, c.head) for c in result.configuration.exits]
+    try:
+        new = open_door("search")(
+            only_heads(statistics, [*heads, final]),
+            spec,
+            latencies.by_piece,
+            result.requirement,
+            setting=result.setting,
+            max_early_exits=result.max_early_exits,
+            thresholds_per_policy=result.thresholds_per_policy,
+            name=result.name,
+        )
+    except open_door("infeasible_error") as error:
+        return None, str(error)
+    return new, None
+
+
+def _does(
+    statistics: Statistics, configuration: Configuration, final: tuple[int, str]
+) -> dict[str, Any]:
+    """What a configuration does on both parts, as plain values."""
+    from mess_tf.quantise.thresholds import routed
+
+    place = open_door("leave_at")(statistics, configuration)
+    result: dict[str, Any] = {"configuration": configuration.to_json()}
+    for part in _PARTS:
+        figures = routed(statistics, configuration, place, final, part)
+        result[part] = None if figures is None else dataclasses.asdict(figures)
+    return result
+
+
+def _head_rows(run: Run, spec: SupernetSpec) -> list[dict[str, Any]]:
+    """mIoU of every kept head on both parts, per precision that has statistics."""
+    known = {
+        precision: Statistics.load(run.statistics(precision))
+        for precision in (*_BESIDE, QAT)
+        if run.statistics(precision).is_file()
+    }
+    return [
+        {
+            "exit": head[0],
+            "head": head[1],
+            "miou": {
+                precision: {p: head_miou(statistics, head, p) for p in _PARTS}
+                for precision, statistics in known.items()
+            },
+        }
+        for head in spec.head_names()
+    ]
+
+
+def render(result: dict[str, Any]) -> str:
+    """Accuracy per head and precision, and what thresholds do."""
+    lines = [
+        f"{result['pieces']} pieces, {result['bytes'] / 1e6:.1f} MB. mIoU on the report"
+        " part (calibration part):"
+    ]
+    for row in result["heads"]:
+        figures = ", ".join(
+            f"{precision} {miou['report']:.2%} ({miou['calibration']:.2%})"
+            for precision, miou in row["miou"].items()
+        )
+        lines.append(f"  exit {row['exit']} {row['head']}: {figures}")
+    for row in result["thresholds"]:
+        lines.append(f"{row['name']}:")
+        for title, key in (
+            (f"thresholds on {result['precision']}", "fitted_on"),
+            (f"the same on {QAT}", "kept"),
+            (f"fitted anew on {QAT}", "fitted_anew"),
+        ):
+            if row[key] is None:
+                lines.append(f"  {title}: NOT MET. {row['unmet']}")
+            else:
+                lines.append(f"  {title}: {_figures(row[key])}")
+    run = result["run"]
+    lines.append(
+        f"Next: mess profile {run} --precision {QAT}, then mess export {run}"
+        f" --precision {QAT}"
+    )
+    return "\n".join(lines)
+
+
+def _figures(row: dict[str, Any]) -> str:
+    figures = row["report"] or row["calibration"]
+    rates = "/".join(f"{rate:.0%}" for rate in figures["exit_rates"])
+    exits = " > ".join(str(choice["exit"]) for choice in row["configuration"])
+    return (
+        f"exits {exits} at {rates}, mIoU {figures['miou']:.2%}"
+        f" (drop {figures['drop_pp']:+.2f} pp)"
+    )
