@@ -49,10 +49,9 @@ def _direct(place: Place, key: Path | None, ask: bool) -> Transport:
 
 
 def _tcp_wire(address: str) -> BaseTransport:
-    from adb_shell.transport.tcp_transport import TcpTransport
+    from android_bench.direct_transport import PromptTcp
 
-    host, port = _host_port(address)
-    return TcpTransport(host, port)
+    return PromptTcp(*_host_port(address))
 
 
 def _host_port(address: str) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import struct
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -27,6 +28,7 @@ from adb_shell.exceptions import (
     UsbWriteFailedError,
 )
 from adb_shell.transport.base_transport import BaseTransport
+from adb_shell.transport.tcp_transport import TcpTransport
 
 from android_bench.shell_output import STDOUT, Chunk, MarkedCommand, as_lines, collect
 from android_bench.transport import (
@@ -127,6 +129,18 @@ class SoundWire(BaseTransport):
     def _check_time(self) -> None:
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise TimeoutError("the phone takes the file too slowly")
+
+
+class PromptTcp(TcpTransport):
+    """adb_shell's connection over a network, without waiting to fill packets.
+
+    Each message goes out as a header and a body; by default the second waits for the
+    other side to confirm the first, some 40 ms each time.
+    """
+
+    def connect(self, transport_timeout_s: float) -> None:
+        super().connect(transport_timeout_s)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class DirectTransport:
