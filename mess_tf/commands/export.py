@@ -120,7 +120,7 @@ def _card(
         "exits": _exits(spec, pieces, result.configuration),
         "inventory": parts,
         "float_reason": DECISION_REASON
-        if pieces.precision == "int8"
+        if pieces.precision.startswith("int8")
         else "float model",
         "requirement": result.as_json()["requirement"],
         "promise": outcome,
@@ -171,6 +171,6 @@ def render(result: dict[str, Any]) -> str:
         exits = " > ".join(f"{e['exit']}:{e['head']}" for e in row["exits"])
         kept = ", ".join(f"{n} {k}" for k, n in row["float_operators"].items())
         lines.append(f"{row['model']} ({row['size_bytes'] / 1e6:.2f} MB): {exits}")
-        if row["name"].endswith("_int8"):
+        if "_int8" in row["name"]:
             lines.append(f"  operators in float: {kept or 'none'}")
     return "\n".join([*lines, f"Next: mess check {result['run']}"])

@@ -131,15 +131,19 @@ def run_plan(plan: Plan, ranges: Ranges, image: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for step in plan.steps:
         given = [values[name] for name in step.inputs] or [image]
-        value = _EMITTERS[step.node.kind](step, given, ranges)
-        if step.relu is not None:
-            top = step.relu.settings["top"]
-            value = tf.nn.relu(value) if top is None else tf.nn.relu6(value)
-        low, high = ranges[step.name]
-        values[step.name] = tf.quantization.fake_quant_with_min_max_vars(
-            value, tf.constant(low), tf.constant(high)
-        )
+        values[step.name] = run_step(step, ranges, given)
     return values
+
+
+def run_step(step: Step, ranges: Ranges, given: Sequence[Any]) -> Any:
+    """One value of the int8 graph from the values that its step reads."""
+    value = _EMITTERS[step.node.kind](step, given, ranges)
+    if step.relu is not None:
+        value = _relu(step.relu, value)
+    low, high = ranges[step.name]
+    return tf.quantization.fake_quant_with_min_max_vars(
+        value, tf.constant(low), tf.constant(high)
+    )
 
 
 def folded(step: Step, ranges: Ranges) -> tuple[np.ndarray, np.ndarray]:
@@ -258,6 +262,10 @@ def _transposed(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
     return y + bias
 
 
+def _relu(node: Node, values: Any) -> Any:
+    return tf.nn.relu(values) if node.settings["top"] is None else tf.nn.relu6(values)
+
+
 def _upsample(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
     settings = step.node.settings
     sides = [n * f for n, f in zip(given[0].shape[1:3], settings["size"], strict=True)]
@@ -289,11 +297,7 @@ _EMITTERS: dict[str, Callable[[Step, Sequence[Any], Ranges], Any]] = {
     "depthwise": _depthwise,
     "transposed": _transposed,
     "norm": _depthwise,
-    "relu": lambda step, given, ranges: (
-        tf.nn.relu(given[0])
-        if step.node.settings["top"] is None
-        else tf.nn.relu6(given[0])
-    ),
+    "relu": lambda step, given, ranges: _relu(step.node, given[0]),
     "add": lambda step, given, ranges: given[0] + given[1],
     "concat": lambda step, given, ranges: tf.concat(given, axis=-1),
     "upsample": _upsample,

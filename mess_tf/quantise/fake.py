@@ -212,6 +212,14 @@ def fake_quantise(
     return FakeQuantised(plan, build_mirror(network, wrap), ranges)
 
 
+def unrounded(network: Network) -> FakeQuantised:
+    """The same network without any rounding.
+
+    Fine-tuned alike, it is the control: what more training does by itself.
+    """
+    return FakeQuantised(make_plan(network), build_mirror(network), {})
+
+
 def observe(plan: Plan, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Mean over batches of the lowest and highest value of every observed step.
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.files import sha256_of
-from mess_tf.quantise.fake import FakeQuantised, fake_quantise
-from mess_tf.quantise.graph import Network, read_network
+from mess_tf.quantise.fake import FakeQuantised, fake_quantise, unrounded
+from mess_tf.quantise.graph import read_network
 from mess_tf.quantise.stage import Distillation, Exit, FineTuning
 from mess_tf.recipe import Recipe
 from mess_tf.records import SupernetSpec, head_name
@@ -34,6 +34,8 @@ def fine_tune(
     spec: SupernetSpec,
     calibration: Sequence[np.ndarray],
     open_progress: OpenProgress,
+    *,
+    rounded: bool = True,
 ) -> FakeQuantised:
     """Fine-tunes chosen heads and the backbone; goes on from the last finished epoch.
 
@@ -49,6 +51,8 @@ def fine_tune(
             them.
         calibration: normalised float32 images (H, W, 3) of the training part.
         open_progress: gives a progress display.
+        rounded: False trains alike without rounding: the control that tells what more
+            training does by itself.
 
     Raises:
         MessError: not trained yet, data that cannot be used, or a layer that fake
@@ -61,7 +65,11 @@ def fine_tune(
         for start in range(0, len(calibration), CALIBRATION_BATCH)
     ]
     network = read_network(chosen_model(supernet, spec))
-    quantised = fake_quantise(network, batches, spec.preprocessing)
+    quantised = (
+        fake_quantise(network, batches, spec.preprocessing)
+        if rounded
+        else unrounded(network)
+    )
     settings, training = recipe.quantise, recipe.training
     epochs = stage_epochs(recipe, spec, data, settings.epochs)
     steps = epochs.total_steps
@@ -83,7 +91,7 @@ def fine_tune(
         Distillation(training.loss, training.alpha),
         settled_after=round(steps * settings.settled),
     )
-    fingerprint = _fingerprint(recipe, folder, spec, network, data)
+    fingerprint = _fingerprint(recipe, folder, spec, rounded, data)
     place = work / fingerprint[:_KEY_LENGTH]
     with ScalarLog(place / "tensorboard") as log:
         display = open_progress("Fine-tuning", steps)
@@ -122,7 +130,7 @@ def _fingerprint(
     recipe: Recipe,
     folder: Path,
     spec: SupernetSpec,
-    network: Network,
+    rounded: bool,
     data: OpenedData,
 ) -> str:
     """Of all that decides the fine-tuned weights."""
@@ -133,7 +141,7 @@ def _fingerprint(
         dataclasses.asdict(recipe.training),
         recipe.compile.calibration_images,
         data.train.names,
-        [node.name for node in network.nodes],
+        rounded,
     ]
     text = json.dumps(decisive, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()
