@@ -186,7 +186,8 @@ def _report(
     ready = problem.segments_ms[chain] + np.cumsum(
         problem.head_ms[chain] + problem.output_ms[chain]
     )
-    seen, unseen = [], []
+    seen: list[float] = []
+    unseen: list[float] = []
     for head in heads:
         alone = Configuration((ExitChoice(*problem.heads[head]),))
         evaluation = Evaluation(statistics, spec, latency_ms, alone)

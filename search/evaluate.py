@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +156,42 @@ class Evaluation:
         reference = head_index(statistics, final_configuration(spec).exits[0])
         self._areas = _areas(statistics, heads[self.place])
         self._reference = _areas(statistics, np.full(len(statistics.images), reference))
+        self._true = statistics.true_area
+
+    def restricted(self, images: np.ndarray) -> Evaluation:
+        """The same on some images only, which are counted from 0 then."""
+        other = copy.copy(self)
+        other.place, other.latency_ms = self.place[images], self.latency_ms[images]
+        other._areas = self._areas[:, images]
+        other._reference = self._reference[:, images]
+        other._true = self._true[images]
+        return other
+
+    @staticmethod
+    def joined(parts: Sequence[Evaluation]) -> Evaluation:
+        """Images of several evaluations one after the other, each with its answer.
+
+        Places and the configuration are those of the first: only latencies and mIoU
+        mean something then.
+        """
+        other = copy.copy(parts[0])
+        other.place = np.concatenate([p.place * 0 for p in parts])
+        other.latency_ms = np.concatenate([p.latency_ms for p in parts])
+        other._areas = np.concatenate([p._areas for p in parts], axis=1)
+        other._reference = np.concatenate([p._reference for p in parts], axis=1)
+        other._true = np.concatenate([p._true for p in parts])
+        return other
+
+    def image_quality(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each image's own mean IoU over the classes in its labels, 0..1.
+
+        Returns:
+            of the configuration's answers and of the final head's, shape (I,) each;
+            1 for an image without a labelled pixel.
+        """
+        return _image_quality(self._areas, self._true), _image_quality(
+            self._reference, self._true
+        )
 
     def figures(self, images: np.ndarray, requirement: Requirement) -> Figures:
         """Figures over ``images`` (indices, at least one; repeats count again)."""
@@ -235,6 +272,15 @@ def _areas(statistics: Statistics, heads: np.ndarray) -> np.ndarray:
     both = statistics.intersection[images, heads]
     union = statistics.true_area + statistics.predicted_area[images, heads] - both
     return np.stack([both, union])
+
+
+def _image_quality(areas: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Mean IoU of each image over the classes in its labels, shape (I,)."""
+    there = true > 0
+    iou = np.divide(areas[0], areas[1], out=np.zeros(there.shape), where=there)
+    count = there.sum(1)
+    total = (iou * there).sum(1)
+    return np.divide(total, count, out=np.ones(len(count)), where=count > 0)
 
 
 def part_images(statistics: Statistics, part: str) -> np.ndarray:

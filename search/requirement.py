@@ -9,9 +9,11 @@ from typing import Literal
 from mess_tf.errors import MessError
 
 Objective = Literal["latency", "accuracy"]
+Robust = Literal["worst-group", "left-out", "upper-bound"]
 Setting = Literal["input-dependent", "budgeted"]
 
 OBJECTIVES: tuple[Objective, ...] = ("latency", "accuracy")
+ROBUST: tuple[Robust, ...] = ("worst-group", "left-out", "upper-bound")
 SETTINGS: tuple[Setting, ...] = ("input-dependent", "budgeted")
 
 # Two sums of the same milliseconds in another order differ by less than this, and no
@@ -35,6 +37,9 @@ class Requirement:
             peak, millions of bytes.
         objective: ``latency`` (lowest mean latency) or ``accuracy`` (highest mIoU);
             None takes ``accuracy`` where only latencies are limited, else ``latency``.
+        robust: how limits of drop, mIoU and mean latency are to hold elsewhere too:
+            ``worst-group``, ``left-out`` or ``upper-bound`` (``search.robust``); None
+            asks for them on the calibration images alone.
     """
 
     max_drop_pp: float | None = None
@@ -44,12 +49,15 @@ class Requirement:
     max_size_mb: float | None = None
     max_memory_mb: float | None = None
     objective: Objective | None = None
+    robust: Robust | None = None
 
     def __post_init__(self) -> None:
         if self.objective is not None and self.objective not in OBJECTIVES:
             raise MessError(
                 f"Objective {self.objective!r} is unknown; accepted: {OBJECTIVES}."
             )
+        if self.robust is not None and self.robust not in ROBUST:
+            raise MessError(f"robust is {self.robust!r}; accepted: {ROBUST}.")
         for name, low, high in (
             ("max_drop_pp", -100.0, 100.0),
             ("min_miou", 0.0, 1.0),

@@ -11,7 +11,10 @@ from typing import Any
 from mess_tf.errors import MessError
 from mess_tf.records import SCHEMA, Configuration, read_json, write_json
 from search.evaluate import Figures, Interval
+from search.guarantee import Certified
 from search.requirement import Requirement, Setting
+
+_RECORDS = ("requirement", "robustness", "certified")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,26 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """How a robust choice came about (``search.robust``).
+
+    Attributes:
+        asked: the tightened requirement that it is the optimum for.
+        drop_pp, mean_ms: pessimistic figures, by the requirement's ``robust``.
+        steps: by how many steps the limits were tightened.
+    """
+
+    asked: Requirement
+    drop_pp: float
+    mean_ms: float
+    steps: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Robustness:
+        return cls(**{**data, "asked": Requirement(**data["asked"])})
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """The best configuration for a requirement, and how sure that is.
 
@@ -67,6 +90,10 @@ class SearchResult:
         source: what the statistics were measured on.
         nodes, listed: sets of configurations examined, configurations computed exactly.
         wall_s: time taken.
+        robustness: of a robust choice: ``bound`` and ``proven`` are for the tightened
+            requirement in it.
+        certified: of a choice with a guarantee: thresholds may have been drawn back, so
+            that ``value`` need not reach ``bound``.
     """
 
     name: str
@@ -85,6 +112,8 @@ class SearchResult:
     nodes: int
     listed: int
     wall_s: float
+    robustness: Robustness | None = None
+    certified: Certified | None = None
     schema: int = SCHEMA
 
     @property
@@ -112,13 +141,20 @@ class SearchResult:
         data = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in ("chosen", "best_static", "reference", "requirement")
+            if f.name not in ("chosen", "best_static", "reference", *_RECORDS)
         }
         static = self.best_static
         return {
             **data,
             "gap": self.gap,
             "requirement": dataclasses.asdict(self.requirement),
+            **{
+                name: None if record is None else dataclasses.asdict(record)
+                for name, record in (
+                    ("robustness", self.robustness),
+                    ("certified", self.certified),
+                )
+            },
             "chosen": self.chosen.as_json(),
             "best_static": None if static is None else static.as_json(),
             "reference": self.reference.as_json(),
@@ -127,11 +163,14 @@ class SearchResult:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchResult:
         static = data["best_static"]
+        robust, certified = data.get("robustness"), data.get("certified")
         fields = {k: v for k, v in data.items() if k != "gap"}
         return cls(
             **{
                 **fields,
                 "requirement": Requirement(**data["requirement"]),
+                "robustness": Robustness.from_json(robust) if robust else None,
+                "certified": Certified.from_json(certified) if certified else None,
                 "chosen": Outcome.from_json(data["chosen"]),
                 "best_static": None if static is None else Outcome.from_json(static),
                 "reference": Outcome.from_json(data["reference"]),

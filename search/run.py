@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from mess_tf.errors import MessError
 from mess_tf.records import Configuration, Statistics, SupernetSpec
-from search.evaluate import (
-    Evaluation,
-    final_configuration,
-    part_images,
-    quantile_of,
-)
+from search.evaluate import Evaluation, final_configuration, part_images
 from search.exact import Optimum, ProgressCall, Search
+from search.guarantee import Guarantee, certify
+from search.infeasible import InfeasibleError as InfeasibleError
+from search.infeasible import failure
+from search.parts import halves
 from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
-from search.result import Outcome, SearchResult
+from search.result import Outcome, Robustness, SearchResult
+from search.robust import tighten
 from search.space import space_size
 from search.target import Target
-
-_DIAGNOSIS_LIMIT_S = 20.0
-
-
-class InfeasibleError(MessError):
-    """Nothing keeps the requirement; the message names the nearest that can be kept."""
 
 
 def search(
@@ -45,6 +40,7 @@ def search(
     name: str = "chosen",
     thresholds_per_policy: int = 24,
     resources: Resources | None = None,
+    guarantee: Guarantee | None = None,
     seed: int = 0,
 ) -> SearchResult:
     """Finds the best configuration for a requirement.
@@ -56,16 +52,20 @@ def search(
         statistics: what every head does on every image.
         spec: structure of the supernet they come from.
         latency_ms: milliseconds by piece name.
-        requirement: limits and objective.
+        requirement: limits and objective; with ``robust`` the limits are tightened
+            until they hold by that measure too.
         setting: ``input-dependent`` (confidence decides per image) or ``budgeted`` (one
             exit for all images).
         max_early_exits: kept exits before the last one, at most.
-        time_limit_s: after this the best so far is given, with the gap left.
+        time_limit_s: after this the best so far is given, with the gap left; for each
+            of the searches that a robust choice takes.
         progress: called a few times per second.
         name: of the result.
         thresholds_per_policy: at most so many thresholds per head and policy.
         resources: bytes of the pieces, for limits of size or memory.
-        seed: of the bootstrap.
+        guarantee: half of the calibration's groups are kept for testing, and thresholds
+            are drawn back until it holds.
+        seed: of the bootstrap and of what is kept for testing.
 
     Raises:
         InfeasibleError: no configuration keeps the requirement.
@@ -73,46 +73,144 @@ def search(
             time limit passed before anything that keeps the requirement was found.
     """
     started = time.monotonic()
+    if not time_limit_s > 0:
+        raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
     resources = resources or Resources()
     resources.check(requirement)
-    problem, early = prepare(
-        statistics,
+    testing = np.zeros(0, np.int64)
+    if guarantee is not None:
+        statistics, testing = halves(statistics, seed)
+    task = _Task(
         spec,
         latency_ms,
         setting,
         max_early_exits,
+        time_limit_s,
+        progress,
         thresholds_per_policy,
         resources,
-        requirement,
     )
-    if not time_limit_s > 0:
-        raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
-    target = target_of(problem, requirement)
-    optimum = Search(problem, target, early, started + time_limit_s, progress).run()
-    if optimum.best is None:
-        raise _failure(problem, requirement, target, early, optimum, time_limit_s)
-    static = Search(problem, target, 0, math.inf).run().best
+    robustness = None
+    asked = requirement
+    if requirement.robust is not None:
+        robustness = _robust(statistics, requirement, task, seed)
+        asked = robustness.asked
+    found = task.find(statistics, asked)
     reporter = Reporter(statistics, spec, latency_ms, requirement, seed, resources)
-    best = optimum.best
+    configuration, certified = found.configuration, None
+    if guarantee is not None:
+        configuration, certified = certify(
+            statistics,
+            configuration,
+            final_configuration(spec),
+            part_images(statistics, "calibration"),
+            testing,
+            guarantee,
+            functools.partial(Evaluation, statistics, spec, latency_ms),
+        )
+    chosen = reporter.outcome(configuration)
+    drawn_back = configuration != found.configuration
+    seen = chosen.calibration
+    moved = seen.mean_ms if found.target.minimise_latency else seen.miou
+    static = Search(found.problem, found.target, 0, math.inf).run().best
     return SearchResult(
         name=name,
         setting=setting,
         requirement=requirement,
-        max_early_exits=early,
-        chosen=reporter.outcome(problem.configuration(best.heads, best.gates)),
-        value=best.latency_ms if target.minimise_latency else best.miou,
-        bound=optimum.bound,
-        proven=optimum.proven,
-        space_size=space_size(problem, early),
+        max_early_exits=found.early,
+        chosen=chosen,
+        value=moved if drawn_back else found.value,
+        bound=found.optimum.bound,
+        proven=found.optimum.proven and not drawn_back,
+        space_size=space_size(found.problem, found.early),
         thresholds_per_policy=thresholds_per_policy,
         best_static=None
         if static is None
-        else reporter.outcome(problem.configuration(static.heads, ())),
+        else reporter.outcome(found.problem.configuration(static.heads, ())),
         reference=reporter.outcome(final_configuration(spec)),
         source=statistics.source,
-        nodes=optimum.nodes,
-        listed=optimum.listed,
+        nodes=found.optimum.nodes,
+        listed=found.optimum.listed,
         wall_s=time.monotonic() - started,
+        robustness=robustness,
+        certified=certified,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A search's answer with what it was found in."""
+
+    problem: Problem
+    target: Target
+    early: int
+    optimum: Optimum
+    configuration: Configuration
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Everything about a search but the images and the requirement."""
+
+    spec: SupernetSpec
+    latency_ms: Mapping[str, float]
+    setting: Setting
+    max_early_exits: int
+    time_limit_s: float
+    progress: ProgressCall | None
+    thresholds_per_policy: int
+    resources: Resources
+
+    def find(self, statistics: Statistics, requirement: Requirement) -> _Found:
+        """The best configuration on the calibration part.
+
+        Raises:
+            InfeasibleError: no configuration keeps the requirement.
+            MessError: the time limit passed first, or something cannot be used.
+        """
+        deadline = time.monotonic() + self.time_limit_s
+        problem, early = prepare(
+            statistics,
+            self.spec,
+            self.latency_ms,
+            self.setting,
+            self.max_early_exits,
+            self.thresholds_per_policy,
+            self.resources,
+            requirement,
+        )
+        target = target_of(problem, requirement)
+        optimum = Search(problem, target, early, deadline, self.progress).run()
+        best = optimum.best
+        if best is None:
+            raise failure(
+                problem, requirement, target, early, optimum, self.time_limit_s
+            )
+        value = best.latency_ms if target.minimise_latency else best.miou
+        chosen = problem.configuration(best.heads, best.gates)
+        return _Found(problem, target, early, optimum, chosen, value)
+
+
+def _robust(
+    statistics: Statistics, requirement: Requirement, task: _Task, seed: int
+) -> Robustness:
+    """How far the limits must be tightened for the measure asked for."""
+
+    def find(images: Statistics, wish: Requirement) -> Configuration:
+        return task.find(images, wish).configuration
+
+    def evaluate(images: Statistics, configuration: Configuration) -> Evaluation:
+        return Evaluation(images, task.spec, task.latency_ms, configuration)
+
+    reference = evaluate(statistics, final_configuration(task.spec))
+    figures = reference.figures(part_images(statistics, "calibration"), Requirement())
+    choice = tighten(statistics, requirement, find, evaluate, figures.miou, seed)
+    return Robustness(
+        asked=choice.asked,
+        drop_pp=choice.pessimistic.drop_pp,
+        mean_ms=choice.pessimistic.mean_ms,
+        steps=choice.steps,
     )
 
 
@@ -192,72 +290,3 @@ class Reporter:
             evaluation.figures(self._report, self._requirement),
             evaluation.bootstrap(self._report, self._groups, self._seed),
         )
-
-
-def _failure(
-    problem: Problem,
-    requirement: Requirement,
-    target: Target,
-    early: int,
-    optimum: Optimum,
-    time_limit_s: float,
-) -> MessError:
-    """Why there is no configuration, and what could be had instead."""
-    deadline = time.monotonic() + min(time_limit_s, _DIAGNOSIS_LIMIT_S)
-    half = (time.monotonic() + deadline) / 2
-    advice = []
-    open_latency = dataclasses.replace(target, ceiling_ms=math.inf, p90_ms=math.inf)
-    fast = Search(
-        problem, dataclasses.replace(open_latency, minimise_latency=True), early, half
-    ).run()
-    if fast.best is not None:
-        p90 = _p90_of(problem, fast.best.heads, fast.best.gates)
-        sure = "" if fast.proven else " found so far"
-        advice.append(
-            f"with the accuracy asked, the lowest mean latency{sure} is"
-            f" {fast.best.latency_ms:.3f} ms (p90 {p90:.3f} ms)"
-        )
-    good_target = dataclasses.replace(target, floor=0.0, minimise_latency=False)
-    good = Search(problem, good_target, early, deadline).run()
-    if good.best is not None:
-        drop = 100 * (problem.reference_miou - good.best.miou)
-        sure = "" if good.proven else " found so far"
-        advice.append(
-            f"within the latency asked, the highest mIoU{sure} is"
-            f" {100 * good.best.miou:.2f} % (drop {drop:.2f} pp)"
-        )
-    else:
-        cost = problem.segments_ms + problem.head_ms + problem.output_ms
-        advice.append(f"the fastest single exit takes {cost.min():.3f} ms")
-    if requirement.max_size_mb is not None:
-        size = (problem.segments_bytes + problem.head_bytes).min() / MB
-        advice.append(f"the smallest configuration takes {size:.3f} MB")
-    nearest = "; ".join(advice)
-    if not optimum.proven:
-        return MessError(
-            f"Nothing that keeps the requirement ({requirement}) was found within"
-            f" {time_limit_s:g} s, nor shown not to exist: {nearest}. Raise"
-            " time_limit_s or relax the requirement."
-        )
-    return InfeasibleError(
-        f"No configuration keeps the requirement ({requirement}): {nearest}. Relax one"
-        " of the limits."
-    )
-
-
-def _p90_of(problem: Problem, heads: tuple[int, ...], gates: tuple[int, ...]) -> float:
-    """90th percentile of a configuration's latency over the calibration images."""
-    path = problem.path_ms(heads)
-    stays = np.ones(problem.images, bool)
-    asked = 0.0
-    latency = np.zeros(problem.images)
-    for place, head in enumerate(heads):
-        if place < len(gates):
-            own = problem.gates[head]
-            asked += float(own.decision_ms[gates[place]])
-            leaves = stays & (own.masks[gates[place]] > 0)
-        else:
-            leaves = stays
-        latency[leaves] = path[place] + asked
-        stays = stays & ~leaves
-    return quantile_of(latency, 0.9)

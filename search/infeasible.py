@@ -1,0 +1,92 @@
+"""When nothing keeps a requirement: why, and what could be had instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+
+from mess_tf.errors import MessError
+from search.evaluate import quantile_of
+from search.exact import Optimum, Search
+from search.problem import Problem
+from search.requirement import Requirement
+from search.resources import MB
+from search.target import Target
+
+_DIAGNOSIS_LIMIT_S = 20.0
+
+
+class InfeasibleError(MessError):
+    """Nothing keeps the requirement; the message names the nearest that can be kept."""
+
+
+def failure(
+    problem: Problem,
+    requirement: Requirement,
+    target: Target,
+    early: int,
+    optimum: Optimum,
+    time_limit_s: float,
+) -> MessError:
+    """Why there is no configuration, and what could be had instead."""
+    deadline = time.monotonic() + min(time_limit_s, _DIAGNOSIS_LIMIT_S)
+    half = (time.monotonic() + deadline) / 2
+    advice = []
+    open_latency = dataclasses.replace(target, ceiling_ms=math.inf, p90_ms=math.inf)
+    fast = Search(
+        problem, dataclasses.replace(open_latency, minimise_latency=True), early, half
+    ).run()
+    if fast.best is not None:
+        p90 = _p90_of(problem, fast.best.heads, fast.best.gates)
+        sure = "" if fast.proven else " found so far"
+        advice.append(
+            f"with the accuracy asked, the lowest mean latency{sure} is"
+            f" {fast.best.latency_ms:.3f} ms (p90 {p90:.3f} ms)"
+        )
+    good_target = dataclasses.replace(target, floor=0.0, minimise_latency=False)
+    good = Search(problem, good_target, early, deadline).run()
+    if good.best is not None:
+        drop = 100 * (problem.reference_miou - good.best.miou)
+        sure = "" if good.proven else " found so far"
+        advice.append(
+            f"within the latency asked, the highest mIoU{sure} is"
+            f" {100 * good.best.miou:.2f} % (drop {drop:.2f} pp)"
+        )
+    else:
+        cost = problem.segments_ms + problem.head_ms + problem.output_ms
+        advice.append(f"the fastest single exit takes {cost.min():.3f} ms")
+    if requirement.max_size_mb is not None:
+        size = (problem.segments_bytes + problem.head_bytes).min() / MB
+        advice.append(f"the smallest configuration takes {size:.3f} MB")
+    nearest = "; ".join(advice)
+    if not optimum.proven:
+        return MessError(
+            f"NOT MET so far: nothing that keeps the requirement ({requirement}) was"
+            f" found within {time_limit_s:g} s, nor shown not to exist: {nearest}."
+            " Raise time_limit_s or relax the requirement."
+        )
+    return InfeasibleError(
+        f"NOT MET: no configuration keeps the requirement ({requirement}): {nearest}."
+        " Relax one of the limits."
+    )
+
+
+def _p90_of(problem: Problem, heads: tuple[int, ...], gates: tuple[int, ...]) -> float:
+    """90th percentile of a configuration's latency over the calibration images."""
+    path = problem.path_ms(heads)
+    stays = np.ones(problem.images, bool)
+    asked = 0.0
+    latency = np.zeros(problem.images)
+    for place, head in enumerate(heads):
+        if place < len(gates):
+            own = problem.gates[head]
+            asked += float(own.decision_ms[gates[place]])
+            leaves = stays & (own.masks[gates[place]] > 0)
+        else:
+            leaves = stays
+        latency[leaves] = path[place] + asked
+        stays = stays & ~leaves
+    return quantile_of(latency, 0.9)

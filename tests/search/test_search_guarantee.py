@@ -1,0 +1,145 @@
+"""The guarantee holds over many splits, whatever the images are like."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from search_cases import tiny_latencies, tiny_spec, tiny_statistics
+
+from mess_tf.errors import MessError
+from mess_tf.records import Configuration, ExitChoice
+from search.evaluate import Evaluation, final_configuration
+from search.guarantee import Guarantee, certify, least_groups, p_value, walk
+from search.requirement import Requirement
+from search.result import load_results, save_results
+from search.run import search
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.2])
+@pytest.mark.parametrize("count", [30, 200])
+def test_p_value_is_rarely_small_at_the_limit(limit, count):
+    # Exactly, over all outcomes of a coin whose true mean is the limit.
+    hurt = np.arange(count + 1)
+    chance = binom.pmf(hurt, count, limit)
+    p = np.array([p_value(k / count, count, limit) for k in hurt])
+    for level in (0.01, 0.05, 0.2):
+        assert chance[p <= level].sum() <= level
+
+
+def test_p_value_falls_with_fewer_hurt_and_more_images():
+    assert p_value(0.0, 100, 0.05) < p_value(0.02, 100, 0.05) < p_value(0.05, 100, 0.05)
+    assert p_value(0.01, 1000, 0.05) < p_value(0.01, 100, 0.05)
+    assert p_value(0.5, 100, 0.05) == 1.0
+
+
+def test_least_groups_is_where_the_first_rejection_becomes_possible():
+    promise = Guarantee()
+    enough = least_groups(promise)
+    assert enough == 59
+    assert walk(lambda _: np.zeros(enough), promise, 3)[0] == 3
+    assert walk(lambda _: np.zeros(enough - 1), promise, 3)[0] == 0
+
+
+def test_walk_stops_at_the_first_step_that_is_not_rejected():
+    values = {1: 0.0, 2: 0.5, 3: 0.0}
+    step, _, _ = walk(lambda s: np.full(300, values[s]), Guarantee(), 3)
+    assert step == 1
+
+
+def population(seed: int, images: int):
+    """Many images whose early answer is worse the lower its confidence."""
+    rng = np.random.default_rng(seed)
+    spec = tiny_spec((1, 1), classes=2)
+    statistics = tiny_statistics(spec, rng, images, 0, 1)
+    sure = rng.random(images)
+    true = np.stack([np.full(images, 500), np.full(images, 500)], axis=1)
+    final = rng.binomial(true, 0.9)
+    early = rng.binomial(true, (0.5 + 0.42 * sure**0.5)[:, None])
+    both = np.stack([early, final], axis=1)
+    statistics = statistics.__class__(
+        **{
+            **statistics.__dict__,
+            "groups": tuple(f"g{i}" for i in range(images)),
+            "true_area": true,
+            "intersection": both,
+            "predicted_area": both + 20,
+            "confidence": {
+                "mean": np.stack([sure, sure], axis=1).astype(np.float32),
+            },
+        }
+    )
+    return statistics, spec, tiny_latencies(spec, rng)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15])
+def test_guarantee_holds_over_many_splits(share):
+    statistics, spec, latency_ms = population(1, 6000)
+    head = statistics.heads[0][1]
+    chain = Configuration((ExitChoice(1, head, "mean", 0.05), ExitChoice(2, head)))
+    promise = Guarantee(max_image_drop_pp=15.0, max_share=share, confidence=0.9)
+    known: dict[Configuration, Evaluation] = {}
+
+    def evaluate(configuration: Configuration) -> Evaluation:
+        if configuration not in known:
+            known[configuration] = Evaluation(
+                statistics, spec, latency_ms, configuration
+            )
+        return known[configuration]
+
+    tuning = np.arange(500)
+    rng = np.random.default_rng(7)
+    broken, bold, splits = 0, [], 400
+    for _ in range(splits):
+        testing = 500 + rng.choice(5500, 200, replace=False)
+        chosen, shown = certify(
+            statistics,
+            chain,
+            final_configuration(spec),
+            tuning,
+            testing,
+            promise,
+            evaluate,
+        )
+        own, final = evaluate(chosen).image_quality()
+        broken += (final - own > 0.15)[500:].mean() > share
+        bold.append(shown.step)
+    # 10 % may be broken; three standard errors of 400 draws are 4.5 %.
+    assert broken / splits <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / splits)
+    # And it is no empty promise: thresholds move, yet not to the end.
+    assert 0 < np.median(bold) < 20
+
+
+def test_search_with_a_guarantee_tests_on_other_groups(tmp_path):
+    statistics, spec, latency_ms = population(3, 400)
+    promise = Guarantee(max_image_drop_pp=10.0, max_share=0.1, confidence=0.95)
+    wish = Requirement(max_drop_pp=3.0)
+    result = search(statistics, spec, latency_ms, wish, guarantee=promise)
+    assert result.certified.groups == 200 and result.calibration.images == 200
+    assert result.certified.p_value <= 0.05 or not result.certified.met
+    save_results(tmp_path / "chosen.json", [result])
+    assert load_results(tmp_path / "chosen.json") == (result,)
+
+
+def test_too_few_groups_guarantee_nothing_beyond_the_final_head():
+    statistics, spec, latency_ms = population(4, 60)
+    result = search(
+        statistics,
+        spec,
+        latency_ms,
+        Requirement(max_drop_pp=5.0),
+        guarantee=Guarantee(),
+    )
+    assert not result.certified.met
+    assert result.configuration == final_configuration(spec)
+    assert result.certified.least_groups == 59
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"confidence": 1.0}, {"max_share": 0.0}, {"max_image_drop_pp": -1.0}]
+)
+def test_senseless_guarantee_is_refused(wrong):
+    with pytest.raises(MessError, match=next(iter(wrong))):
+        Guarantee(**wrong)

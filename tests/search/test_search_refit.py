@@ -1,0 +1,83 @@
+"""Thresholds that keep the share that leaves, on other images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from search_cases import tiny_spec, tiny_statistics
+
+from mess_tf.errors import MessError
+from mess_tf.records import Configuration, ExitChoice
+from search.evaluate import leave_at
+from search.refit import leaving_shares, refit, with_shares
+
+HEAD = "fcn_r1_b0"
+CHAIN = Configuration(
+    (
+        ExitChoice(1, HEAD, "mean", 0.7),
+        ExitChoice(2, HEAD, "eq7@0.9", 0.5),
+        ExitChoice(3, HEAD),
+    )
+)
+
+
+def drawn(seed=0, images=200):
+    rng = np.random.default_rng(seed)
+    statistics = tiny_statistics(tiny_spec((1, 1, 1)), rng, images, images, levels=1000)
+    return statistics, np.arange(images), np.arange(images, 2 * images)
+
+
+def test_shares_are_of_those_that_come_to_the_exit():
+    statistics, first, _ = drawn()
+    place = leave_at(statistics, CHAIN)[first]
+    shares = leaving_shares(statistics, CHAIN, first)
+    assert shares[0] == pytest.approx((place == 0).mean())
+    assert shares[1] == pytest.approx((place == 1).sum() / (place > 0).sum())
+
+
+def test_the_same_images_keep_their_exits():
+    statistics, first, _ = drawn()
+    again = refit(statistics, CHAIN, first, first)
+    kept = leave_at(statistics, again)[first]
+    assert kept.tolist() == leave_at(statistics, CHAIN)[first].tolist()
+
+
+def test_shares_survive_a_shift_of_all_confidences():
+    statistics, first, other = drawn(3)
+    shifted = {k: v * np.float32(0.6) for k, v in statistics.confidence.items()}
+    worse = dataclasses.replace(statistics, confidence=shifted)
+    moved = refit(statistics, CHAIN, first, first)
+    moved = with_shares(worse, moved, leaving_shares(statistics, CHAIN, first), other)
+    before, after = (
+        leaving_shares(s, c, images)
+        for s, c, images in ((statistics, CHAIN, first), (worse, moved, other))
+    )
+    assert after == pytest.approx(before, abs=0.02)
+    # The thresholds as they were would let far fewer leave.
+    assert leaving_shares(worse, CHAIN, other)[0] < before[0] - 0.2
+
+
+def test_labels_are_not_read():
+    statistics, first, other = drawn(4)
+    blind = dataclasses.replace(
+        statistics,
+        true_area=statistics.true_area * 0,
+        intersection=statistics.intersection * 0,
+        predicted_area=statistics.predicted_area * 0,
+    )
+    assert refit(statistics, CHAIN, first, other) == refit(blind, CHAIN, first, other)
+
+
+@pytest.mark.parametrize(("share", "leaving"), [(0.0, 0), (1.0, 200)])
+def test_none_and_all_can_leave(share, leaving):
+    statistics, first, _ = drawn(5)
+    ends = with_shares(statistics, CHAIN, np.array([share, 0.5]), first)
+    assert (leave_at(statistics, ends)[first] == 0).sum() == leaving
+
+
+def test_no_image_is_an_error():
+    statistics, first, _ = drawn(6)
+    with pytest.raises(MessError, match="at least one"):
+        refit(statistics, CHAIN, first, first[:0])

@@ -1,0 +1,116 @@
+"""Robust choices: pessimistic figures by hand, and limits that are tightened."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
+
+from mess_tf.errors import MessError
+from search.evaluate import final_configuration, part_images
+from search.parts import calibration_groups, without_group
+from search.requirement import ROBUST, Requirement
+from search.result import load_results, save_results
+from search.run import search
+
+
+def drawn(seed, images=24):
+    rng = np.random.default_rng(seed)
+    spec = tiny_spec((2, 1, 1))
+    statistics = tiny_statistics(spec, rng, images, 6, levels=8)
+    groups = tuple(f"scene_{i // 6}" for i in range(images + 6))
+    # The final head is right nearly everywhere, so that drops mean something.
+    both = statistics.intersection.copy()
+    both[:, -1] = statistics.true_area
+    statistics = dataclasses.replace(
+        statistics,
+        groups=groups,
+        intersection=both,
+        predicted_area=np.maximum(statistics.predicted_area, both),
+    )
+    return statistics, spec, tiny_latencies(spec, rng)
+
+
+def drop_and_ms(statistics, spec, latency_ms, configuration, images):
+    ours, final = (
+        plain_figures(statistics, spec, latency_ms, c, images)
+        for c in (configuration, final_configuration(spec))
+    )
+    return 100 * (final[2] - ours[2]), ours[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_worst_group_is_the_worst_of_the_groups(seed):
+    statistics, spec, latency_ms = drawn(seed)
+    wish = Requirement(max_drop_pp=12.0, robust="worst-group")
+    found = search(statistics, spec, latency_ms, wish, max_early_exits=2)
+    images = part_images(statistics, "calibration")
+    groups = np.array(statistics.groups)[images]
+    each = [
+        drop_and_ms(
+            statistics, spec, latency_ms, found.configuration, images[groups == g]
+        )
+        for g in calibration_groups(statistics)
+    ]
+    assert found.robustness.drop_pp == pytest.approx(max(d for d, _ in each))
+    assert found.robustness.mean_ms == pytest.approx(max(m for _, m in each))
+    assert found.robustness.drop_pp <= 12 and found.calibration.met["max_drop_pp"]
+
+
+def test_left_out_never_shows_a_search_the_group_it_is_judged_on():
+    statistics, spec, latency_ms = drawn(3)
+    wish = Requirement(max_drop_pp=12.0, robust="left-out")
+    found = search(statistics, spec, latency_ms, wish, max_early_exits=1)
+    ms = []
+    for group in calibration_groups(statistics):
+        rest = without_group(statistics, group)
+        assert set(part_images(rest, "calibration")).isdisjoint(
+            np.flatnonzero(np.array(statistics.groups) == group)
+        )
+        other = search(rest, spec, latency_ms, found.robustness.asked)
+        own = part_images(rest, "report")
+        ms.append(
+            drop_and_ms(statistics, spec, latency_ms, other.configuration, own)[1]
+        )
+    assert found.robustness.mean_ms == pytest.approx(np.mean(ms))
+
+
+@pytest.mark.parametrize("kind", ROBUST)
+def test_robust_choices_are_slower_and_survive_the_file(kind, tmp_path):
+    statistics, spec, latency_ms = drawn(5)
+    plain = search(statistics, spec, latency_ms, Requirement(max_drop_pp=10.0))
+    wish = Requirement(max_drop_pp=10.0, robust=kind)
+    found = search(statistics, spec, latency_ms, wish)
+    assert found.calibration.mean_ms >= plain.value - 1e-9
+    assert found.robustness.asked.max_drop_pp <= 10
+    save_results(tmp_path / "chosen.json", [found])
+    assert load_results(tmp_path / "chosen.json") == (found,)
+
+
+def test_steps_go_on_until_the_pessimistic_figure_keeps_the_limit():
+    statistics, spec, latency_ms = drawn(9)
+    steps = []
+    for drop in (20.0, 8.0, 4.0):
+        wish = Requirement(max_drop_pp=drop, robust="upper-bound")
+        found = search(statistics, spec, latency_ms, wish)
+        steps.append(found.robustness.steps)
+        assert found.robustness.drop_pp <= drop
+    assert max(steps) > 0
+
+
+def test_what_no_step_keeps_is_said_with_the_nearest():
+    statistics, spec, latency_ms = drawn(2)
+    best = search(statistics, spec, latency_ms, Requirement(objective="accuracy"))
+    wish = Requirement(min_miou=best.value - 1e-6, robust="worst-group")
+    with pytest.raises(MessError, match="NOT MET.*nearest") as error:
+        search(statistics, spec, latency_ms, wish)
+    assert "\n" not in str(error.value)
+
+
+def test_one_group_says_nothing_about_others():
+    statistics, spec, latency_ms = drawn(1)
+    alone = dataclasses.replace(statistics, groups=("s",) * len(statistics.groups))
+    with pytest.raises(MessError, match="at least 2"):
+        search(alone, spec, latency_ms, Requirement(max_drop_pp=5, robust="left-out"))
