@@ -196,7 +196,8 @@ class PhoneDouble:
         new_shell = "shell_v2" in self.phone.features
         if request is None or (request.packets and not new_shell):
             return None
-        return lambda stream: self._serve_shell(request, stream)
+        boot = self.system.processes.boot
+        return lambda stream: self._serve_shell(request, stream, boot)
 
     def _go_down(self) -> None:
         """As ``adb reboot``: the answer goes out before the phone is gone."""
@@ -205,6 +206,6 @@ class PhoneDouble:
     def _serve_sync(self, stream: Stream) -> None:
         SyncService(stream, self.system.tree, self.faults).run()
 
-    def _serve_shell(self, request: ShellRequest, stream: Stream) -> None:
+    def _serve_shell(self, request: ShellRequest, stream: Stream, boot: int) -> None:
         self.system.refresh()
-        ShellSession(request, stream, self.system.shell).run()
+        ShellSession(request, stream, self.system.shell, boot).run()

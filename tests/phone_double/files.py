@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 WRITABLE = ("/data/local/tmp", "/storage/emulated/0")
@@ -96,26 +98,32 @@ class FileTree:
     def write(self, path: str, content: str | bytes, mode: int = 0o444) -> None:
         """Puts a file of the phone's own there, whole at once."""
         target = self.host_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder(target.parent)
         data = content.encode() if isinstance(content, str) else content
         fresh = target.parent / f".{target.name}.{threading.get_ident()}"
-        fresh.write_bytes(data)
-        fresh.chmod(mode)
-        fresh.replace(target)
+        with _unlocked(target.parent):
+            fresh.write_bytes(data)
+            fresh.chmod(mode)
+            fresh.replace(target)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            with _unlocked(folder.parent):
+                folder.mkdir()
+
+    def remove_folder(self, path: str) -> None:
+        """Takes a folder of the phone's own away, and the files in it."""
+        target = self.host_path(path)
+        with _unlocked(target.parent), _unlocked(target):
+            shutil.rmtree(target)
 
     def seal(self) -> None:
-        """Nothing can be made outside of the writable folders any more.
-
-        Folders of /proc and /sys stay writable, since the phone itself changes the
-        files there; those are read-only one by one.
-        """
+        """Nothing can be made outside of the writable folders any more."""
         for folder, names, _ in os.walk(self.root):
             device = self.device_path(folder)
-            names[:] = [n for n in names if not self._is_open(f"{device}/{n}")]
+            names[:] = [n for n in names if os.path.join(device, n) not in WRITABLE]
             os.chmod(folder, 0o555)
-
-    def _is_open(self, path: str) -> bool:
-        return os.path.normpath(path) in (*WRITABLE, "/proc", "/sys", "/sdcard")
 
     def remove(self) -> None:
         """Takes the whole tree away."""
@@ -125,6 +133,19 @@ class FileTree:
                 if not os.path.islink(f"{folder}/{name}"):
                     os.chmod(f"{folder}/{name}", 0o755)
         shutil.rmtree(self.root)
+
+
+@contextlib.contextmanager
+def _unlocked(folder: Path) -> Iterator[None]:
+    """Lets the owner change a sealed folder for a moment."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & stat.S_IWUSR:
+        folder.chmod(mode | stat.S_IWUSR)
+    try:
+        yield
+    finally:
+        if folder.exists():
+            folder.chmod(mode)
 
 
 def _inside(path: str, folder: str) -> bool:

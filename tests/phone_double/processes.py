@@ -31,36 +31,48 @@ class Process:
 
 
 class Processes:
-    """All processes that run below the folder ``root`` of a phone."""
+    """All processes that run below the folder ``root`` of a phone.
+
+    Attributes:
+        boot: grows when all of them are ended.
+    """
 
     def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
         self._root = str(root)
         self._environment = {**environment, ROOT: self._root}
+        self.boot = 0
         self._started: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         # Capabilities belong to a thread and go on to what it starts: so one thread
         # without them starts everything.
         self._starter = ThreadPoolExecutor(1, initializer=_obey_permissions)
 
-    def start(self, argv: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, boot: int, argv: Sequence[str], **streams: Any
+    ) -> subprocess.Popen[bytes]:
         """Starts a program in the phone's ``/``, in a session of its own.
 
+        Args:
+            boot: that in which it was asked for.
+
         Raises:
-            RuntimeError: the phone is closed.
+            RuntimeError: the phone is closed, or was restarted since.
         """
 
         def start() -> subprocess.Popen[bytes]:
-            process = subprocess.Popen(
-                argv,
-                env=self._environment,
-                cwd=self._root,
-                start_new_session=True,
-                **streams,
-            )
             with self._lock:
+                if boot != self.boot:
+                    raise RuntimeError("the phone was restarted")
+                process = subprocess.Popen(
+                    argv,
+                    env=self._environment,
+                    cwd=self._root,
+                    start_new_session=True,
+                    **streams,
+                )
                 self._started = [p for p in self._started if p.poll() is None]
                 self._started.append(process)
-            return process
+                return process
 
         return self._starter.submit(start).result()
 
@@ -91,6 +103,7 @@ class Processes:
     def kill_all(self) -> None:
         """Ends every process of the phone's, also those that went to the background."""
         with self._lock:
+            self.boot += 1
             started, self._started = self._started, []
         for process in started:
             process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import selectors
 import signal
@@ -118,10 +119,17 @@ def packet(kind: int, data: bytes) -> bytes:
 
 
 class ShellSession:
-    """One command from its start until its output ends or the client goes."""
+    """One command from its start until its output ends or the client goes.
 
-    def __init__(self, request: ShellRequest, stream: Stream, shell: Shell) -> None:
+    Args:
+        boot: that of ``Processes`` in which the client asked.
+    """
+
+    def __init__(
+        self, request: ShellRequest, stream: Stream, shell: Shell, boot: int
+    ) -> None:
         self._request, self._stream, self._shell = request, stream, shell
+        self._boot = boot
         self._client_gone = False
         self._ended = threading.Event()
         self._terminal: int | None = None
@@ -132,18 +140,17 @@ class ShellSession:
     def _start(self) -> subprocess.Popen[bytes]:
         mode, shell = self._request.mode, self._shell
         argv = shell.argv(self._request.command, mode)
+        start = functools.partial(
+            shell.processes.start, self._boot, argv, executable=shell.program
+        )
         if mode == PIPES:
             pipe = subprocess.PIPE
-            return shell.processes.start(
-                argv, executable=shell.program, stdin=pipe, stdout=pipe, stderr=pipe
-            )
+            return start(stdin=pipe, stdout=pipe, stderr=pipe)
         outer, inner = os.openpty()
         if mode == RAW_TERMINAL:
             tty.setraw(inner)
         try:
-            process = shell.processes.start(
-                argv, executable=shell.program, stdin=inner, stdout=inner, stderr=inner
-            )
+            process = start(stdin=inner, stdout=inner, stderr=inner)
         except (OSError, RuntimeError):
             os.close(outer)
             raise

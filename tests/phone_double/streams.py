@@ -34,14 +34,15 @@ class Stream:
         self._state = threading.Condition()
         self._may_write = True
         self._gone = False
+        self._lost = False
         self._said_closed = False
 
     # === What the service calls ===
 
     def read(self) -> bytes | None:
-        """The next bytes; None when the client closed the stream."""
+        """The next bytes; None when the client closed the stream or is gone."""
         data = self._incoming.get()
-        if data is None:
+        if data is None or self._lost:
             self._incoming.put(None)
             return None
         if not self._gone:
@@ -74,6 +75,11 @@ class Stream:
         if say:
             self._send(Message(CLSE, self.local, self.remote))
 
+    @property
+    def is_lost(self) -> bool:
+        """The connection is gone, and with it what nobody has taken."""
+        return self._lost
+
     # === What the connection calls ===
 
     def arrived(self, data: bytes) -> None:
@@ -87,6 +93,6 @@ class Stream:
     def lost(self) -> None:
         """The connection is gone: nothing can be said any more."""
         with self._state:
-            self._said_closed = self._gone = True
+            self._said_closed = self._gone = self._lost = True
             self._state.notify_all()
         self._incoming.put(None)

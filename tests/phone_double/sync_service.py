@@ -80,6 +80,8 @@ class SyncService:
             if data is None:
                 raise _Ended
             self._buffer += data
+        if self._stream.is_lost:
+            raise _Ended
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken

@@ -107,7 +107,7 @@ class System:
                 argv = as_on_phone(self._context, process.argv)
                 files[f"/proc/{process.pid}/cmdline"] = "\0".join([*argv, ""])
             for path in [p for p in self._told if p not in files]:
-                shutil.rmtree(self.tree.host_path(path).parent)
+                self.tree.remove_folder(os.path.dirname(path))
                 del self._told[path]
             for path, content in files.items():
                 if self._told.get(path) != content and path not in self.phone.refused:
