@@ -8,12 +8,20 @@ from typing import Any, Literal
 from mess_tf.commands.shared import measured_latencies
 from mess_tf.doors import open_door
 from mess_tf.progress import Step, progress
-from mess_tf.records import Precision, Statistics, SupernetSpec
+from mess_tf.records import Pieces, Precision, Statistics, SupernetSpec
 from mess_tf.runs import Run
 
 Setting = Literal["input-dependent", "budgeted"]
+Robust = Literal["worst-group", "left-out", "upper-bound"]
 
-_LIMITS = ("max_drop_pp", "min_miou", "max_latency_ms", "max_p90_ms")
+# Limits of a requirement, and what they are called in a result's name.
+_LIMITS = {
+    "max_drop_pp": "drop",
+    "min_miou": "miou",
+    "max_latency_ms": "mean_ms",
+    "max_p90_ms": "p90_ms",
+    "max_size_mb": "mb",
+}
 
 
 def search(
@@ -26,6 +34,10 @@ def search(
     min_miou: float | None = None,
     max_latency_ms: float | None = None,
     max_p90_ms: float | None = None,
+    max_size_mb: float | None = None,
+    robust: Robust | None = None,
+    confidence: float | None = None,
+    max_image_drop_pp: float = 10.0,
     max_early_exits: int | None = None,
     time_limit_s: float = 120.0,
 ) -> dict[str, Any]:
@@ -45,12 +57,20 @@ def search(
         min_miou: least data-set mIoU, 0..1.
         max_latency_ms: largest mean latency.
         max_p90_ms: largest 90th percentile of the latency over images.
+        max_size_mb: most that the kept pieces' files may take, millions of bytes.
+        robust: measure by which limits are to hold on other scenes too:
+            ``worst-group``, ``left-out`` or ``upper-bound``.
+        confidence: probability, e.g. 0.95, with which at most the rest of new images
+            (5 %) is to lose more than ``max_image_drop_pp``; half of the calibration's
+            groups are kept to test that.
+        max_image_drop_pp: loss of an image's own mIoU against the final exit.
         max_early_exits: exits before the last one, at most; None takes the recipe's.
         time_limit_s: per requirement.
 
     Returns:
-        ``run``, ``folder``, ``results`` (as in ``chosen.json``) and ``unmet`` (name and
-        reason per requirement that nothing keeps).
+        ``run``, ``folder``, ``results`` (as in ``chosen.json``), ``unmet`` (name and
+        reason per requirement that nothing keeps) and ``hypervolume`` (part of the
+        rectangle up to the final exit's latency that the front beats; None without).
 
     Raises:
         MessError: not evaluated or not profiled yet, or the one requirement given
@@ -63,7 +83,11 @@ def search(
     latencies = measured_latencies(opened, precision, device, threads)
     name = device or recipe.profile.device
     given = dict(
-        zip(_LIMITS, (max_drop_pp, min_miou, max_latency_ms, max_p90_ms), strict=True)
+        zip(
+            _LIMITS,
+            (max_drop_pp, min_miou, max_latency_ms, max_p90_ms, max_size_mb),
+            strict=True,
+        )
     )
     early = (
         recipe.search.max_early_exits if max_early_exits is None else max_early_exits
@@ -76,9 +100,17 @@ def search(
     asked = {key: value for key, value in given.items() if value is not None}
     wishes = [asked] if asked else [{"max_drop_pp": d} for d in recipe.search.drops_pp]
     find, requirement = open_door("search"), open_door("requirement")
+    pieces = Pieces.load(opened.pieces(precision)).pieces
+    takes = open_door("resources")({piece.name: piece.size_bytes for piece in pieces})
+    promise = None
+    if confidence is not None:
+        promise = open_door("guarantee")(max_image_drop_pp, 1 - confidence, confidence)
     results, unmet = [], []
     for wish in wishes:
         label = _label(wish, setting)
+        label += f"-{robust}" if robust else ""
+        label += f"-{confidence:g}" if confidence is not None else ""
+        wish = wish if robust is None else {**wish, "robust": robust}
         with progress(f"Searching {label}", time_limit_s) as step:
             try:
                 results.append(
@@ -87,6 +119,8 @@ def search(
                         spec,
                         latencies.by_piece,
                         requirement(**wish),
+                        resources=takes,
+                        guarantee=promise,
                         time_limit_s=time_limit_s,
                         progress=_shown(step, time_limit_s),
                         name=label,
@@ -99,6 +133,7 @@ def search(
                 unmet.append({"name": label, "reason": str(error)})
     folder = opened.search(name, precision)
     _store(folder / "chosen.json", results, {row["name"] for row in unmet})
+    volume = None
     if not asked:
         with progress("Pareto front", time_limit_s) as step:
             front = open_door("pareto_front")(
@@ -110,12 +145,24 @@ def search(
                 **{**common, "max_early_exits": min(early, 2)},
             )
         open_door("save_pareto")(folder / "pareto.csv", front)
+        volume = _hypervolume(front, results)
     return {
         "run": str(run),
         "folder": str(folder),
         "results": [result.as_json() for result in results],
         "unmet": unmet,
+        "hypervolume": volume,
     }
+
+
+def _hypervolume(front: Any, results: list[Any]) -> float | None:
+    """Of a front, up to the final exit's latency; None where no result tells that."""
+    if not results:
+        return None
+    seen = [point.outcome.calibration for point in front]
+    slowest = results[0].reference.calibration.mean_ms
+    points = [(figures.mean_ms, figures.miou) for figures in seen]
+    return float(open_door("hypervolume")(points, slowest))
 
 
 def _shown(step: Step, limit_s: float) -> Any:
@@ -142,8 +189,7 @@ def _store(path: Path, results: list[Any], unmet: set[str]) -> None:
 
 
 def _label(wish: dict[str, float], setting: Setting) -> str:
-    short = {"max_drop_pp": "drop", "min_miou": "miou", "max_latency_ms": "mean_ms"}
-    parts = [f"{short.get(key, 'p90_ms')}{value:g}" for key, value in wish.items()]
+    parts = [f"{_LIMITS[key]}{value:g}" for key, value in wish.items()]
     return "-".join([*parts, *(["budgeted"] if setting == "budgeted" else [])])
 
 
@@ -164,8 +210,34 @@ def render(result: dict[str, Any]) -> str:
         ):
             if outcome is not None:
                 lines.append(f"  {title:17s} {_outcome(outcome)}")
+        lines += [f"  {line}" for line in _assurances(row)]
     lines += [f"{row['name']}: NOT MET. {row['reason']}" for row in result["unmet"]]
+    if result["hypervolume"] is not None:
+        lines.append(f"Pareto front: hypervolume {result['hypervolume']:.4f}")
     return "\n".join([*lines, f"Next: mess export {result['run']}"])
+
+
+def _assurances(row: dict[str, Any]) -> list[str]:
+    """What a robust choice or a guarantee says beyond the figures."""
+    lines = []
+    robust, certified = row["robustness"], row["certified"]
+    if robust is not None:
+        lines.append(
+            f"by {row['requirement']['robust']}: {robust['mean_ms']:.2f} ms mean, drop"
+            f" {robust['drop_pp']:+.2f} pp"
+        )
+    if certified is not None:
+        wish = certified["guarantee"]
+        held = certified["step"] > 0 or certified["steps"] == 0
+        lines.append(
+            f"guarantee {'met' if held else 'NOT MET beyond the final exit'}: at most"
+            f" {wish['max_share']:.1%} of new groups' images lose more than"
+            f" {wish['max_image_drop_pp']:g} pp, with confidence"
+            f" {wish['confidence']:g} (tested on {certified['groups']} groups, at least"
+            f" {certified['least_groups']} are needed; step {certified['step']} of"
+            f" {certified['steps']})"
+        )
+    return lines
 
 
 def _outcome(outcome: dict[str, Any]) -> str:
@@ -176,7 +248,9 @@ def _outcome(outcome: dict[str, Any]) -> str:
         for c in outcome["configuration"]
     )
     rates = "/".join(f"{rate:.0%}" for rate in figures["exit_rates"])
-    met = "" if all(figures["met"].values()) else " NOT MET on the report part"
+    part = "calibration" if outcome["report"] is None else "report"
+    kept = all(figures["met"].values())
+    met = f", {'met' if kept else 'NOT MET'} on the {part} part"
     return (
         f"{figures['mean_ms']:.2f} ms mean, {figures['p90_ms']:.2f} ms p90, mIoU"
         f" {figures['miou']:.2%} (drop {figures['drop_pp']:+.2f} pp), exits {rates}"
