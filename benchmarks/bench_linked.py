@@ -79,6 +79,7 @@ def plain_single_exit(run: Run, spec: SupernetSpec, precision: str) -> bytes:
     """The final exit's network, converted as a user would without this project."""
     import keras
 
+    from mess_tf.compile.calibrate import Calibration
     from mess_tf.compile.convert import convert_plain
     from mess_tf.supernet import Supernet
     from mess_tf.training.losses import resize_to
@@ -93,7 +94,8 @@ def plain_single_exit(run: Run, spec: SupernetSpec, precision: str) -> bytes:
     logits = logits[0] if isinstance(logits, list) else logits
     model = keras.Model(supernet.model.inputs, resize_to(logits, *spec.output_size))
     images = calibration_images(run, spec, run.recipe.compile.calibration_images)
-    return convert_plain(model, precision, [[image[None]] for image in images])
+    samples = Calibration([[image[None]] for image in images])
+    return convert_plain(model, precision, samples)
 
 
 def dilation_operators(path: Path) -> dict[str, int]:

@@ -75,7 +75,9 @@ class Command(NamedTuple):
 RUN = Option("run", "the run folder", Path, positional=True, required=True)
 DEVICE = Option("device", "device to use, e.g. host (default: the recipe's)")
 THREADS = Option("threads", "CPU threads (default: the recipe's)", int, metavar="N")
-PRECISIONS = ("float32", "int8", "int8-qat")
+# Those of mess_tf.records (a test compares); int8-qat comes from `mess quantise`.
+CONVERTED = ("float32", "float16", "dynamic", "int8")
+PRECISIONS = (*CONVERTED, "int8-qat")
 PRECISION = Option(
     "precision", "precision of the pieces", default="int8", choices=PRECISIONS
 )
@@ -133,7 +135,7 @@ COMMANDS: dict[str, Command] = {
         "mess_tf.commands.compile:compile",
         "convert the network and cut it into pieces",
         "Converts the trained network to LiteRT and cuts it into segments and heads.",
-        (RUN, ANY_PRECISION),
+        (RUN, ANY_PRECISION._replace(choices=CONVERTED)),
     ),
     "evaluate": Command(
         "mess_tf.commands.evaluate:evaluate",
@@ -247,6 +249,26 @@ COMMANDS: dict[str, Command] = {
             Option("min_miou", "least mIoU, 0..1", float),
             Option("max_latency_ms", "largest mean latency", float),
             Option("max_p90_ms", "largest latency of 90 % of the images", float),
+            Option("max_size_mb", "most that the kept pieces may take, MB", float),
+            Option(
+                "robust",
+                "measure by which limits are to hold on other scenes too",
+                choices=("worst-group", "left-out", "upper-bound"),
+            ),
+            Option(
+                "confidence",
+                "e.g. 0.95: at most the rest of new images loses more than"
+                " --max-image-drop-pp, with this probability",
+                float,
+                metavar="SHARE",
+            ),
+            Option(
+                "max_image_drop_pp",
+                "largest loss of an image's own mIoU, for --confidence",
+                float,
+                10.0,
+                metavar="PP",
+            ),
             Option(
                 "max_early_exits",
                 "early exits at most (default: the recipe's)",

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from mess_tf.policies import POLICIES
-from mess_tf.records import EXTRA_BLOCKS, KINDS, REDUCTIONS, HeadSpec, Precision
+from mess_tf.records import (
+    CALIBRATION_METHODS,
+    CONVERTED,
+    EXTRA_BLOCKS,
+    KINDS,
+    REDUCTIONS,
+    CalibrationMethod,
+    HeadSpec,
+    Precision,
+)
 from mess_tf.settings import (
     Rule,
     Section,
@@ -252,13 +261,23 @@ class StatisticsSettings(Section):
 
 @dataclass(frozen=True)
 class Compile(Section):
-    """Precisions to convert to, and images that calibrate int8."""
+    """Precisions to convert to, and what int8's ranges come from.
+
+    Attributes:
+        precisions: float32, float16 (weights), dynamic (int8 weights), int8.
+        calibration_images: training images that int8's ranges are taken from.
+        calibration_method: ``minmax`` keeps every value in range, ``percentile`` cuts
+            the outermost 0.01 % at either end, ``mse`` makes the error least.
+    """
 
     name: ClassVar[str] = "compile"
     precisions: tuple[Precision, ...] = setting(
-        ("float32", "int8"), several(word("float32", "int8"), least=1)
+        ("float32", "int8"), several(word(*CONVERTED), least=1)
     )
     calibration_images: int = setting(32, whole(1))
+    calibration_method: CalibrationMethod = setting(
+        "minmax", word(*CALIBRATION_METHODS)
+    )
 
 
 @dataclass(frozen=True)

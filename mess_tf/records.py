@@ -11,9 +11,9 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,7 +24,16 @@ SCHEMA = 1
 
 HeadKind = Literal["fcn", "dlb"]
 PieceKind = Literal["segment", "head", "decision", "output", "probe"]
-Precision = Literal["float32", "int8", "int8-qat"]
+Precision = Literal["float32", "float16", "dynamic", "int8", "int8-qat"]
+"""Weights and activations: both float32; float16 weights, float32 activations; int8
+weights, float32 activations; both int8, ranges from calibration or from training."""
+CalibrationMethod = Literal["minmax", "percentile", "mse"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+"""float32 first: the others are told beside it."""
+CONVERTED: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+"""What ``mess compile`` makes; int8-qat comes from training."""
+CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 
 REDUCTIONS = (1, 2, 4, 8)
 EXTRA_BLOCKS = (0, 1, 2, 3)
@@ -302,13 +311,24 @@ class Piece:
     size_bytes: int
 
 
+def has_int8_activations(precision: Precision) -> bool:
+    """Whether values between operators are int8 (weights are int8 in more)."""
+    return precision in ("int8", "int8-qat")
+
+
 @dataclass(frozen=True)
 class Pieces:
-    """Contents of ``pieces.json``; ``folder`` is where it was read from."""
+    """Contents of ``pieces.json``; ``folder`` is where it was read from.
+
+    Attributes:
+        made: how the numbers came about, e.g. calibration method and images; goes onto
+            the cards of what is exported.
+    """
 
     precision: Precision
     pieces: tuple[Piece, ...]
     folder: Path
+    made: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __getitem__(self, name: str) -> Piece:

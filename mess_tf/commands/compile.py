@@ -48,6 +48,7 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
                 images if wanted == "int8" else None,
                 recipe.statistics.policies,
                 step.share,
+                recipe.compile.calibration_method,
             )
         differences = compare_pieces(pieces, supernet, images[:4])
         worst = max(differences, key=lambda d: d.relative)

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from mess_tf.compile.schema import Graph, read_file
+from mess_tf.compile.types import WEIGHTED, check_types
 from mess_tf.errors import MessError
 from mess_tf.quiet import quiet
 from mess_tf.records import PieceKind, Precision, TensorInfo
@@ -45,7 +46,7 @@ def count_macs(graph: Graph) -> int:
 
 def _operator_macs(graph: Graph, index: int) -> int:
     name = graph.operator_name(index)
-    if name not in (*_CONVOLUTIONS, "FULLY_CONNECTED", "TRANSPOSE_CONV"):
+    if name not in WEIGHTED:
         return 0
     weights = graph.shape(graph.reads(index)[1])
     output = math.prod(graph.shape(graph.writes(index)[0]))
@@ -64,7 +65,7 @@ def check_operators(
 
     Raises:
         MessError: a custom operator, SPACE_TO_BATCH_ND, batch normalisation left beside
-            its convolution, or a float tensor in an int8 piece that is no decision.
+            its convolution, or a type that the precision does not promise.
     """
     for index in range(len(graph.operators)):
         operator = graph.operator_name(index)
@@ -81,18 +82,12 @@ def check_operators(
                 f"Piece {name} multiplies a convolution's output by constants: its"
                 " batch normalisation was not folded."
             )
-    if precision.startswith("int8") and kind not in ("decision", "probe"):
-        for tensor in sorted({t for t in graph.producer} | set(graph.inputs)):
-            info = graph.info(tensor)
-            if info.dtype.startswith("float"):
-                raise MessError(
-                    f"int8 piece {name} has the float tensor {info.name!r}."
-                )
+    check_types(graph, name, kind, precision)
 
 
 def _scales_a_convolution(graph: Graph, index: int) -> bool:
     reads = graph.reads(index)
-    if all(graph.constant(tensor) is None for tensor in reads):
+    if all(graph.stored(tensor) is None for tensor in reads):
         return False
     makers = [graph.producer[tensor] for tensor in reads if tensor in graph.producer]
     return any(graph.operator_name(maker) in _CONVOLUTIONS for maker in makers)

@@ -1,4 +1,4 @@
-"""One function or Keras model to one flatbuffer, float32 or full int8, at batch 1.
+"""One function or Keras model to one flatbuffer of a precision, at batch 1.
 
 The function is traced with its weights as constants and handed to the converter: many
 times faster than ``from_keras_model``, and no variable is left inside. The converter's
@@ -16,14 +16,14 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
 
+from mess_tf.compile.calibrate import Calibration, with_ranges
 from mess_tf.compile.native import native_dilations
 from mess_tf.compile.schema import Graph, read_model, write_model
 from mess_tf.errors import MessError
 from mess_tf.quiet import quiet
-from mess_tf.records import Precision
-
-Calibration = Sequence[Sequence[np.ndarray]]
+from mess_tf.records import CONVERTED, Precision
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def convert_model(
         model: its inputs and outputs in the order of the names.
         inputs: tensor names, one per model input.
         outputs: tensor names, one per model output.
-        precision: ``int8`` gives int8 inputs, outputs and activations, with weights
-            quantised per channel.
-        calibration: for int8, per sample one float32 array of shape (1, ...) per input.
+        precision: ``int8`` gives int8 inputs, outputs and activations; of the others
+            only the weights differ. int8 weights are quantised per channel.
+        calibration: for int8.
         sizes: (height, width) per input where the model leaves them open.
 
     Returns:
@@ -145,34 +145,56 @@ def _check_backend() -> None:
 def _convert(
     converter: Any, precision: Precision, calibration: Calibration | None, what: str
 ) -> bytes:
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision == "int8":
-        if not calibration:
-            raise MessError(
-                "int8 needs calibration images; give some tens of training images."
-            )
-        samples = calibration
-
-        def representative() -> Iterable[list[np.ndarray]]:
-            for sample in samples:
-                yield [np.asarray(array, np.float32) for array in sample]
-
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = representative
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.int8
-        converter.inference_output_type = tf.int8
-    elif precision != "float32":
-        raise MessError(f"Precision {precision!r} is not one of ('float32', 'int8').")
+    _set_up(converter, precision, calibration)
     with quiet() as captured:
         warnings.simplefilter("ignore")  # put back by quiet()
         try:
-            return bytes(converter.convert())
+            content = bytes(converter.convert())
+            if calibration is None or precision != "int8":
+                return content
+            # What the converter itself does after calibration, with chosen ranges.
+            return bytes(
+                mlir_quantize(
+                    with_ranges(content, calibration),
+                    input_data_type=tf.int8,
+                    output_data_type=tf.int8,
+                )
+            )
+        except MessError:
+            raise
         # The converter raises bare Exceptions of several kinds for one and the same
         # condition, so the whole family is turned into one line here.
         except Exception as error:
             reason = _reason(f"{error}\n{captured()}")
             raise MessError(f"{what} cannot be converted: {reason}") from error
+
+
+def _set_up(
+    converter: Any, precision: Precision, calibration: Calibration | None
+) -> None:
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision not in CONVERTED:
+        raise MessError(f"Precision {precision!r} is not one of {CONVERTED}.")
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        if calibration is None or not len(calibration.samples):
+            raise MessError(
+                "int8 needs calibration images; give some tens of training images."
+            )
+        samples = calibration.samples
+
+        def representative() -> Iterable[list[np.ndarray]]:
+            for sample in samples:
+                yield [np.asarray(array, np.float32) for array in sample]
+
+        converter.representative_dataset = representative
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+        converter._experimental_calibrate_only = True
 
 
 def _reason(text: str) -> str:

@@ -8,18 +8,15 @@ one scale in every piece; where one still differs, the head starts by requantisi
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mess_tf.compile.check import check_piece, count_macs
-from mess_tf.compile.convert import Calibration, convert_model
+from mess_tf.compile.calibrate import Calibration, pixel_range, run_as_calibrated
+from mess_tf.compile.convert import convert_model
+from mess_tf.compile.folder import PieceStore, write_pieces
 from mess_tf.compile.link import link_configuration
 from mess_tf.compile.schema import Graph, read_model
 from mess_tf.compile.slice import (
@@ -32,18 +29,15 @@ from mess_tf.compile.slice import (
 from mess_tf.compile.small import decision_piece, output_piece, with_pixel_threshold
 from mess_tf.composition import probe_policy
 from mess_tf.errors import MessError
-from mess_tf.quiet import quiet
 from mess_tf.records import (
     IMAGE_TENSOR,
     WHOLE_PROBE,
+    CalibrationMethod,
     Configuration,
     ExitChoice,
-    Piece,
-    PieceKind,
     Pieces,
     Precision,
     SupernetSpec,
-    TensorInfo,
     branch_probe,
     decision_name,
     exit_tensor,
@@ -69,20 +63,19 @@ def compile_supernet(
     calibration: Sequence[np.ndarray] | None,
     policies: Sequence[str],
     progress: Progress | None = None,
+    method: CalibrationMethod = "minmax",
 ) -> Pieces:
     """Compiles a supernet at its spec's image size and writes the folder of pieces.
 
-    The folder appears whole or not at all: an existing one stays as it is until the new
-    one is complete.
-
     Args:
         supernet: of fixed or open image size.
-        folder: to write or replace.
-        precision: ``float32`` or ``int8``.
+        folder: to write or replace, whole or not at all.
+        precision: one of ``CONVERTED``.
         calibration: for int8, normalised float32 images (H, W, 3) from the training
             split; some tens.
         policies: policy keys or families; one decision piece per family and head grid.
         progress: called with what is being done and the fraction done, 0..1.
+        method: how int8's ranges follow from the calibration images.
 
     Returns:
         What was written, as ``Pieces.load(folder)`` gives it.
@@ -95,49 +88,28 @@ def compile_supernet(
         raise MessError("Pieces of int8-qat come from training: run `mess quantise`.")
     report = progress or (lambda what, fraction: None)
     spec = supernet.spec
-    images = _check_images(calibration, spec, precision)
+    images, made = None, {}
+    if precision == "int8":
+        images = Calibration(
+            [[image] for image in _check_images(calibration, spec)],
+            method,
+            {IMAGE_TENSOR: pixel_range(spec.preprocessing)},
+        )
+        made = {"calibration": method, "calibration_images": len(images.samples)}
     pieces = write_pieces(
         folder,
         precision,
         lambda store: _compile_all(supernet, store, images, policies, report),
+        made,
     )
     report("done", 1.0)
     return pieces
 
 
-def write_pieces(
-    folder: Path, precision: Precision, fill: Callable[[PieceStore], None]
-) -> Pieces:
-    """Writes a folder of pieces, whole or not at all.
-
-    Args:
-        folder: to write or replace.
-        precision: of all pieces.
-        fill: adds the pieces to the store it is given.
-
-    Raises:
-        MessError: a piece that fails its check, or a disk that refuses.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        store = PieceStore(partial, precision)
-        fill(store)
-        pieces = Pieces(precision, tuple(store.pieces), partial)
-        pieces.save()
-        _swap(partial, folder)
-    except OSError as error:
-        raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return replace(pieces, folder=folder)
-
-
 def _compile_all(
     supernet: Supernet,
     store: PieceStore,
-    images: list[np.ndarray] | None,
+    images: Calibration | None,
     policies: Sequence[str],
     report: Progress,
 ) -> None:
@@ -158,10 +130,11 @@ def _compile_all(
     for step, (exit_index, ids) in enumerate(groups, start=1):
         report(f"converting {len(ids)} heads of exit {exit_index}", step / steps)
         inputs = supernet.head_inputs(exit_index, ids)
-        samples = None
-        if features is not None:
+        calibration = None
+        if images is not None:
             samples = [[f[exit_tensor(i)] for i in inputs] for f in features]
-        group = _convert_heads(supernet, exit_index, ids, precision, samples)
+            calibration = Calibration(samples, images.method)
+        group = _convert_heads(supernet, exit_index, ids, precision, calibration)
         adopt_scales(group, borders)
         for head_id in ids:
             name = head_name(exit_index, head_id)
@@ -185,19 +158,18 @@ def _groups(spec: SupernetSpec) -> Iterator[tuple[int, list[str]]]:
 def _convert_backbone(
     supernet: Supernet,
     precision: Precision,
-    images: list[np.ndarray] | None,
+    images: Calibration | None,
     exits: Sequence[str],
-) -> tuple[Graph, list[dict[str, np.ndarray]] | None]:
+) -> tuple[Graph, list[dict[str, np.ndarray]]]:
     """The backbone's graph and, for int8, the float exit tensors per image."""
     spec = supernet.spec
     model = supernet.backbone()
     sizes = [(spec.image_height, spec.image_width)]
-    content = convert_model(model, [IMAGE_TENSOR], exits, "float32", None, sizes)
-    if images is None:
-        return Graph(read_model(content, "the backbone")), None
-    features = _run_without_delegate(content, images)
-    samples = [[image] for image in images]
-    content = convert_model(model, [IMAGE_TENSOR], exits, precision, samples, sizes)
+    features = []
+    if images is not None:
+        exact = convert_model(model, [IMAGE_TENSOR], exits, "float32", None, sizes)
+        features = run_as_calibrated(exact, images.samples)
+    content = convert_model(model, [IMAGE_TENSOR], exits, precision, images, sizes)
     return Graph(read_model(content, "the backbone")), features
 
 
@@ -206,7 +178,7 @@ def _convert_heads(
     exit_index: int,
     ids: Sequence[str],
     precision: Precision,
-    samples: Calibration | None,
+    calibration: Calibration | None,
 ) -> Graph:
     spec = supernet.spec
     inputs = supernet.head_inputs(exit_index, ids)
@@ -216,43 +188,10 @@ def _convert_heads(
         [exit_tensor(i) for i in inputs],
         [head_name(exit_index, head_id) for head_id in ids],
         precision,
-        samples,
+        calibration,
         [(spec.image_height // s, spec.image_width // s) for s in strides],
     )
     return Graph(read_model(content, f"the heads of exit {exit_index}"))
-
-
-def _run_without_delegate(
-    content: bytes, images: Sequence[np.ndarray]
-) -> list[dict[str, np.ndarray]]:
-    """Outputs per image, by the very kernels that the converter calibrates with.
-
-    XNNPACK's results differ in the last bits, and so would the scales of an exit tensor
-    in the backbone and in the heads.
-    """
-    import tensorflow as tf
-
-    with quiet():
-        # TensorFlow announces that its interpreter moves to LiteRT.
-        warnings.simplefilter("ignore")
-        interpreter = tf.lite.Interpreter(
-            model_content=content,
-            experimental_op_resolver_type=(
-                tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
-        )
-        interpreter.allocate_tensors()
-    result = []
-    for image in images:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
-        interpreter.invoke()
-        result.append(
-            {
-                detail["name"]: interpreter.get_tensor(detail["index"])
-                for detail in interpreter.get_output_details()
-            }
-        )
-    return result
 
 
 def crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
@@ -309,41 +248,9 @@ def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) 
         store.add(name, "probe", path.read_bytes())
 
 
-class PieceStore:
-    """Writes pieces into a folder and verifies each as it comes."""
-
-    def __init__(self, folder: Path, precision: Precision) -> None:
-        self.folder = folder
-        self.precision = precision
-        self.pieces: list[Piece] = []
-
-    def add(self, name: str, kind: PieceKind, content: bytes) -> None:
-        path = self.folder / f"{name}.tflite"
-        path.write_bytes(content)
-        graph = check_piece(path, name, kind, self.precision)
-        self.pieces.append(
-            Piece(
-                name=name,
-                kind=kind,
-                file=path.name,
-                sha256=hashlib.sha256(content).hexdigest(),
-                inputs=_infos(graph, graph.inputs),
-                outputs=_infos(graph, graph.outputs),
-                macs=count_macs(graph),
-                size_bytes=len(content),
-            )
-        )
-
-
-def _infos(graph: Graph, tensors: Sequence[int]) -> tuple[TensorInfo, ...]:
-    return tuple(graph.info(tensor) for tensor in tensors)
-
-
 def _check_images(
-    images: Sequence[np.ndarray] | None, spec: SupernetSpec, precision: Precision
-) -> list[np.ndarray] | None:
-    if precision == "float32":
-        return None
+    images: Sequence[np.ndarray] | None, spec: SupernetSpec
+) -> list[np.ndarray]:
     if images is None or not len(images):
         raise MessError(
             "int8 needs calibration images; give some tens of training images."
@@ -356,12 +263,3 @@ def _check_images(
                 f" {expected}."
             )
     return [np.asarray(image, np.float32).reshape(1, *expected) for image in images]
-
-
-def _swap(new: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

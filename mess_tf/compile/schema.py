@@ -31,6 +31,7 @@ OPERATOR_NAMES: dict[int, str] = {
 }
 _NUMPY_TYPES: dict[int, str] = {
     fb.TensorType.FLOAT32: "float32",
+    fb.TensorType.FLOAT16: "float16",
     fb.TensorType.INT32: "int32",
     fb.TensorType.INT64: "int64",
     fb.TensorType.INT8: "int8",
@@ -175,6 +176,23 @@ class Graph:
             return None
         dtype = _NUMPY_TYPES[self.tensors[tensor].type]
         return np.asarray(data, np.uint8).view(dtype).reshape(self.shape(tensor))
+
+    def stored(self, tensor: int) -> int | None:
+        """The constant behind a tensor: itself, or what a DEQUANTIZE unpacks into it.
+
+        float16 weights are unpacked once, when a runtime prepares the graph.
+        """
+        if self.constant(tensor) is not None:
+            return tensor
+        maker = self.producer.get(tensor)
+        if maker is None or self.operator_name(maker) != "DEQUANTIZE":
+            return None
+        return self.stored(self.reads(maker)[0])
+
+    def unpacks(self, operator: int) -> bool:
+        """Whether an operator only unpacks a constant."""
+        written = self.writes(operator)
+        return len(written) == 1 and self.stored(written[0]) is not None
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         """Static shape of a tensor id."""

@@ -23,7 +23,12 @@ from mess_tf.compile.schema import (
     read_model,
 )
 from mess_tf.policies import Policy
-from mess_tf.records import Precision, decision_name, output_name
+from mess_tf.records import (
+    Precision,
+    decision_name,
+    has_int8_activations,
+    output_name,
+)
 
 LOGITS = "logits"
 CONFIDENCE = "confidence"
@@ -150,7 +155,7 @@ def output_piece(
 def _add_logits(
     graph: GraphBuilder, size: Sequence[int], classes: int, precision: Precision
 ) -> int:
-    if precision == "float32":
+    if not has_int8_activations(precision):
         return graph.add_tensor(LOGITS, (1, *size, classes), "float32")
     scale = quantization(STAND_IN_SCALE, 0)
     return graph.add_tensor(LOGITS, (1, *size, classes), "int8", scale)

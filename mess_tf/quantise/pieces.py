@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mess_tf.compile.pieces import (
-    PieceStore,
-    add_common,
-    crossing_names,
-    write_pieces,
-)
+from mess_tf.compile.folder import PieceStore, write_pieces
+from mess_tf.compile.pieces import add_common, crossing_names
 from mess_tf.compile.schema import Graph, read_model
 from mess_tf.compile.slice import cut_between, cut_in_sequence, write_cut
 from mess_tf.quantise.deploy import convert_quantised

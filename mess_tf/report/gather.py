@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mess_tf.evaluation.accuracy import rows
-from mess_tf.records import Pieces, Statistics, SupernetSpec, read_json
+from mess_tf.records import PRECISIONS, Pieces, Statistics, SupernetSpec, read_json
 from mess_tf.report.records import (
     ExitRow,
     Info,
@@ -27,7 +27,6 @@ from mess_tf.report.records import (
 from mess_tf.report.targets import LeaveAt, Sources, best_of, make_target
 from mess_tf.runs import Run, file_name
 
-PRECISIONS = ("float32", "int8")
 VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
@@ -103,7 +102,7 @@ def exit_rows(spec: SupernetSpec, targets: Sequence[Target]) -> tuple[ExitRow, .
 
 def _precisions(run: Run, searched: Sequence[Searched]) -> list[str]:
     """Those that the run has anything of, else those that the recipe asks for."""
-    there = {
+    there: set[str] = {
         precision
         for precision in PRECISIONS
         if (run.pieces(precision) / "pieces.json").is_file()

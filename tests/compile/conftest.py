@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mess_tf.records import HeadSpec, Pieces, Precision, SupernetSpec
+from mess_tf.records import CONVERTED, HeadSpec, Pieces, Precision, SupernetSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 
 HEIGHT, WIDTH = 64, 96
@@ -101,7 +101,7 @@ def compile_at(
     def compiled(precision: Precision) -> Compiled:
         if precision not in done:
             folder = tmp_path_factory.mktemp("run") / "pieces" / precision
-            images = random_images(12, seed=0) if precision == "int8" else None
+            images = random_images(12, seed=0)
             pieces = compile_supernet(supernet, folder, precision, images, POLICIES)
             done[precision] = Compiled(supernet, folder, precision, pieces)
         return done[precision]
@@ -109,7 +109,7 @@ def compile_at(
     return compiled
 
 
-@pytest.fixture(params=["float32", "int8"])
+@pytest.fixture(params=CONVERTED)
 def compiled(
     request: pytest.FixtureRequest, compile_at: Callable[[Precision], Compiled]
 ) -> Compiled:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mess_tf.compile.calibrate import Calibration
 from mess_tf.compile.convert import (
     InputSpec,
     convert_function,
@@ -90,7 +91,9 @@ def test_native_dilations_give_the_same_numbers(tmp_path: Any) -> None:
 def test_the_plain_way_converts_too() -> None:
     rng = np.random.default_rng(0)
     samples = [[rng.normal(size=(1, 30, 30, 8)).astype(np.float32)] for _ in range(2)]
-    graph = Graph(read_model(convert_plain(_dilated(), "int8", samples), "plain"))
+    graph = Graph(
+        read_model(convert_plain(_dilated(), "int8", Calibration(samples)), "plain")
+    )
     assert graph.info(graph.inputs[0]).dtype == "int8"
     assert graph.info(graph.outputs[0]).dtype == "int8"
 
@@ -105,7 +108,10 @@ def test_an_operator_that_litert_lacks_is_named_in_one_line() -> None:
 
 def test_int8_without_calibration_and_an_unknown_precision_are_refused() -> None:
     with pytest.raises(MessError, match="int8 needs calibration images"):
-        convert_function(lambda x: [x + 1.0], [SPEC], ["out"], "int8", [])
+        convert_function(lambda x: [x + 1.0], [SPEC], ["out"], "int8")
+    with pytest.raises(MessError, match="int8 needs calibration images"):
+        empty = Calibration([])
+        convert_function(lambda x: [x + 1.0], [SPEC], ["out"], "int8", empty)
     with pytest.raises(MessError, match="'int4' is not one of"):
         convert_function(lambda x: [x + 1.0], [SPEC], ["out"], "int4")  # type: ignore[arg-type]
 
@@ -127,6 +133,6 @@ def test_an_open_size_and_nested_or_grouped_models_are_refused() -> None:
 def test_nothing_reaches_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     samples = [[rng.normal(size=(1, 30, 30, 8)).astype(np.float32)] for _ in range(2)]
-    convert_model(_dilated(), ["image"], ["out"], "int8", samples)
+    convert_model(_dilated(), ["image"], ["out"], "int8", Calibration(samples))
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err == ""

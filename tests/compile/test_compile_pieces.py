@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mess_tf.compile.calibrate import Calibration
 from mess_tf.compile.check import check_operators, check_piece, count_macs
 from mess_tf.compile.convert import convert_model
 from mess_tf.compile.pieces import compile_supernet
@@ -69,18 +70,19 @@ def test_float_pieces_equal_the_keras_layers(compile_at: CompileAt) -> None:
         assert difference.relative <= 5e-5, difference
 
 
-def test_int8_pieces_lose_no_more_than_the_supernet_quantised_as_one(
-    compile_at: CompileAt, tmp_path: Path
+@pytest.mark.parametrize("precision", ["float16", "dynamic", "int8"])
+def test_pieces_lose_no_more_than_the_supernet_converted_as_one(
+    compile_at: CompileAt, precision: Precision, tmp_path: Path
 ) -> None:
-    exact, compiled = compile_at("float32"), compile_at("int8")
+    exact, compiled = compile_at("float32"), compile_at(precision)
     spec = compiled.spec
     names = [head_name(*head) for head in spec.head_names()]
     content = convert_model(
         compiled.supernet.model,
         ["image"],
         names,
-        "int8",
-        [[image[None]] for image in compiled.images(12, seed=0)],
+        precision,
+        Calibration([[image[None]] for image in compiled.images(12, seed=0)]),
         [(spec.image_height, spec.image_width)],
     )
     path = tmp_path / "whole.tflite"

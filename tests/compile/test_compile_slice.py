@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as fb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mess_tf.compile.calibrate import Calibration
 from mess_tf.compile.convert import convert_model
 from mess_tf.compile.runner import LiteRTFile, dequantise, quantise
 from mess_tf.compile.schema import Graph, ModelBuilder, read_model
@@ -68,7 +69,7 @@ def test_float_chain_equals_keras(tmp_path: Path) -> None:
 
 
 def test_int8_chain_equals_the_whole_graph_bit_for_bit(tmp_path: Path) -> None:
-    samples = [[image] for image in _images(8)]
+    samples = Calibration([[image] for image in _images(8)])
     content = convert_model(_network(), ["image"], ENDS, "int8", samples)
     whole = _write(tmp_path, "whole", content)
     image = quantise(_images(1)[0], whole.inputs["image"][1])
@@ -151,7 +152,7 @@ def test_a_missing_name_and_a_missing_input_are_said() -> None:
 
 @pytest.fixture(scope="module")
 def int8_content() -> bytes:
-    samples = [[image] for image in _images(4)]
+    samples = Calibration([[image] for image in _images(4)])
     return convert_model(_network(), ["image"], ENDS, "int8", samples)
 
 
