@@ -25,6 +25,7 @@ _WHO = {
 }
 # Android tells that it has started; a board that never does is not waited for longer.
 _STARTING_S = 180
+_KILL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -149,4 +150,5 @@ class PhoneSession:
 
     def _kill(self) -> None:
         script = f'cd "$1" && {{ {KILL}\n}}'
-        self.transport.shell(["sh", "-c", script, "sh", self.folder.path])
+        argv = ["sh", "-c", script, "sh", self.folder.path]
+        self.transport.shell(argv, timeout_s=_KILL_S)

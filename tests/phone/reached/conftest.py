@@ -66,12 +66,12 @@ def phone_name(
 
 
 @pytest.fixture
-def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[[], AdbDevice]]:
+def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[..., AdbDevice]]:
     """Opens the double as a device; closed at the end."""
     opened: list[AdbDevice] = []
 
-    def open_phone() -> AdbDevice:
-        opened.append(AdbDevice(find(phone_name), tool_file, patience=PATIENCE))
+    def open_phone(patience: Patience = PATIENCE) -> AdbDevice:
+        opened.append(AdbDevice(find(phone_name), tool_file, patience=patience))
         return opened[-1]
 
     yield open_phone

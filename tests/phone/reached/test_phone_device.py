@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from phone_double.benchmark_tool import write_tool
 from phone_double.double import PhoneDouble
 from phone_double.phones import BIG_LITTLE, OLD
+from phone_double.recorded_phones import RECORDINGS, load_recorded
 from phone_double.tiny_model import convolutions
 
 from android_bench.device import open_device
@@ -228,6 +230,46 @@ def test_an_old_phone_lacks_much_and_is_measured_all_the_same(
         outcomes = one_round(device, models)
         assert all(isinstance(outcome, Round) for outcome in outcomes.values())
     assert rest_of(phone) == []
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_recorded_phones_are_measured(
+    shared_data: Path, name: str, tool_file: Path, models: list[ModelFile]
+) -> None:
+    kind = load_recorded(shared_data / "device_logs" / "phones", name)
+    with PhoneDouble(kind) as phone:
+        with AdbDevice(find(f"tcp:{phone.serial}"), tool_file) as device:
+            info = device.describe()
+            outcome = one_round(device, models[:1])["m1"]
+        assert rest_of(phone) == []
+    assert isinstance(outcome, Round)
+    assert info.model and info.soc != "unknown SoC" and info.os_version
+    # This phone was hot when it was recorded; the sensor says so, the phone does not.
+    assert bool(outcome.conditions.throttled) is (name == "poco-f6")
+
+
+@pytest.mark.parametrize("way", ["direct"], indirect=True)
+def test_a_tool_without_medians_gives_means_and_says_so(
+    open_phone: Open, phone_double: PhoneDouble, models: list[ModelFile], tmp_path: Path
+) -> None:
+    phone_double.system.desk.style = "old"
+    with Store(tmp_path / "p.sqlite") as store:
+        (row,) = measure(open_phone(), models[:1], SHORT, store)
+    assert row.flags == ("mean_only",)
+    for taken in row.rounds:
+        assert taken.summary is not None and taken.summary.median_us is None
+        assert taken.samples_us == (taken.summary.mean_us,)
+    assert row.p50_ms <= row.p90_ms
+
+
+@pytest.mark.parametrize("way", ["direct"], indirect=True)
+def test_a_tool_for_other_phones_is_told(
+    phone_name: str, tmp_path: Path, models: list[ModelFile]
+) -> None:
+    tool = write_tool(tmp_path / "other", abi="x86_64")
+    with AdbDevice(find(phone_name), tool) as device:
+        with pytest.raises(BenchError, match=r"tool .*other does not run on phone"):
+            one_round(device, models[:1])
 
 
 @pytest.mark.parametrize("way", ["direct"], indirect=True)

@@ -20,16 +20,18 @@ from android_bench.errors import BenchError
 from android_bench.measure import measure
 from android_bench.phone_device import AdbDevice
 from android_bench.phone_folder import BASE
+from android_bench.phone_session import Patience
 from android_bench.records import Failure, Measurement, MeasureSettings, ModelFile
 from android_bench.store import Store
 
-Open = Callable[[], AdbDevice]
+Open = Callable[..., AdbDevice]
 NAMES = ("a", "b", "c")
+BRIEF = Patience(in_all_s=2.0, pause_s=0.1, farewell_s=1.0)
 
 # No test here may hang: a model that gives no answer has failed within seconds.
 SHORT = dataclasses.replace(
     MeasureSettings(),
-    rounds=2,
+    rounds=1,
     warmup_runs=1,
     warmup_seconds=0.0,
     runs_per_round=5,
@@ -120,11 +122,11 @@ def test_cable_pulled_for_good(
     tmp_path: Path,
     of: Any,
 ) -> None:
-    device = open_phone()
-    settings = dataclasses.replace(SHORT, rounds=1, block_models=1)
+    device = open_phone(BRIEF)
+    settings = dataclasses.replace(SHORT, block_models=1)
     phone_double.faults.in_run(phone_double.refuse, 0.1, of("b"))
     with Store(tmp_path / "p.sqlite") as store:
-        with pytest.raises(BenchError, match="did not come back within 10 s"):
+        with pytest.raises(BenchError, match="did not come back within 2 s"):
             measure(device, models, settings, store)
         kept = {row.name for row in store.measurements()}
         assert "b" not in kept
@@ -135,11 +137,30 @@ def test_cable_pulled_for_good(
         assert len(store.measurements()) == len(NAMES)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["direct"], indirect=True)
+def test_phone_falls_silent(
+    open_phone: Open,
+    phone_double: PhoneDouble,
+    models: list[ModelFile],
+    tmp_path: Path,
+    of: Any,
+    impatient: MeasureSettings,
+) -> None:
+    device = open_phone(BRIEF)
+    phone_double.faults.in_run(phone_double.link.mute.set, 0.1, of("b"))
+    with Store(tmp_path / "p.sqlite") as store:
+        with pytest.raises(BenchError, match="did not come back within 2 s"):
+            measure(device, models, impatient, store)
+        phone_double.link.mute.clear()
+        assert "b" not in {row.name for row in store.measurements()}
+
+
 def test_phone_rebooted(rows: Any, phone_double: PhoneDouble, of: Any) -> None:
     # In the second round: figures from before and after stand in one row.
     acts = iter([lambda: None, phone_double.reboot])
     phone_double.faults.in_run(lambda: next(acts)(), 0.1, of("b"), times=2)
-    found = rows()
+    found = rows(settings=dataclasses.replace(SHORT, rounds=2))
     assert failed(found) == {}
     assert len(boots(found["b"])) == 2
     for row in found.values():
@@ -157,7 +178,7 @@ def test_unauthorised_in_the_middle(
         phone_double.trust.lets_in = False
         phone_double.revoke()
 
-    device = open_phone()
+    device = open_phone(BRIEF)
     phone_double.faults.in_run(revoke, 0.1, of("b"))
     with Store(tmp_path / "p.sqlite") as store:
         with pytest.raises(BenchError, match=r"did not come back.*unauthorized"):
@@ -185,7 +206,7 @@ def test_adb_server_killed_for_good_is_not_started_by_us(
     shared_adb: Adb,
     of: Any,
 ) -> None:
-    device = open_phone()
+    device = open_phone(BRIEF)
     phone_double.faults.in_run(lambda: shared_adb("kill-server"), 0.1, of("b"))
     with Store(tmp_path / "p.sqlite") as store:
         with pytest.raises(BenchError, match=r"did not come back.*start-server"):
@@ -222,12 +243,20 @@ def test_benchmark_goes_wrong(
     assert failures["b"].log_tail or kind == "half"
 
 
-def test_benchmark_hangs(rows: Any, phone_double: PhoneDouble, of: Any) -> None:
-    phone_double.faults.run("hang", of("b"), times=99)
-    settings = dataclasses.replace(
-        SHORT, max_seconds_per_round=0.5, min_seconds_per_round=0.1, timeout_s=1.0
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> MeasureSettings:
+    """A model may take 3 s in all."""
+    monkeypatch.setattr("android_bench.phone_rounds.INIT_S", 2.0)
+    return dataclasses.replace(
+        SHORT, max_seconds_per_round=0.5, min_seconds_per_round=0.1, timeout_s=3.0
     )
-    failures = failed(rows(settings=settings))
+
+
+def test_benchmark_hangs(
+    rows: Any, phone_double: PhoneDouble, of: Any, impatient: MeasureSettings
+) -> None:
+    phone_double.faults.run("hang", of("b"), times=99)
+    failures = failed(rows(settings=impatient))
     assert list(failures) == ["b"]
     assert "it was killed" in failures["b"].message
 
@@ -244,7 +273,7 @@ def room_for(phone: PhoneDouble, size: int) -> None:
         if used + count > size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    phone.system.tree.use = use  # type: ignore[method-assign]
+    phone.system.tree.use = use
 
 
 def test_out_of_space_from_the_start(
@@ -339,8 +368,7 @@ def test_services_that_answer_nonsense(
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_a_service_that_hangs(rows: Any, phone_double: PhoneDouble) -> None:
     phone_double.faults.answer("dumpsys battery", None)
-    settings = dataclasses.replace(SHORT, rounds=1)
-    found = rows(settings=settings)
+    found = rows()
     assert failed(found) == {}
     assert found["a"].rounds[0].conditions.battery_percent is None
     assert found["a"].rounds[0].conditions.throttled is False
