@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.compile.schema import Graph, read_model, write_model
+from mess_tf.compile.pack import write_model
+from mess_tf.compile.schema import Graph, read_model
 from mess_tf.quiet import quiet
 from mess_tf.records import CalibrationMethod, Preprocessing
 

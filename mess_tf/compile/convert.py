@@ -20,7 +20,8 @@ from tensorflow.lite.python.convert import mlir_quantize
 
 from mess_tf.compile.calibrate import Calibration, with_ranges
 from mess_tf.compile.native import native_dilations
-from mess_tf.compile.schema import Graph, read_model, write_model
+from mess_tf.compile.pack import write_model
+from mess_tf.compile.schema import Graph, read_model
 from mess_tf.errors import MessError
 from mess_tf.quiet import quiet
 from mess_tf.records import CONVERTED, Precision

@@ -15,14 +15,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
-from mess_tf.compile.schema import (
-    Graph,
-    GraphBuilder,
-    ModelBuilder,
-    quantization,
-    read_file,
-    scale_of,
-)
+from mess_tf.compile.build import GraphBuilder, ModelBuilder
+from mess_tf.compile.schema import Graph, quantization, read_file, scale_of
 from mess_tf.compile.small import add_decision, add_resize
 from mess_tf.errors import MessError
 from mess_tf.files import write_atomically

@@ -11,13 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mess_tf.compile.schema import (
-    Graph,
-    GraphBuilder,
-    ModelBuilder,
-    quantization,
-    scale_of,
-)
+from mess_tf.compile.build import GraphBuilder, ModelBuilder
+from mess_tf.compile.schema import Graph, quantization, scale_of
 from mess_tf.errors import MessError
 from mess_tf.records import TensorInfo
 

@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
-from mess_tf.compile.schema import (
-    Graph,
-    GraphBuilder,
-    ModelBuilder,
-    quantization,
-    read_model,
-)
+from mess_tf.compile.build import GraphBuilder, ModelBuilder
+from mess_tf.compile.schema import Graph, quantization, read_model
 from mess_tf.policies import Policy
 from mess_tf.records import (
     Precision,

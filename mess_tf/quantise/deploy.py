@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mess_tf.compile.schema import Graph, read_model, write_model
+from mess_tf.compile.pack import write_model
+from mess_tf.compile.schema import Graph, read_model
 from mess_tf.errors import MessError
 from mess_tf.quantise.fake import FakeQuantised, round_kernel
 from mess_tf.quantise.graph import Node

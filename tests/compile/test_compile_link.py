@@ -239,7 +239,7 @@ def test_pieces_of_different_conversions_are_not_mixed(
     graph = Graph(model)
     parameters = graph.tensors[graph.outputs[0]].quantization
     parameters.scale = parameters.scale * np.float32(1.5)
-    from mess_tf.compile.schema import write_model
+    from mess_tf.compile.pack import write_model
 
     (tmp_path / "segment_2.tflite").write_bytes(write_model(model))
     mixed = replace(compiled.pieces, folder=tmp_path)
