@@ -128,9 +128,19 @@ def test_the_cable_is_pulled_amid_a_run(
 ) -> None:
     phone_double.faults.in_run(phone_double.drop, after_s=0.1)
     with pytest.raises(ConnectionError):
-        client.shell(f"{command} --min_secs=20")
+        client.shell(command)
     with Client(phone_double.address) as again:
         assert again.shell("echo back").out == b"back\n"
+
+
+def test_what_is_to_happen_in_a_run_happens_before_its_result(
+    client: Client, phone_double: PhoneDouble, command: str
+) -> None:
+    began = time.monotonic()
+    happened: list[float] = []
+    phone_double.faults.in_run(lambda: happened.append(time.monotonic()), after_s=1.0)
+    assert client.shell(command).code == 0
+    assert len(happened) == 1 and happened[0] - began > 1.0
 
 
 def test_a_reboot(client: Client, phone_double: PhoneDouble) -> None:

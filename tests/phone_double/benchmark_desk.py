@@ -87,28 +87,37 @@ class BenchmarkDesk:
                 self._cpu_s[pid] = 0.0
             ended = threading.Event()
             try:
-                self._arm_action(model, ended)
+                acted = self._arm_action(model, ended)
                 orders = json.dumps(self._orders(model)) + "\n"
                 channel.sendall(orders.encode())
                 for line in file:
                     with self._lock:
                         self._cpu_s[pid] = float(json.loads(line)["cpu_s"])
+                    # No run has its result before what was to happen in it.
+                    acted.wait()
+                    channel.sendall(b"{}\n")
             finally:
                 ended.set()
                 with self._lock:
                     self._ended_cpu_s += self._cpu_s.pop(pid)
 
-    def _arm_action(self, model: str, ended: threading.Event) -> None:
-        armed = self._faults.take_in_run(model)
+    def _arm_action(self, model: str, ended: threading.Event) -> threading.Event:
+        """Set once what is to happen in this run has happened."""
+        armed, acted = self._faults.take_in_run(model), threading.Event()
         if armed is None:
-            return
+            acted.set()
+            return acted
         action, after_s = armed
 
         def act() -> None:
-            if not ended.wait(after_s):
-                action()
+            try:
+                if not ended.wait(after_s):
+                    action()
+            finally:
+                acted.set()
 
         threading.Thread(target=act, daemon=True).start()
+        return acted
 
     def _orders(self, model: str) -> dict[str, Any]:
         return {

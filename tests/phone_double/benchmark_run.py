@@ -48,18 +48,20 @@ class Desk:
         if DESK in os.environ:
             self._channel = socket.socket(socket.AF_UNIX)
             self._channel.connect(os.environ[DESK])
-            self._tell({"model": model})
-            line = self._channel.makefile("rb").readline()
-            self.orders = json.loads(line) if line else {}
+            self._answers = self._channel.makefile("rb")
+            self.orders = self._ask({"model": model})
 
-    def end(self) -> None:
-        """Tells how much of the processor the run has used."""
+    def pause(self) -> None:
+        """Tells how much of the processor the run has used; goes on when it may."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        self._tell({"cpu_s": used.ru_utime + used.ru_stime})
+        self._ask({"cpu_s": used.ru_utime + used.ru_stime})
 
-    def _tell(self, what: Mapping[str, Any]) -> None:
-        if self._channel is not None:
-            self._channel.sendall(json.dumps(what).encode() + b"\n")
+    def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
+        if self._channel is None:
+            return {}
+        self._channel.sendall(json.dumps(what).encode() + b"\n")
+        line = self._answers.readline()
+        return dict(json.loads(line)) if line else {}
 
 
 class Phase:
@@ -154,7 +156,6 @@ class Run:
         except Fatal as error:
             self._log.fatal(str(error))
             os.kill(os.getpid(), signal.SIGABRT)
-        self._desk.end()
         return 0
 
     def _parse(self) -> Options:
@@ -199,6 +200,7 @@ class Run:
         log.info(f"Initialized session in {report.six_digits(init_us / 1000)}ms.")
         model.fill_inputs()
         warmup, runs = self._phases(options, model.invoke)
+        self._desk.pause()
         self._tell_result(report.result_line(init_us, warmup, runs))
         log.info(report.MEMORY_NOTE)
         overall_mb = _resident_mb() - memory_mb
@@ -209,6 +211,7 @@ class Run:
                 log.info(line)
         if options.text("output_filepath"):
             model.write_outputs(options.text("output_filepath"))
+        self._desk.pause()
         if self._fault.get("kind") == faults.FAILED_RUN:
             raise Failed
 
