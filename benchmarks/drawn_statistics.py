@@ -6,18 +6,19 @@ No network of the sizes of interest (56 heads at each of five early exits, 1,449
 - **Images.** Background and one to four object classes. How often a class occurs falls
   like 1/rank; its area is log-normal, so a few images hold most of a rare class's
   pixels. Every image has a difficulty, partly that of its scene.
-- **Heads.** The logit of a class's recall on an image is a sum: the exit's level (deeper
-  is better, with diminishing returns), the head's effect (more blocks, ASPP, no channel
-  reduction are better, less so at depth), the class's level, minus the difficulty times
-  a slope that falls with depth, plus noise. Four kinds of noise: shared by all heads of
-  an exit per image (and correlated 0.8 from one exit to the next), the same per image
-  and class, and the head's own ones of both kinds, which are much smaller.
+- **Heads.** The logit of a class's recall on an image is a sum: the exit's level
+  (deeper is better, with diminishing returns), the head's effect (more blocks, ASPP, no
+  channel reduction are better, less so at depth), the class's level, minus the
+  difficulty times a slope that falls with depth, plus noise. Four kinds of it: shared
+  by all heads of an exit per image (and correlated 0.8 from one exit to the next), the
+  same per image and class, and the head's own ones of both kinds, which are much
+  smaller. The final exit has one head, a little better than its level.
 - **Mistakes.** Missed pixels go to the background, to other classes of the image and to
   look-alikes (a fixed confusion matrix), so unions grow where intersections fall.
-- **Confidences.** The logit of an image's mean confidence follows the logit of its pixel
-  accuracy loosely (noise shared at the exit, and the head's own); the share of cells
-  above a pixel threshold is a normal tail around it with a width of its own per image,
-  rounded to whole cells of the head's grid. So policies with neighbouring pixel
+- **Confidences.** The logit of an image's mean confidence follows the logit of its
+  pixel accuracy loosely (noise shared at the exit, and the head's own); the share of
+  cells above a pixel threshold is a normal tail around it with a width of its own per
+  image, rounded to whole cells of the head's grid. So policies with neighbouring pixel
   thresholds order images nearly alike, and heads of one exit rather alike.
 - **Latencies.** Segments as on a phone-sized network; heads by their work, +-10 %.
 """
@@ -127,7 +128,12 @@ def draw_statistics(
         early = 1 - exit_index / depth
         if h == 0 or names[h - 1][0] != exit_index:
             noise = _next_noise(rng, noise, total, classes)
-        skill = 2.0 - 1.2 * early**1.6 + 0.15 * (not early) + _head_effect(HeadSpec.parse(head), early)
+        skill = (
+            2.0
+            - 1.2 * early**1.6
+            + 0.15 * (not early)
+            + _head_effect(HeadSpec.parse(head), early)
+        )
         skill += rng.normal(0, 0.03)
         recall = expit(
             skill

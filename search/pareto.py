@@ -202,3 +202,30 @@ def load_pareto(path: Path) -> list[Row]:
             " again."
         ) from error
     return points
+
+
+def hypervolume(
+    points: Sequence[tuple[float, float]], latency_ms: float, miou: float = 0.0
+) -> float:
+    """Part of the rectangle between a reference and (0 ms, mIoU 1) that is beaten.
+
+    Args:
+        points: (mean ms, mIoU) of a front's points, in any order.
+        latency_ms, miou: the reference: points slower or worse than it count nothing.
+
+    Returns:
+        0..1; larger is better.
+    """
+    if not latency_ms > 0 or not miou < 1:
+        raise MessError(
+            f"The reference ({latency_ms} ms, mIoU {miou}) leaves no rectangle; give a"
+            " positive latency and an mIoU below 1."
+        )
+    area, best, reached = 0.0, miou, latency_ms
+    # From the most accurate down, each point adds what lies right of it.
+    for ms, value in sorted(points, key=lambda p: (-p[1], p[0])):
+        if value <= best or ms >= reached:
+            continue
+        area += (reached - ms) * (value - best)
+        reached = ms
+    return area / (latency_ms * (1 - miou))

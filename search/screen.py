@@ -18,7 +18,7 @@ from search.problem import Problem
 from search.ranges import RangeTables
 from search.values import Values
 
-_CHUNK = 1 << 14
+_CHUNK = 1 << 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +138,13 @@ class Screener:
             bound[place] += (own[:, None] + stay @ onward.T).max(0)
         places, columns = np.nonzero(bound + ceiling[hopeful, None] >= least)
         found, rows = bound[places, columns] + values.extra, hopeful[places]
+        gains = None if tail.more else values.ends(tail.lasts) - end
         for begin in range(0, len(rows), _CHUNK):
             part = slice(begin, begin + _CHUNK)
+            if gains is not None and len(gains) > 1:
+                stays = ~one.high[row] & ~two.high[rows[part]]
+                stays &= ~three.high[columns[part]]
+                found[part] += (stays.astype(np.float32) @ gains.T).max(1)
             sums = self._tables.of_triples(
                 row, rows[part], columns[part], exits, tail.lasts
             )

@@ -110,7 +110,6 @@ def search(
         label = _label(wish, setting)
         label += f"-{robust}" if robust else ""
         label += f"-{confidence:g}" if confidence is not None else ""
-        wish = wish if robust is None else {**wish, "robust": robust}
         with progress(f"Searching {label}", time_limit_s) as step:
             try:
                 results.append(
@@ -118,7 +117,7 @@ def search(
                         statistics,
                         spec,
                         latencies.by_piece,
-                        requirement(**wish),
+                        requirement(**wish, robust=robust),
                         resources=takes,
                         guarantee=promise,
                         time_limit_s=time_limit_s,
