@@ -69,10 +69,11 @@ def quantise(
     final = (whole.exit_points[-1].index, whole.final_head.id)
     kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
     spec = whole.with_heads(kept)
-    pieces = _train(opened, recipe, spec)
-    evaluate(run, QAT)
+    # Before the training, not behind it, is the time to say that something is missing.
     latencies = measured_latencies(opened, precision, device)
     before = Statistics.load(opened.statistics(precision))
+    pieces = _train(opened, recipe, spec)
+    evaluate(run, QAT)
     after = Statistics.load(opened.statistics(QAT))
     fitted, thresholds = [], []
     for result in results:

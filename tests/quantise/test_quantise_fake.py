@@ -1,0 +1,122 @@
+"""Fake quantisation: grids of kernels and values, what moves when, and gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from quantise_cases import as_list, images, network, quantised
+
+from mess_tf.compile.runner import quantise
+from mess_tf.quantise.fake import FakeQuantised, image_range, round_kernel
+from mess_tf.quantise.graph import read_network
+from mess_tf.records import Preprocessing, TensorInfo
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "axis"),
+    [
+        ("conv", (3, 3, 5, 7), (0, 1, 2)),
+        ("depthwise", (3, 3, 5, 2), (0, 1)),
+        ("transposed", (3, 3, 7, 5), (0, 1, 3)),
+    ],
+)
+def test_every_output_channel_of_a_kernel_has_its_own_grid(
+    kind: str, shape: tuple[int, ...], axis: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=shape).astype(np.float32)
+    if kind == "transposed":
+        kernel *= np.geomspace(1e-4, 10, 7, dtype=np.float32)[:, None]
+    else:  # channels of very different size; depthwise: every (input, multiplier)
+        kernel *= np.geomspace(1e-4, 10, shape[3], dtype=np.float32)
+    step = np.abs(kernel).max(axis=axis, keepdims=True) / 127
+    expected = np.round(kernel / step) * step
+    got = round_kernel(tf.constant(kernel), kind).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-6 * step.max(), rtol=1e-5)
+
+
+def test_a_channel_of_zeros_stays_zero() -> None:
+    kernel = np.zeros((1, 1, 2, 2), np.float32)
+    kernel[..., 1] = 1.0
+    np.testing.assert_array_equal(round_kernel(tf.constant(kernel), "conv"), kernel)
+
+
+def test_no_two_pixel_values_fall_together_but_the_middle_ones() -> None:
+    low, high = image_range(Preprocessing())
+    pixels = ((np.arange(256) - 127.5) / 127.5).astype(np.float32)
+    scale = (high - low) / 255
+    steps = quantise(pixels, TensorInfo("image", (256,), "int8", scale, 0)).astype(int)
+    assert (np.diff(steps) >= 0).all()
+    assert [int(pixel) for pixel in np.flatnonzero(np.diff(steps) == 0)] == [127]
+    # No tie: with a float's rounding error either way, the steps are the same.
+    for error in (0.99999, 1.00001):
+        again = quantise(
+            pixels * np.float32(error), TensorInfo("image", (256,), "int8", scale, 0)
+        )
+        np.testing.assert_array_equal(again, steps)
+
+
+@pytest.fixture(scope="module")
+def mobile() -> FakeQuantised:
+    return quantised(network("mobile_08")[0])
+
+
+def state(model: FakeQuantised) -> dict[str, np.ndarray]:
+    rows = {name: variable.numpy() for name, variable in model.ranges.items()}
+    for name, variables in model.mirror.variables.items():
+        if model.plan.network[name].kind == "norm":
+            rows[f"{name} statistics"] = np.stack([v.numpy() for v in variables[-2:]])
+    return rows
+
+
+def test_the_network_as_deployed_changes_nothing_when_it_runs(
+    mobile: FakeQuantised,
+) -> None:
+    before = state(mobile)
+    mobile.model(images(2, 4) * 3, training=False)
+    for name, values in state(mobile).items():
+        np.testing.assert_array_equal(values, before[name], err_msg=name)
+
+
+def test_in_training_ranges_and_statistics_follow_but_the_images_range() -> None:
+    model = quantised(network("adopted")[0])
+    before = state(model)
+    image = model.plan.network.nodes[0].name
+    for _ in range(3):
+        model.model(images(2, 4) * 3, training=True)
+    still = {n for n, v in state(model).items() if np.array_equal(v, before[n])}
+    assert still == {image}
+
+
+def test_gradients_reach_every_weight_of_the_network_as_deployed(
+    mobile: FakeQuantised,
+) -> None:
+    weights = mobile.trainable()
+    with tf.GradientTape() as tape:
+        outputs = mobile.model(images(4, 4), training=False)
+        loss = tf.add_n([tf.reduce_mean(logits**2) for logits in outputs])
+    gradients = tape.gradient(loss, weights)
+    kernels = [v for v in weights if "kernel" in v.name]
+    convolutions = [n for n in mobile.plan.network.nodes if "conv" in n.kind]
+    assert len(kernels) >= len(convolutions) > 30
+    for weight, gradient in zip(weights, gradients, strict=True):
+        assert gradient is not None, weight.name
+        if "kernel" in weight.name:
+            assert np.abs(gradient).max() > 0, weight.name
+
+
+def test_rounding_is_there_and_is_fine(mobile: FakeQuantised) -> None:
+    model, _ = network("mobile_08")
+    batch = images(4, 6)
+    rounded = as_list(mobile.model(batch, training=False))
+    ranges = mobile.ranges_now()
+    for name, own, exact in zip(
+        read_network(model).outputs, rounded, as_list(model(batch)), strict=True
+    ):
+        low, high = ranges[name]
+        step = (high - low) / 255
+        assert np.allclose(own / step, np.round(own / step), atol=1e-3)
+        correlation = np.corrcoef(own.ravel(), exact.ravel())[0, 1]
+        # Int8 after training is as far off: random layers enlarge what rounding adds.
+        assert correlation > (0.99 if name.startswith("head_1") else 0.8), name
