@@ -166,9 +166,10 @@ def test_foreign_load_shows_in_the_ticks(
 
     phone_double.state.foreign_load = 3.0
     busy_before, before = busy()
-    client.shell("sleep 0.5")
+    client.shell("sleep 1")
     busy_after, after = busy()
-    assert (busy_after - busy_before) / (after - before) == pytest.approx(3.0, abs=0.2)
+    # The two files may be of two moments, a fifth of a second apart.
+    assert (busy_after - busy_before) / (after - before) == pytest.approx(3.0, abs=0.8)
 
 
 def test_a_run_shows_in_the_ticks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_a_signature_of_the_token_is_accepted_and_of_no_other(key: Path) -> None
     ],
     ids=["short", "size", "modulus", "exponent"],
 )
-def test_what_is_no_key_is_refused(key: Path, spoil: object) -> None:
+def test_what_is_no_key_is_refused(key: Path, spoil: Callable[[bytes], bytes]) -> None:
     raw = base64.b64decode(key.with_suffix(".pub").read_bytes().split()[0])
     with pytest.raises(ValueError):
         parse_public_key(base64.b64encode(spoil(raw)) + b" a@b\0")

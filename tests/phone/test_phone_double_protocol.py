@@ -65,7 +65,7 @@ def test_no_message_before_the_last_is_acknowledged(client: Client) -> None:
     other = client.open("shell,v2,raw:true")
     assert other[1] != stream[1]
     # Everything that comes until the first stream may go on is of the second.
-    seen = []
+    seen: list[Message] = []
     while len(seen) < 2:
         message = client.receive()
         seen.append(message)
