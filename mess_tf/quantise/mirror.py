@@ -1,8 +1,7 @@
 """The network once more in Keras 2, which tensorflow-model-optimization can wrap.
 
-Layer names and weights are those of the Keras 3 network; its outputs are equal within
-float32's rounding. Training goes through this copy, deployment does not: see
-``mess_tf.quantise.deploy``.
+Layer names and weights are those of the Keras 3 network, its outputs are equal.
+Training goes through this copy, deployment does not: see ``mess_tf.quantise.deploy``.
 """
 
 from __future__ import annotations
@@ -130,7 +129,11 @@ def _convolution_settings(node: Node) -> dict[str, Any]:
 
 
 def _norm(node: Node) -> Any:
-    return tf_keras.layers.BatchNormalization(**node.settings, name=node.name)
+    # Not fused: these are the operations of Keras 3, and so its numbers to the last
+    # bit, for a tenth more time per training step.
+    return tf_keras.layers.BatchNormalization(
+        **node.settings, fused=False, name=node.name
+    )
 
 
 def _relu(node: Node) -> Any:

@@ -62,6 +62,8 @@ def make_target(
         leave_at: per image, the position in a configuration at which it leaves.
         float_final: the float32 final exit on the same device, if known.
     """
+    if sources.pieces is not None:  # a fine-tuned precision has chosen heads only
+        spec = sources.pieces.part_of(spec)
     found = next(
         (
             s
