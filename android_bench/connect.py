@@ -12,7 +12,7 @@ from android_bench.reach import NotReached, Place, check_usable
 from android_bench.transport import Transport
 
 if TYPE_CHECKING:
-    from adb_shell.transport.base_transport import BaseTransport
+    from android_bench.direct_transport import SoundWire
 
 TRUST_S = 30.0
 
@@ -48,10 +48,10 @@ def _direct(place: Place, key: Path | None, ask: bool) -> Transport:
         raise _explained(place, error) from error
 
 
-def _tcp_wire(address: str) -> BaseTransport:
-    from android_bench.direct_transport import PromptTcp
+def _tcp_wire(address: str) -> SoundWire:
+    from android_bench.direct_transport import PromptTcp, SoundWire
 
-    return PromptTcp(*_host_port(address))
+    return SoundWire(PromptTcp(*_host_port(address)))
 
 
 def _host_port(address: str) -> tuple[str, int]:
@@ -59,7 +59,7 @@ def _host_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _usb_wire(place: Place) -> BaseTransport:
+def _usb_wire(place: Place) -> SoundWire:
     try:
         import usb1
         from adb_shell.transport.usb_transport import UsbTransport
@@ -71,8 +71,12 @@ def _usb_wire(place: Place) -> BaseTransport:
     from adb_shell.exceptions import UsbDeviceNotFoundError
 
     port = place.usb.port if place.usb else None
+    from android_bench.direct_transport import SoundWire
+
     try:
-        return UsbTransport.find_adb(port_path=port)
+        # The last two: how it fails on a port without endpoints, or without a driver.
+        errors = (usb1.USBError, AssertionError, TypeError)
+        return SoundWire(UsbTransport.find_adb(port_path=port), errors)
     except (UsbDeviceNotFoundError, usb1.USBError) as error:
         raise NotReached(
             f"Phone {place.name} cannot be opened ({error}): {advice_for('offline')}.",

@@ -89,21 +89,27 @@ class SoundWire(BaseTransport):
 
     Args:
         inner: what makes the connection, e.g. adb_shell's ``TcpTransport``.
+        errors: what else it may raise; passed on as an OSError.
     """
 
-    def __init__(self, inner: BaseTransport) -> None:
+    def __init__(
+        self, inner: BaseTransport, errors: tuple[type[Exception], ...] = ()
+    ) -> None:
         self._inner = inner
+        self._errors = errors
         self._deadline: float | None = None
 
     def close(self) -> None:
         self._inner.close()
 
     def connect(self, transport_timeout_s: float) -> None:
-        self._inner.connect(transport_timeout_s)
+        with self._passed_on():
+            self._inner.connect(transport_timeout_s)
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
         self._check_time()
-        data: bytes = self._inner.bulk_read(numbytes, transport_timeout_s)
+        with self._passed_on():
+            data: bytes = self._inner.bulk_read(numbytes, transport_timeout_s)
         if not data:
             raise ConnectionResetError("the phone has closed the connection")
         if self._deadline is not None and data.startswith(_FAIL):
@@ -114,7 +120,9 @@ class SoundWire(BaseTransport):
         self._check_time()
         rest = memoryview(data)
         while rest:
-            rest = rest[self._inner.bulk_write(bytes(rest), transport_timeout_s) :]
+            with self._passed_on():
+                count = self._inner.bulk_write(bytes(rest), transport_timeout_s)
+            rest = rest[count:]
         return len(data)
 
     @contextlib.contextmanager
@@ -125,6 +133,13 @@ class SoundWire(BaseTransport):
             yield
         finally:
             self._deadline = None
+
+    @contextlib.contextmanager
+    def _passed_on(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise OSError(str(error) or type(error).__name__) from error
 
     def _check_time(self) -> None:
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -150,7 +165,7 @@ class DirectTransport:
     stderr comes with stdout.
 
     Args:
-        wire: adb_shell's transport to the phone.
+        wire: the way to the phone.
         signers: keys; see ``adb_keys.load_signers``.
         label: what messages call the phone.
         trust_s: how long the phone's user may take to trust this computer, seconds; 0
@@ -162,12 +177,12 @@ class DirectTransport:
 
     def __init__(
         self,
-        wire: BaseTransport,
+        wire: SoundWire,
         signers: Sequence[Any],
         label: str,
         trust_s: float,
     ) -> None:
-        self._wire = SoundWire(wire)
+        self._wire = wire
         self._signers = list(signers)
         self._label = label
         self._device = AdbDevice(self._wire, default_transport_timeout_s=CONNECT_S)

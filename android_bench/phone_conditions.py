@@ -40,14 +40,15 @@ class QuickState:
         uptime_s: seconds since boot; it never jumps.
         boot_s: when the phone was started, by its own clock: it moves when that clock
             is set.
-        busy_s: seconds that all cores together were busy since boot.
+        busy_s: seconds that each core was busy since boot, by number; offline cores are
+            not told.
         caps_khz: highest frequency that each core may take now.
     """
 
     uptime_s: float | None = None
     boot_s: float | None = None
     boot_id: str | None = None
-    busy_s: float | None = None
+    busy_s: Mapping[int, float] = field(default_factory=dict)
     load: float | None = None
     cores: tuple[CoreFrequency, ...] = ()
     caps_khz: Mapping[int, int] = field(default_factory=dict)
@@ -67,7 +68,6 @@ def parse_quick(text: str) -> QuickState:
     """The answer to ``phone_questions.STATE["quick"]``."""
     files = parse_files(text)
     stat = files.get("/proc/stat", "")
-    ticks = re.search(r"^cpu +(.+)$", stat, re.M)
     caps = {}
     for path, content in files.items():
         match = _SCALING_MAX.fullmatch(path)
@@ -77,7 +77,11 @@ def parse_quick(text: str) -> QuickState:
         uptime_s=_first_number(files.get("/proc/uptime", "")),
         boot_s=_first_number(stat, r"^btime "),
         boot_id=files.get("/proc/sys/kernel/random/boot_id", "").strip() or None,
-        busy_s=_busy_s(ticks[1]) if ticks else None,
+        busy_s={
+            int(core): busy_s
+            for core, ticks in re.findall(r"^cpu(\d+) +(.+)$", stat, re.M)
+            if (busy_s := _busy_s(ticks)) is not None
+        },
         load=_first_number(files.get("/proc/loadavg", "")),
         cores=parse_cpufreq(files),
         caps_khz=caps,

@@ -33,7 +33,7 @@ from android_bench.phone_infer import PhoneInference, open_local
 from android_bench.phone_questions import STATE, ask
 from android_bench.phone_result import foreign_load, read_frame, summary_of
 from android_bench.phone_resume import Resuming
-from android_bench.phone_rounds import Plan, make_plan, run_commands
+from android_bench.phone_rounds import Plan, in_order, make_plan, run_commands
 from android_bench.phone_script import Frame
 from android_bench.phone_session import Patience, PhoneSession
 from android_bench.phone_tool import PhoneTool, command_of
@@ -153,7 +153,8 @@ class AdbDevice:
         are the same file."""
         kind = "inputs" if inputs else "times"
         if kind not in self._tools:
-            made = PhoneTool(self._facts.abi, self._given_tool, inputs=inputs)
+            name = "benchmark_model_io" if inputs else "benchmark_model"
+            made = PhoneTool(self._facts.abi, self._given_tool, inputs, name)
             same = [t for t in self._tools.values() if t.record == made.record]
             self._tools[kind] = same[0] if same else made
         return self._tools[kind]
@@ -214,13 +215,18 @@ class AdbDevice:
         ]
         frames = run_commands(self._session, commands, plan.limit_s)
         with contextlib.closing(frames):
+            numbered = in_order(frames, len(commands))
             for model in models:
                 if model.sha256 in refused:
                     yield Failure("push", refused[model.sha256])
                 else:
-                    yield self._outcome(next(frames), plan, delegate)
+                    yield self._outcome(next(numbered), plan, delegate)
 
-    def _outcome(self, frame: Frame, plan: Plan, delegate: str) -> Round | Failure:
+    def _outcome(
+        self, frame: Frame | None, plan: Plan, delegate: str
+    ) -> Round | Failure:
+        if frame is None:
+            return Failure("log", "its output is damaged: where it ends is not told")
         log = read_frame(frame, plan.flags, delegate)
         if isinstance(log, Failure):
             return log
@@ -234,7 +240,7 @@ class AdbDevice:
         conditions = dataclasses.replace(
             after,
             throttled=_either(before.throttled, after.throttled),
-            foreign_load=foreign_load(frame),
+            foreign_load=foreign_load(frame, plan.cores.cores),
             other={**after.other, **{k: v for k, v in notes.items() if v}},
         )
         return Round.of_summary(

@@ -18,7 +18,7 @@ from android_bench.log_phases import RunStats
 from android_bench.phone_folder import NoSpace
 from android_bench.phone_result import read_frame, summary_of
 from android_bench.phone_resume import MOST_LOSSES
-from android_bench.phone_rounds import Plan, ScriptBroken, run_commands
+from android_bench.phone_rounds import Plan, ScriptBroken, in_order, run_commands
 from android_bench.phone_session import PhoneSession
 from android_bench.phone_tool import PhoneTool, command_of
 from android_bench.records import Failure, MeasureSettings, ModelFile
@@ -118,7 +118,10 @@ class PhoneInference:
         ]
         results = []
         frames = run_commands(session, commands, self.plan.limit_s)
-        for number, (frame, own) in enumerate(zip(frames, flags, strict=False)):
+        numbered = in_order(frames, len(commands))
+        for number, (frame, own) in enumerate(zip(numbered, flags, strict=True)):
+            if frame is None:
+                raise self._failed(first + number, "log", "its output is damaged")
             log = read_frame(frame, own, self.settings.delegate)
             if isinstance(log, Failure):
                 raise self._failed(first + number, log.stage, log.message)

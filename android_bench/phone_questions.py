@@ -32,14 +32,14 @@ STATE: Mapping[str, str] = {
     "power": "bounded dumpsys power | grep -E 'mWakefulness=|Display Power: state="
     "|mIsBatterySaverEnabled=|mLowPowerModeEnabled='",
     "low_power": "bounded settings get global low_power",
-    "quick": "grep -H -E '^[0-9a-f]+[-. 0-9]|^[0-9]+$|^cpu |^btime |^[a-z_]+$'"
+    "quick": "grep -H -E '^[0-9a-f]+[-. 0-9]|^[0-9]+$|^cpu|^btime |^[a-z_]+$'"
     " /proc/uptime /proc/loadavg /proc/stat /proc/sys/kernel/random/boot_id"
     f" {CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq"
     f" {CPU}/cpu[0-9]*/cpufreq/scaling_max_freq"
     f" {CPU}/cpu[0-9]*/cpufreq/scaling_governor",
 }
 """``quick`` is cheap enough to be asked between two runs of the benchmark tool: of
-``/proc/stat`` the sum over all cores and the time of boot, all of the other files."""
+``/proc/stat`` the cores' times and the time of boot, all of the other files."""
 
 
 def ask(

@@ -58,15 +58,20 @@ def summary_of(stats: RunStats) -> Summary:
     )
 
 
-def foreign_load(frame: Frame) -> float | None:
-    """Cores kept busy by others while the benchmark ran; None where not told."""
-    before, after = frame.before, frame.after
-    if before.busy_s is None or after.busy_s is None or frame.own_s is None:
-        return None
+def foreign_load(frame: Frame, cores: Sequence[int]) -> float | None:
+    """How many of the cores were kept busy by others while the benchmark ran on them.
+
+    What runs on other cores disturbs little, and a phone always does something.
+
+    Returns:
+        None where the phone does not tell.
+    """
+    before, after = frame.before.busy_s, frame.after.busy_s
+    told = [core for core in cores if core in before and core in after]
     elapsed_s = _elapsed_s(frame)
-    if not elapsed_s:
+    if not told or not elapsed_s or frame.own_s is None:
         return None
-    others_s = after.busy_s - before.busy_s - frame.own_s
+    others_s = sum(after[core] - before[core] for core in told) - frame.own_s
     return round(max(0.0, others_s / elapsed_s), 3)
 
 

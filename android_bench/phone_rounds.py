@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def run_commands(
     """Runs commands, each an argument list, in the phone's folder, in one session.
 
     Yields:
-        One frame per command, in order.
+        One frame per command, in order; see ``in_order`` for those that are damaged.
 
     Raises:
         ScriptBroken: it ended before all of them had.
@@ -104,6 +104,18 @@ def run_commands(
             why = f"no result within {limit_s:g} s; it was killed"
             raise ScriptBroken(why, True, None) from error
         raise ScriptBroken(str(error), running, error) from error
+
+
+def in_order(frames: Iterable[Frame], count: int) -> Iterator[Frame | None]:
+    """The frames by number from 0 to ``count``; None for one that did not arrive."""
+    number = 0
+    for frame in frames:
+        while number < frame.number:
+            yield None
+            number += 1
+        yield frame
+        number += 1
+    yield from [None] * (count - number)
 
 
 def _check(reader: FrameReader, limit_s: float) -> None:

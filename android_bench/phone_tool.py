@@ -33,13 +33,11 @@ class PhoneTool:
         BenchError: there is no tool for such phones.
     """
 
-    def __init__(
-        self, abi: str, given: Path | None, inputs: bool = False, name: str = ""
-    ) -> None:
+    def __init__(self, abi: str, given: Path | None, inputs: bool, name: str) -> None:
         self._path = find_tool(abi, given, inputs=inputs)
         self._known: frozenset[str] | None = None
         self._masks: dict[str, bool] = {}
-        self.name = name or "benchmark_model"
+        self.name = name
         self.record: Tool = read_tool(self._path)
 
     def bring(self, session: PhoneSession) -> None:
@@ -50,7 +48,7 @@ class PhoneTool:
             ConnectionLost: the phone is gone.
         """
         folder, digest = session.folder, self.record.sha256
-        if folder.holds(self.name, digest) and self._known is not None:
+        if folder.holds(self.name, digest):
             return
         try:
             refused = folder.bring({self.name: (self._path, digest)}, 0o755)
@@ -63,6 +61,8 @@ class PhoneTool:
             )
         path = folder.at(self.name)
         session.transport.shell(["chmod", "755", path])
+        if self._known is not None:
+            return
         said = session.transport.shell([path, "--help"], timeout_s=_HELP_S)
         if said.exit_code in (126, 127) or _DOES_NOT_RUN.search(said.text):
             lines = said.text.strip().splitlines() or [f"exit code {said.exit_code}"]

@@ -122,7 +122,7 @@ def find(name: str) -> Place:
     if way == "tcp":
         return tcp_place(rest)
     if name == ANY_PHONE:
-        return _pick("", places())
+        return _pick(os.environ.get("ANDROID_SERIAL", ""), places())
     if _ADDRESS.fullmatch(name):
         held = [place for place in server_places() if place.serial == name]
         return check_usable(held[0]) if held else tcp_place(name)

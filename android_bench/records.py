@@ -52,7 +52,9 @@ class ModelFile:
                 f"Model {path} cannot be read ({error.strerror}); give the path of a"
                 " .tflite file."
             ) from error
-        return cls(name or path.stem, path, digest)
+        # File names may hold bytes that are no text; tables and terminals take text.
+        text = (name or path.stem).encode("utf-8", "backslashreplace").decode()
+        return cls(text, path, digest)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Tool:
 
     @property
     def key(self) -> str:
-        return f"{self.name} {self.version} {self.sha256[:16]}"
+        return f"{self.name} {self.version} {self.sha256}"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ QUICK = "\n".join(
     [
         "/proc/uptime:8000.25 60000.00",
         "/proc/loadavg:1.20 0.90 0.41 1/903 21504",
-        "/proc/stat:cpu  100 20 30 9000 7 4 5 1 0 0",
+        "/proc/stat:cpu  200 40 60 9000 14 8 10 2 0 0",
+        "/proc/stat:cpu0 100 20 30 4500 7 4 5 1 0 0",
+        "/proc/stat:cpu1 100 20 30 4500 7 4 5 1 0 0",
         "/proc/stat:btime 1700000000",
         "/proc/sys/kernel/random/boot_id:f3f1c3d0-0000-4000-8000-000000000001",
         *[f"{CPUFREQ.format(n, 'scaling_cur_freq')}:{1_000_000 + n}" for n in (0, 1)],
@@ -56,7 +58,7 @@ def conditions(
 def test_the_quick_state_is_read() -> None:
     quick = parse_quick(QUICK)
     assert (quick.uptime_s, quick.boot_s, quick.load) == (8000.25, 1.7e9, 1.2)
-    assert quick.busy_s == pytest.approx(1.6)
+    assert dict(quick.busy_s) == pytest.approx({0: 1.6, 1: 1.6})
     assert quick.boot_id == "f3f1c3d0-0000-4000-8000-000000000001"
     assert dict(quick.caps_khz) == {0: 2_000_000, 1: 2_000_000}
     assert [core.governor for core in quick.cores] == ["walt", "walt"]
@@ -203,7 +205,8 @@ def frame(
     log: str = RESULT, code: int = 0, elapsed_s: float = 1.0, **after: Any
 ) -> Frame:
     before = parse_quick(QUICK)
-    changes = {"uptime_s": 8000.25 + elapsed_s, "busy_s": 1.6 + elapsed_s, **after}
+    busy_s = {0: 1.6 + elapsed_s, 1: 1.6 + 0.5 * elapsed_s}
+    changes = {"uptime_s": 8000.25 + elapsed_s, "busy_s": busy_s, **after}
     return Frame(0, code, log, before, dataclasses.replace(before, **changes), 0.9)
 
 
@@ -212,7 +215,10 @@ def test_a_good_run_is_read() -> None:
     assert not isinstance(log, Failure) and log.timings and log.timings.regular
     summary = summary_of(log.timings.regular)
     assert (summary.count, summary.median_us, summary.p95_us) == (5000, 99, 120)
-    assert foreign_load(frame()) == pytest.approx(0.1)
+    # Core 0 was busy for 1 s, 0.9 s of it with the benchmark.
+    assert foreign_load(frame(), (0,)) == pytest.approx(0.1)
+    assert foreign_load(frame(), (0, 1)) == pytest.approx(0.6)
+    assert foreign_load(frame(), (5,)) is None
 
 
 def test_runs_that_are_all_the_same_have_a_median() -> None:

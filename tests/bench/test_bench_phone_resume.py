@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from android_bench.errors import BenchError
+from android_bench.phone_conditions import QuickState
 from android_bench.phone_folder import NoSpace
 from android_bench.phone_resume import MOST_LOSSES, Resuming
-from android_bench.phone_rounds import ScriptBroken
+from android_bench.phone_rounds import ScriptBroken, in_order
+from android_bench.phone_script import Frame
 from android_bench.records import Failure, ModelFile, Round
 from android_bench.transport import ConnectionLost
 
@@ -130,3 +132,12 @@ def test_what_a_model_does_wrong_is_passed_on(visit: Make) -> None:
     phone, seen = visit(b=[wrong])
     assert seen["b"] is wrong
     assert len(phone.calls) == 1
+
+
+def test_frames_that_did_not_arrive_have_a_place() -> None:
+    def frame(number: int) -> Frame:
+        return Frame(number, 0, "", QuickState(), QuickState(), None)
+
+    numbers = [f and f.number for f in in_order(map(frame, (1, 2, 4)), 6)]
+    assert numbers == [None, 1, 2, None, 4, None]
+    assert list(in_order([], 2)) == [None, None]

@@ -146,6 +146,24 @@ def test_a_refusal_is_heard_in_the_middle_of_a_push_only() -> None:
         wire.bulk_read(31, 1.0)
 
 
+def test_errors_of_usb_are_errors_of_the_connection() -> None:
+    class Unplugged(Exception):
+        pass
+
+    class Usb(Wire):
+        def connect(self, timeout_s: float) -> None:
+            raise Unplugged("LIBUSB_ERROR_ACCESS [-3]")
+
+        def bulk_read(self, count: int, timeout_s: float) -> bytes:
+            raise Unplugged
+
+    wire = SoundWire(Usb(), (Unplugged,))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="LIBUSB_ERROR_ACCESS"):
+        wire.connect(1.0)
+    with pytest.raises(OSError, match="Unplugged"):
+        wire.bulk_read(24, 1.0)
+
+
 def test_a_push_has_a_limit() -> None:
     wire = sound(Wire(b"OKAY"))
     with pytest.raises(TimeoutError), wire.pushing(-1.0):
