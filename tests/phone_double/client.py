@@ -41,6 +41,8 @@ class Client:
         self, address: tuple[str, int], version: int = VERSION_UNCHECKED
     ) -> None:
         self._socket = socket.create_connection(address, timeout=30)
+        # Else each message waits for the acknowledgement of the last, up to 40 ms.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._version = version
         self._local = 0
         self.send(Message(CNXN, version, MAX_PAYLOAD, b"host::\0"))
