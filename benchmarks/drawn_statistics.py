@@ -97,18 +97,22 @@ def draw_statistics(
     pixel_thresholds: int,
     seed: int,
     scenes: int = 0,
+    shift: float = 0.0,
 ) -> Statistics:
     """Draws as the module's description says.
 
     Args:
         calibration, report: images of either part.
         scenes: groups that share difficulty; 0 makes each image its own group.
+        shift: spread over the scenes of how sure the heads are beyond what they know,
+            in logits.
     """
     rng = np.random.default_rng(seed)
     total, classes = calibration + report, len(spec.classes)
     pixels = spec.image_height * spec.image_width
     scene = np.arange(total) * scenes // total if scenes else np.arange(total)
     shared = rng.normal(size=scene.max() + 1)[scene]
+    surer = shift * rng.normal(size=scene.max() + 1)[scene]
     hard = 0.7 * shared + 0.7 * rng.normal(size=total) if scenes else shared
     true = _draw_areas(rng, total, classes, pixels)
     names = spec.head_names()
@@ -153,7 +157,7 @@ def draw_statistics(
         predicted[:, h] = both[:, h] + np.round(wrong)
         accuracy = both[:, h].sum(1) / true.sum(1)
         centre = 0.8 * logit(np.clip(accuracy, 0.01, 0.995)) + 0.9
-        centre += 0.35 * noise["confidence"] + rng.normal(0, 0.12, total)
+        centre += surer + 0.35 * noise["confidence"] + rng.normal(0, 0.12, total)
         cells = np.prod(spec.head_size(exit_index, HeadSpec.parse(head)))
         for policy, values in confidence.items():
             values[:, h] = _confidence(rng, policy, centre, spread, int(cells))
