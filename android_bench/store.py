@@ -1,8 +1,8 @@
 """The measurement store: SQLite by default, any SQLAlchemy URL.
 
 Rows are only ever added. The newest row without a failure is a model's figure; a
-failure never hides an older figure, nor does it count as one. Several processes may
-write at once: SQLite runs in WAL mode and waits for its turn.
+failure never hides an older figure, nor does it count as one. Several processes and
+threads may write at once: SQLite runs in WAL mode and waits for its turn.
 """
 
 from __future__ import annotations
@@ -11,183 +11,96 @@ import contextlib
 import dataclasses
 import json
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from android_bench.errors import BenchError
-from android_bench.records import (
-    SCHEMA,
-    Conditions,
-    DeviceInfo,
-    Failure,
-    Measurement,
-    MeasureSettings,
-    Round,
-    Summary,
-    Tool,
-)
+from android_bench import store_schema as schema
+from android_bench.records import DeviceInfo, Measurement, MeasureSettings, Tool
+from android_bench.store_errors import StoreError, shown, told
+from android_bench.store_rows import DAMAGED, measurement_of, round_rows_of, row_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Statistic = Literal["p50", "p90", "mean"]
+_Value = TypeVar("_Value")
 
 BUSY_TIMEOUT_S = 60.0
-_LOCK = 0x6D657373  # any number, the same for all who make a store
+CONNECT_TIMEOUT_S = 10
 _CHUNK = 500  # values in one IN (...): below every database's limit
-
-_tables = sa.MetaData()
-
-_devices = sa.Table(
-    "devices",
-    _tables,
-    sa.Column("fingerprint", sa.String(128), primary_key=True),
-    sa.Column("info", sa.Text, nullable=False),
-)
-
-_measurements = sa.Table(
-    "measurements",
-    _tables,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("schema", sa.Integer, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("fingerprint", sa.String(128), nullable=False),
-    sa.Column("settings_key", sa.String(1024), nullable=False),
-    sa.Column("tool_key", sa.String(256), nullable=False),
-    sa.Column("time", sa.String(40), nullable=False),
-    sa.Column("flags", sa.Text, nullable=False),
-    sa.Column("failure", sa.Text),
-)
-_index = sa.Index(
-    "measurements_by_model", _measurements.c.fingerprint, _measurements.c.sha256
-)
-
-# samples: microseconds, little-endian float64, zlib.
-_rounds = sa.Table(
-    "rounds",
-    _tables,
-    sa.Column(
-        "measurement_id",
-        sa.Integer,
-        sa.ForeignKey(_measurements.c.id),
-        primary_key=True,
-    ),
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("set_aside", sa.Boolean, nullable=False),
-    sa.Column("samples", sa.LargeBinary, nullable=False),
-    sa.Column("conditions", sa.Text, nullable=False),
-    sa.Column("init_us", sa.Float),
-    sa.Column("runs", sa.Integer, nullable=False),
-    sa.Column("summary", sa.Text),
-)
 
 
 class Store:
     """Measurements under (model sha256, device fingerprint, settings, tool).
 
+    One object may be used by several threads.
+
     Args:
-        target: path of an SQLite file (made when absent, folders too) or a URL.
+        target: path of an SQLite file (made when absent, folders too) or a URL, e.g.
+            ``postgresql://user@host/name``.
         must_exist: an absent SQLite file is an error; for those who only read.
 
     Raises:
-        BenchError: it cannot be opened, here and from every method.
+        StoreError: it cannot be opened, here and from every method.
     """
 
     def __init__(self, target: str | Path, must_exist: bool = False) -> None:
-        self._target = str(target)
-        if must_exist and "://" not in self._target and not Path(target).is_file():
-            raise BenchError(
+        self._name = shown(target)
+        if must_exist and "://" not in str(target) and not Path(target).is_file():
+            raise StoreError(
                 f"No measurement store at {target}; run `mess profile` first."
             )
-        with self._told():
+        with told(self._name):
             url = _url(target)
-            options: dict[str, Any] = {}
-            if url.get_backend_name() == "sqlite":
-                options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
-            self._engine = sa.create_engine(url, **options)
-            if url.get_backend_name() == "sqlite":
-                sa.event.listen(self._engine, "connect", _use_wal)
-            self._create_tables()
+            self._engine = _engine(url)
+            try:
+                schema.prepare(self._engine, self._name)
+            except BaseException:
+                self._engine.dispose()
+                raise
+        self._file = _file(url)
+        self._file_id = _file_id(self._file)
 
     def put_device(self, info: DeviceInfo) -> None:
         """Remembers what a fingerprint stands for; the newest description stays."""
-        key = _devices.c.fingerprint == info.fingerprint
+        table = schema.devices
         text = json.dumps(dataclasses.asdict(info))
-        with self._told():
-            try:
-                with self._engine.begin() as connection:
-                    changed = connection.execute(
-                        _devices.update().where(key).values(info=text)
-                    )
-                    if not changed.rowcount:
-                        connection.execute(
-                            _devices.insert().values(
-                                fingerprint=info.fingerprint, info=text
-                            )
-                        )
-            except sa.exc.IntegrityError:  # another process was first; it said the same
-                return
+        values = {"fingerprint": info.fingerprint, "info": text}
+        try:
+            with self._writing() as connection:
+                changed = connection.execute(
+                    table.update()
+                    .where(table.c.fingerprint == info.fingerprint)
+                    .values(values)
+                )
+                if not changed.rowcount:
+                    connection.execute(table.insert().values(values))
+        except StoreError as error:
+            # Another process was first; it said the same.
+            if not isinstance(error.__cause__, sa.exc.IntegrityError):
+                raise
 
     def devices(self) -> list[DeviceInfo]:
-        with self._told(), self._engine.connect() as connection:
-            query = sa.select(_devices.c.info).order_by(_devices.c.fingerprint)
+        """Every device that was measured on, by fingerprint."""
+        table = schema.devices
+        with told(self._name), self._engine.connect() as connection:
+            query = sa.select(table.c.info).order_by(table.c.fingerprint)
             return [DeviceInfo(**json.loads(t)) for t in connection.scalars(query)]
 
     def put(self, measurement: Measurement) -> None:
         """Adds a row; it is on the disk when this returns."""
-        failure = measurement.failure
-        row = {
-            **{
-                column: getattr(measurement, column)
-                for column in (
-                    "schema",
-                    "name",
-                    "sha256",
-                    "fingerprint",
-                    "settings_key",
-                    "tool_key",
-                    "time",
-                )
-            },
-            "flags": json.dumps(measurement.flags),
-            "failure": None
-            if failure is None
-            else json.dumps(dataclasses.asdict(failure)),
-        }
-        both = [(r, False) for r in measurement.rounds]
-        both += [(r, True) for r in measurement.set_aside]
-        with self._told(), self._engine.begin() as connection:
-            added = connection.execute(_measurements.insert().values(row))
-            key = added.inserted_primary_key
-            if both and key is not None:
-                connection.execute(
-                    _rounds.insert(),
-                    [
-                        {
-                            "measurement_id": key[0],
-                            "number": number,
-                            "set_aside": set_aside,
-                            "samples": _pack(item.samples_us),
-                            "conditions": json.dumps(
-                                dataclasses.asdict(item.conditions)
-                            ),
-                            "init_us": item.init_us,
-                            "runs": item.runs,
-                            "summary": None
-                            if item.summary is None
-                            else json.dumps(dataclasses.asdict(item.summary)),
-                        }
-                        for number, (item, set_aside) in enumerate(both)
-                    ],
-                )
+        with self._writing() as connection:
+            added = connection.execute(
+                schema.measurements.insert().values(row_of(measurement))
+            )
+            (key,) = added.inserted_primary_key or ()
+            rows = round_rows_of(measurement, key)
+            if rows:
+                connection.execute(schema.rounds.insert(), rows)
 
     def latest(
         self,
@@ -202,22 +115,11 @@ class Store:
             settings: a record or its key.
             tool: a record or its key; None takes any tool's.
         """
-        table = _measurements.c
-        rows: dict[str, Measurement] = {}
-        for start in range(0, len(sha256s), _CHUNK):
-            conditions = [
-                table.fingerprint == fingerprint,
-                table.settings_key == _key(settings),
-                table.sha256.in_(list(sha256s[start : start + _CHUNK])),
-                table.failure.is_(None),
-            ]
-            if tool is not None:
-                conditions.append(table.tool_key == _key(tool))
-            newest = sa.select(sa.func.max(table.id)).where(*conditions)
-            newest = newest.group_by(table.sha256)
-            for row in self._read(table.id.in_(newest)):
-                rows[row.sha256] = row
-        return rows
+        found = self._newest(fingerprint, settings, sha256s, tool)
+        newest: dict[str, int] = {}
+        for row in found:
+            newest[row.sha256] = max(row.id, newest.get(row.sha256, row.id))
+        return {row.sha256: row for row in self._read_ids(list(newest.values()))}
 
     def get(
         self,
@@ -237,7 +139,7 @@ class Store:
         tool: Tool | str | None = None,
     ) -> bool:
         """Whether the model is measured; a failure is not a measurement."""
-        return self.get(sha256, fingerprint, settings, tool) is not None
+        return bool(self._newest(fingerprint, settings, [sha256], tool))
 
     def latencies_ms(
         self,
@@ -246,9 +148,17 @@ class Store:
         shas: Sequence[str],
         statistic: Statistic = "p50",
     ) -> dict[str, float]:
-        """Latency in milliseconds by sha256; what is not measured is left out."""
-        found = self.latest(device_fingerprint, settings, shas)
-        return {sha: getattr(row, f"{statistic}_ms") for sha, row in found.items()}
+        """Latency in milliseconds by sha256; what is not measured is left out.
+
+        All are of one tool, since those of two cannot be added up: of the one that has
+        measured most of these models, then of the one that measured last.
+        """
+        by_tool: dict[str, list[int]] = {}
+        for row in self._newest(device_fingerprint, settings, shas, None):
+            by_tool.setdefault(row.tool_key, []).append(row.id)
+        ids = max(by_tool.values(), key=lambda ids: (len(ids), max(ids)), default=[])
+        found = self._read_ids(ids)
+        return {row.sha256: getattr(row, f"{statistic}_ms") for row in found}
 
     def measurements(self) -> list[Measurement]:
         """Every row, failures included, oldest first."""
@@ -256,13 +166,19 @@ class Store:
 
     def failures(self) -> list[Measurement]:
         """Every failure row, oldest first."""
-        return self._read(_measurements.c.failure.is_not(None))
+        return self._read(schema.measurements.c.failure.is_not(None))
 
     def to_frame(self) -> pd.DataFrame:
         """Every row as a table: keys, settings, figures (NaN when failed), flags."""
         from android_bench.tables import measurements_table
 
-        return measurements_table(self.measurements())
+        return measurements_table(self.measurements(), self.devices())
+
+    def rounds_frame(self) -> pd.DataFrame:
+        """Every round as a table, with its raw samples and conditions."""
+        from android_bench.tables import rounds_table
+
+        return rounds_table(self.measurements(), self.devices())
 
     def close(self) -> None:
         self._engine.dispose()
@@ -278,65 +194,75 @@ class Store:
     ) -> None:
         self.close()
 
-    def _create_tables(self) -> None:
-        # IF NOT EXISTS rather than a look before: two processes may start together.
-        with self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                # There IF NOT EXISTS is no protection: two of them may both create.
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            for table in _tables.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-            connection.execute(CreateIndex(_index, if_not_exists=True))
-        self._add_summaries()
-
-    def _add_summaries(self) -> None:
-        """Stores made before phones were measured lack the column of summaries."""
-        try:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """One transaction."""
+        with told(self._name):
+            self._check_file()
             with self._engine.begin() as connection:
-                columns = sa.inspect(connection).get_columns(_rounds.name)
-                if not any(column["name"] == "summary" for column in columns):
-                    connection.execute(
-                        sa.DDL("ALTER TABLE rounds ADD COLUMN summary TEXT")
-                    )
-        except sa.exc.DBAPIError as error:
-            # Another process was first.
-            if "duplicate column" not in str(error) and "exists" not in str(error):
-                raise
+                yield connection
+            self._check_file()
+
+    def _check_file(self) -> None:
+        """A file that is deleted while it is open takes rows, and they are lost."""
+        if self._file is not None and _file_id(self._file) != self._file_id:
+            raise StoreError(
+                f"The measurement store {self._name} was deleted or replaced while it"
+                " was in use; put it back if you can, and repeat the command."
+            )
+
+    def _newest(
+        self,
+        fingerprint: str,
+        settings: MeasureSettings | str,
+        sha256s: Sequence[str],
+        tool: Tool | str | None,
+    ) -> list[Any]:
+        """(sha256, tool_key, id) of the newest rows without a failure."""
+        table = schema.measurements.c
+        newest = sa.select(
+            table.sha256, table.tool_key, sa.func.max(table.id).label("id")
+        )
+        newest = newest.where(
+            table.fingerprint == fingerprint,
+            table.settings_key == _key(settings),
+            table.failure.is_(None),
+        )
+        if tool is not None:
+            newest = newest.where(table.tool_key == _key(tool))
+        newest = newest.group_by(table.sha256, table.tool_key)
+        rows: list[Any] = []
+        with told(self._name), self._engine.connect() as connection:
+            for some in _chunks(sha256s):
+                rows += connection.execute(newest.where(table.sha256.in_(some)))
+        return rows
+
+    def _read_ids(self, ids: Sequence[int]) -> list[Measurement]:
+        table = schema.measurements.c
+        return [row for some in _chunks(ids) for row in self._read(table.id.in_(some))]
 
     def _read(self, condition: sa.ColumnElement[bool]) -> list[Measurement]:
-        table = _measurements
+        table, rounds = schema.measurements, schema.rounds
         chosen = sa.select(table.c.id).where(condition)
-        with self._told(), self._engine.connect() as connection:
-            rows = connection.execute(
-                sa.select(table).where(condition).order_by(table.c.id)
-            ).all()
-            rounds: dict[int, tuple[list[Round], list[Round]]] = {}
-            query = sa.select(_rounds).where(_rounds.c.measurement_id.in_(chosen))
-            query = query.order_by(_rounds.c.measurement_id, _rounds.c.number)
+        of_rounds: dict[int, list[Any]] = {}
+        with told(self._name), self._engine.connect() as connection:
+            query = sa.select(table).where(condition).order_by(table.c.id)
+            rows = connection.execute(query).all()
+            query = sa.select(rounds).where(rounds.c.measurement_id.in_(chosen))
+            query = query.order_by(rounds.c.measurement_id, rounds.c.number)
             for row in connection.execute(query):
-                kept, aside = rounds.setdefault(row.measurement_id, ([], []))
-                (aside if row.set_aside else kept).append(_as_round(row))
-        return [_as_measurement(r, *rounds.get(r.id, ([], []))) for r in rows]
+                of_rounds.setdefault(row.measurement_id, []).append(row)
+        return [self._as_measurement(row, of_rounds.get(row.id, ())) for row in rows]
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_measurement(self, row: Any, round_rows: Sequence[Any]) -> Measurement:
         try:
-            yield
-        except sa.exc.DBAPIError as error:
-            lines = str(error.orig).strip().splitlines() or ["the database refuses"]
-            raise BenchError(
-                f"The measurement store {self._target} cannot be used: {lines[0]}."
-            ) from error
-        except ModuleNotFoundError as error:
-            raise BenchError(
-                f"The measurement store {self._target} needs the driver {error.name!r},"
-                " which is not installed; for PostgreSQL run `pip install"
-                " mess-tf[postgresql]`."
-            ) from error
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise BenchError(
-                f"The measurement store {self._target} cannot be opened ({error}); give"
-                " the path of an SQLite file or a database URL."
+            return measurement_of(row, round_rows)
+        except StoreError:
+            raise
+        except DAMAGED as error:
+            raise StoreError(
+                f"Row {row.id} of the measurement store {self._name} is damaged"
+                f" ({error}); delete it there, and measure {row.name} again."
             ) from error
 
 
@@ -351,12 +277,27 @@ def _url(target: str | Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(path))
 
 
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        sa.event.listen(engine, "connect", _use_wal)
+        return engine
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
+    # Between two rows the server may have been restarted.
+    return sa.create_engine(url, pool_pre_ping=True, **options)
+
+
 def _use_wal(connection: Any, _record: Any) -> None:
     """WAL, waiting for other processes: SQLite itself does not wait for this change."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            # Asked first: who may only read cannot set what is set already.
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             return
         except connection.OperationalError as error:
@@ -365,40 +306,26 @@ def _use_wal(connection: Any, _record: Any) -> None:
             time.sleep(0.05)
 
 
+def _file(url: sa.URL) -> Path | None:
+    """The SQLite file behind a URL; None for servers and for stores in memory."""
+    name = url.database or ""
+    is_path = url.get_backend_name() == "sqlite" and name not in ("", ":memory:")
+    return Path(name) if is_path and not name.startswith("file:") else None
+
+
+def _file_id(path: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another that takes its place."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _chunks(values: Sequence[_Value]) -> Iterator[list[_Value]]:
+    for start in range(0, len(values), _CHUNK):
+        yield list(values[start : start + _CHUNK])
+
+
 def _key(item: MeasureSettings | Tool | str) -> str:
     return item if isinstance(item, str) else item.key
-
-
-def _pack(samples_us: Sequence[float]) -> bytes:
-    return zlib.compress(np.asarray(samples_us, "<f8").tobytes(), 6)
-
-
-def _as_round(row: Any) -> Round:
-    return Round(
-        samples_us=tuple(np.frombuffer(zlib.decompress(row.samples), "<f8").tolist()),
-        conditions=Conditions.from_json(json.loads(row.conditions)),
-        init_us=row.init_us,
-        runs=row.runs,
-        summary=None if row.summary is None else Summary(**json.loads(row.summary)),
-    )
-
-
-def _as_measurement(row: Any, kept: list[Round], aside: list[Round]) -> Measurement:
-    if row.schema != SCHEMA:
-        raise BenchError(
-            f"A stored measurement of {row.name} has schema {row.schema}; this version"
-            f" reads {SCHEMA}."
-        )
-    return Measurement(
-        name=row.name,
-        sha256=row.sha256,
-        fingerprint=row.fingerprint,
-        settings_key=row.settings_key,
-        tool_key=row.tool_key,
-        rounds=tuple(kept),
-        set_aside=tuple(aside),
-        time=row.time,
-        flags=tuple(json.loads(row.flags)),
-        failure=None if row.failure is None else Failure(**json.loads(row.failure)),
-        schema=row.schema,
-    )

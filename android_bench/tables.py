@@ -3,58 +3,90 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from android_bench.errors import BenchError
-from android_bench.records import Measurement, Round
+from android_bench.records import DeviceInfo, Measurement, Round
 
 
-def measurements_table(rows: Iterable[Measurement]) -> pd.DataFrame:
-    """A line per measurement: keys, settings, figures (NaN when failed), flags."""
-    return pd.DataFrame([_line(row) for row in rows])
+def measurements_table(
+    rows: Iterable[Measurement], devices: Iterable[DeviceInfo] = ()
+) -> pd.DataFrame:
+    """A line per measurement: keys, settings, figures (NaN when failed), flags.
+
+    Args:
+        devices: those measured on, for the columns that tell of them.
+    """
+    known = {device.fingerprint: device for device in devices}
+    return pd.DataFrame([_line(row, known) for row in rows])
 
 
-def rounds_table(rows: Iterable[Measurement]) -> pd.DataFrame:
+def rounds_table(
+    rows: Iterable[Measurement], devices: Iterable[DeviceInfo] = ()
+) -> pd.DataFrame:
     """A line per round, those set aside too: raw samples, conditions, statistics.
 
     ``samples_us`` holds microseconds, separated by blanks, in the order taken.
     """
-    lines = []
-    for row in rows:
-        both = [(r, False) for r in row.rounds] + [(r, True) for r in row.set_aside]
-        for number, (item, set_aside) in enumerate(both):
-            lines.append(_round_line(row, number, item, set_aside))
-    return pd.DataFrame(lines)
+    known = {device.fingerprint: device for device in devices}
+    return pd.DataFrame([line for row in rows for line in _round_lines(row, known)])
 
 
-def write_csv(rows: Iterable[Measurement], path: Path) -> tuple[Path, Path]:
-    """Writes both tables as CSV: ``path``, and ``<stem>.rounds.csv`` beside it.
+def rounds_path(path: Path) -> Path:
+    """Where ``write_csv`` puts the rounds: ``<stem>.rounds.csv`` beside ``path``."""
+    return path.with_name(f"{path.stem}.rounds.csv")
+
+
+def check_csv(path: Path) -> None:
+    """Raises BenchError where ``write_csv`` would: before hours of measuring."""
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        raise BenchError(
+            f"Table {path} cannot be written; give the path of a file in a folder that"
+            " exists and where you may write."
+        )
+
+
+def write_csv(
+    rows: Iterable[Measurement], path: Path, devices: Iterable[DeviceInfo] = ()
+) -> None:
+    """Writes both tables as CSV: ``path``, and the rounds at ``rounds_path(path)``.
 
     Raises:
         BenchError: a file cannot be written.
     """
-    rows = list(rows)
-    rounds = path.with_suffix(".rounds.csv")
-    for table, file in ((measurements_table(rows), path), (rounds_table(rows), rounds)):
-        try:
-            table.to_csv(file, index=False)
-        except OSError as error:
-            raise BenchError(
-                f"Table {file} cannot be written ({error.strerror or error}); give the"
-                " path of a file in a folder that exists."
-            ) from error
-    return path, rounds
+    rows, devices = list(rows), list(devices)
+    check_csv(path)
+    _write_whole(measurements_table(rows, devices), path)
+    _write_whole(rounds_table(rows, devices), rounds_path(path))
 
 
-def _line(row: Measurement) -> dict[str, Any]:
+def _write_whole(table: pd.DataFrame, path: Path) -> None:
+    """A reader, or a full disk, never sees half of a table."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".csv-", dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            table.to_csv(written, index=False)
+            written.replace(path)
+    except OSError as error:
+        raise BenchError(
+            f"Table {path} cannot be written ({error.strerror or error}); free some"
+            " space, or give another path. What was measured is in the store."
+        ) from error
+
+
+def _line(row: Measurement, devices: Mapping[str, DeviceInfo]) -> dict[str, Any]:
     settings = json.loads(row.settings_key)
     failure = row.failure
     nothing = float("nan")
     return {
+        **_device_columns(row, devices),
         "name": row.name,
         "sha256": row.sha256,
         "fingerprint": row.fingerprint,
@@ -64,6 +96,7 @@ def _line(row: Measurement) -> dict[str, Any]:
         "delegate": settings["delegate"],
         "rounds": len(row.rounds),
         "samples": sum(len(r.samples_us) for r in row.rounds),
+        "runs": sum(r.runs or len(r.samples_us) for r in row.rounds),
         "p50_ms": nothing if failure else row.p50_ms,
         "p90_ms": nothing if failure else row.p90_ms,
         "mean_ms": nothing if failure else row.mean_ms,
@@ -75,22 +108,49 @@ def _line(row: Measurement) -> dict[str, Any]:
     }
 
 
-def _round_line(
-    row: Measurement, number: int, item: Round, set_aside: bool
-) -> dict[str, Any]:
-    conditions, summary = item.conditions, item.summary
+def _device_columns(
+    row: Measurement, devices: Mapping[str, DeviceInfo]
+) -> dict[str, str]:
+    device = devices.get(row.fingerprint)
     return {
-        "name": row.name,
-        "sha256": row.sha256,
-        "fingerprint": row.fingerprint,
-        "round": number,
-        "set_aside": set_aside,
-        "runs": item.runs,
+        "device": device.name if device else "",
+        "model": device.model if device else "",
+        "soc": device.soc if device else "",
+        "system": device.os_version if device else "",
+    }
+
+
+def _round_lines(
+    row: Measurement, devices: Mapping[str, DeviceInfo]
+) -> Iterator[dict[str, Any]]:
+    both = [(r, False) for r in row.rounds] + [(r, True) for r in row.set_aside]
+    device = _device_columns(row, devices)["device"]
+    for number, (item, set_aside) in enumerate(both):
+        yield {
+            "device": device,
+            "name": row.name,
+            "sha256": row.sha256,
+            "fingerprint": row.fingerprint,
+            "round": number,
+            "set_aside": set_aside,
+            **_round_columns(item),
+        }
+
+
+def _round_columns(item: Round) -> dict[str, Any]:
+    conditions, summary = item.conditions, item.summary
+    columns = {
+        "runs": item.runs or len(item.samples_us),
         "init_us": item.init_us,
         "median_us": item.median_us,
-        "samples_us": " ".join(f"{sample:g}" for sample in item.samples_us),
-        "p95_us": summary.p95_us if summary else None,
+        # As they are: a figure that was rounded is no raw figure.
+        "samples_us": " ".join(map(repr, item.samples_us)),
+        "min_us": summary.min_us if summary else min(item.samples_us),
+        "max_us": summary.max_us if summary else max(item.samples_us),
         "mean_us": summary.mean_us if summary else None,
+        "std_us": summary.std_us if summary else None,
+        "p5_us": summary.p5_us if summary else None,
+        "p95_us": summary.p95_us if summary else None,
         "time": conditions.time,
         "temperature_c": conditions.temperature_c,
         "throttled": conditions.throttled,
@@ -101,3 +161,4 @@ def _round_line(
         "governor": conditions.governor,
         "frequencies_khz": " ".join(map(str, conditions.frequencies_khz)),
     }
+    return {**conditions.other, **columns}

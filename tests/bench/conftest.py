@@ -196,14 +196,14 @@ def recorded_logs(shared_data: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """URL of a server: the one named by the environment, or one of our own."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     given = os.environ.get("MESS_TEST_POSTGRESQL_URL")
     if given:
         yield given
         return
-    with PostgreSQLServer(tmp_path_factory.mktemp("postgresql")) as url:
+    with PostgreSQLServer() as url:
         yield url
 
 
@@ -211,13 +211,23 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def empty_postgresql(postgresql: str) -> Iterator[str]:
     """URL of an empty database, dropped at the end."""
     name = f"mess_{uuid.uuid4().hex[:12]}"
-    admin = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    server = sa.make_url(postgresql).set(drivername="postgresql+psycopg")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     try:
         with admin.connect() as connection:
             connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        url = sa.make_url(postgresql).set(database=name)
+        url = server.set(drivername="postgresql", database=name)
         yield url.render_as_string(hide_password=False)
         with admin.connect() as connection:
             connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     finally:
         admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """An empty place for a store on each kind of database."""
+    if request.param == "sqlite":
+        return tmp_path / "p.sqlite"
+    url: str = request.getfixturevalue("empty_postgresql")
+    return url

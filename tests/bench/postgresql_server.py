@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,32 +15,39 @@ UNPRIVILEGED = "postgres"  # made by Debian's package; the server refuses to run
 
 
 class PostgreSQLServer:
-    """Started in a folder, on a socket there and no network port; skips without one."""
+    """Started in a folder, on a socket there and no network port.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Skips the test where there are no binaries.
+    """
+
+    def __init__(self) -> None:
         self._binaries = _binaries()
         self._user = UNPRIVILEGED if os.geteuid() == 0 else None
+        # Not below pytest's folder, whose parents are ours alone: the server's user
+        # needs in. And short: the name of a socket has some hundred letters at most.
+        self._folder = Path(tempfile.mkdtemp(prefix="mess-postgresql-"))
 
     def __enter__(self) -> str:
-        if self._user is not None:
-            # The parents of pytest's folder are ours alone; the server's user needs in.
-            self._folder = Path("/tmp") / f"mess-postgresql-{os.getpid()}"
-            self._folder.mkdir(mode=0o755)
-            shutil.chown(self._folder, self._user)
-        data = str(self._folder / "data")
-        self._run("initdb", "-D", data, "-U", "mess", "-A", "trust", "--no-sync")
-        options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
-        log = str(self._folder / "log")
-        self._run(
-            "pg_ctl", "-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start"
-        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            if self._user is not None:
+                shutil.chown(self._folder, self._user)
+            data, log = (str(self._folder / name) for name in ("data", "log"))
+            self._run("initdb", "-D", data, "-U", "mess", "-A", "trust", "--no-sync")
+            options = (
+                f"-c listen_addresses= -c unix_socket_directories={self._folder}"
+                " -c fsync=off"
+            )
+            start = ("-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start")
+            self._run("pg_ctl", *start)
+            undo.callback(
+                self._run, "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop"
+            )
+            self._undo = undo.pop_all()
         return f"postgresql://mess@/postgres?host={self._folder}"
 
     def __exit__(self, *_: object) -> None:
-        data = str(self._folder / "data")
-        self._run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._undo.close()
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

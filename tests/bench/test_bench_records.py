@@ -231,6 +231,15 @@ SUMMARY = Summary(
 )
 
 
+def test_a_file_name_whose_bytes_are_no_text_is_spelt_out(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.tflite"
+    try:
+        path.write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert ModelFile.read(path).name == "caf\\udce9"
+
+
 def test_a_summary_stands_for_samples_without_inventing_any(
     measurement_of: Make,
 ) -> None:

@@ -1,18 +1,12 @@
-"""The store: round trips, newest figure, failures, two writers, broken targets."""
+"""What a store promises, on each kind of database: keys, newest figures, tables."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from android_bench.errors import BenchError
 from android_bench.records import (
     Conditions,
     DeviceInfo,
@@ -20,35 +14,39 @@ from android_bench.records import (
     MeasureSettings,
     Round,
     Summary,
+    Tool,
 )
 from android_bench.store import Store
 
 Make = Callable[..., Any]
 Target = Path | str
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    """An empty place for a store on each kind of database."""
-    if request.param == "sqlite":
-        return tmp_path / "p.sqlite"
-    url: str = request.getfixturevalue("empty_postgresql")
-    return url
-
-
-def test_rows_are_there_for_the_next_process(
-    tmp_path: Path, round_of: Make, measurement_of: Make
+def test_a_row_is_found_by_its_whole_key_only(
+    target: Target, round_of: Make, measurement_of: Make
 ) -> None:
-    row = measurement_of("a", round_of(1.25, 2.5), round_of(3.0))
-    with Store(tmp_path / "deep" / "p.sqlite") as store:
+    summary = Summary(9, 1.0, 9.0, 3.0, 2.0, 1.0, 2.0, 9.0)
+    told = Round.of_summary(summary, Conditions("now"), 1 / 3)
+    row = measurement_of("a", round_of(1.25, 2.5), told, set_aside=(round_of(3.0),))
+    with Store(target) as store:
         store.put(row)
-    with Store(f"sqlite:///{tmp_path}/deep/p.sqlite") as store:
+    with Store(target) as store:  # as the next process finds it
         assert store.get(row.sha256, "fake-1", MeasureSettings(), "tool 1") == row
         assert store.get(row.sha256, "fake-1", MeasureSettings(), "tool 2") is None
         assert store.get(row.sha256, "fake-2", MeasureSettings()) is None
         assert store.get(row.sha256, "fake-1", MeasureSettings(threads=2)) is None
+        assert store.get("0" * 64, "fake-1", MeasureSettings()) is None
+
+
+def test_tools_that_share_the_beginning_of_their_digest_are_two(
+    target: Target, round_of: Make, measurement_of: Make
+) -> None:
+    one, other = (Tool("benchmark_model", "1", "ab" * 31 + end) for end in ("00", "01"))
+    row = measurement_of("a", round_of(1.0), tool_key=one.key)
+    with Store(target) as store:
+        store.put(row)
+        assert store.has(row.sha256, "fake-1", MeasureSettings(), one)
+        assert not store.has(row.sha256, "fake-1", MeasureSettings(), other)
 
 
 def test_latencies_are_of_the_newest_row_that_did_not_fail(
@@ -104,87 +102,62 @@ def test_devices_are_remembered_once_with_the_newest_description(
         assert store.devices() == [new]
 
 
-WRITER = """
-import json, sys
-from android_bench.records import DeviceInfo, Measurement
-from android_bench.store import Store
-target, start, row = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
-store = Store(target)
-store.put_device(DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2))
-for number in range(start, start + 40):
-    store.put(Measurement.from_json({**row, "name": f"m{number}"}))
-"""
-
-
-def test_two_processes_write_one_store_that_they_also_race_to_make(
+def test_latencies_are_never_of_two_tools(
     target: Target, round_of: Make, measurement_of: Make
 ) -> None:
-    row = json.dumps(measurement_of("m", round_of(1.0, 2.0), round_of(3.0)).as_json())
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(target), str(start), row], cwd=ROOT
-        )
-        for start in (0, 1000)
-    ]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    rows = [measurement_of(name, round_of(1000.0), tool_key="old") for name in "abc"]
+    new = [measurement_of(name, round_of(2000.0), tool_key="new") for name in "abc"]
+    a, b, c = (row.sha256 for row in rows)
     with Store(target) as store:
-        rows = store.measurements()
-        assert len(store.devices()) == 1
-    assert {r.name for r in rows} == {f"m{s + i}" for s in (0, 1000) for i in range(40)}
-    assert all(len(r.rounds) == 2 for r in rows)
+        for row in [*rows, *new[:2]]:
+            store.put(row)
+        # The new tool has not measured all yet: its figures do not mix with the old.
+        found = store.latencies_ms("fake-1", MeasureSettings(), [a, b, c])
+        assert found == {a: 1.0, b: 1.0, c: 1.0}
+        store.put(new[2])
+        found = store.latencies_ms("fake-1", MeasureSettings(), [a, b, c])
+        assert found == {a: 2.0, b: 2.0, c: 2.0}
+        assert store.get(a, "fake-1", MeasureSettings(), "old") == rows[0]
+        assert store.get(a, "fake-1", MeasureSettings()) == new[0]
 
 
-def test_a_reader_does_not_make_a_store(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="p.sqlite; run `mess profile` first"):
-        Store(tmp_path / "p.sqlite", must_exist=True)
-    assert not (tmp_path / "p.sqlite").exists()
-    Store(tmp_path / "p.sqlite").close()
-    Store(tmp_path / "p.sqlite", must_exist=True).close()
-
-
-def test_a_target_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
-    text = tmp_path / "text.sqlite"
-    text.write_text("this is no database, and long enough to be read as one" * 20)
-    (tmp_path / "file").write_text("")
-    for target in (
-        text,
-        tmp_path,
-        tmp_path / "file" / "p.sqlite",
-        "nosuchdb://host/x",
-        "nonsense://",
-    ):
-        with pytest.raises(BenchError) as caught:
-            Store(target)
-        assert str(target) in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_store_from_before_summaries_is_read_and_written(
-    tmp_path: Path, round_of: Make, measurement_of: Make
+def test_names_and_settings_may_be_long_and_odd(
+    target: Target, round_of: Make, measurement_of: Make
 ) -> None:
-    path = tmp_path / "p.sqlite"
-    with Store(path) as store:
-        store.put(measurement_of("a", round_of(1.0)))
-    with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE rounds DROP COLUMN summary")
-    connection.close()
-    summary = Summary(9, 1.0, 9.0, 3.0, 2.0, 1.0, 2.0, 9.0)
-    row = measurement_of("b", Round.of_summary(summary, Conditions("now"), None))
-    with Store(path) as store:
+    long = dataclasses.replace(MeasureSettings(), extra=("--x=" + "y" * 5000,))
+    odd = measurement_of(
+        "caf\\udce9 'x' \N{SNOWMAN}",
+        round_of(1.0),
+        settings_key=long.key,
+        set_aside=(round_of(*[1.0 / 3] * 20_000),),
+    )
+    garbage = Failure("log", "x", "\0\x1b[0m\udce9")
+    with Store(target) as store:
+        store.put(odd)
+        store.put(measurement_of("b", failure=garbage))
+        first, second = store.measurements()
+    assert first == odd
+    assert second.failure == garbage
+
+
+def test_frames_tell_the_device_and_hold_every_raw_sample(
+    target: Target, round_of: Make, measurement_of: Make
+) -> None:
+    device = DeviceInfo("adb", "0A1B", "fake-1", "Pixel 8", "G3", "a", "Android 15", 9)
+    samples = (1 / 3, 1234567.890123, 2.0)
+    row = measurement_of("a", round_of(*samples), set_aside=(round_of(7.0),))
+    with Store(target) as store:
+        assert store.rounds_frame().empty
+        store.put_device(device)
         store.put(row)
-        assert [r.name for r in store.measurements()] == ["a", "b"]
-        assert store.get(row.sha256, "fake-1", MeasureSettings()) == row
-
-
-def test_a_missing_driver_is_told_with_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(BenchError, match=r"'psycopg'.*pip install mess-tf\[postgres"):
-        Store("postgresql://nobody@127.0.0.1:1/none")
-
-
-def test_a_server_that_does_not_answer_is_one_clear_line() -> None:
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    with pytest.raises(BenchError, match=r"cannot be used: .*refused"):
-        Store("postgresql://nobody@127.0.0.1:1/none")
+        figures, rounds = store.to_frame(), store.rounds_frame()
+    assert figures.loc[0, ["device", "model", "soc", "system"]].to_list() == [
+        "0A1B",
+        "Pixel 8",
+        "G3",
+        "Android 15",
+    ]
+    assert rounds["set_aside"].to_list() == [False, True]
+    told = [float(text) for text in rounds.loc[0, "samples_us"].split()]
+    assert tuple(told) == samples
+    assert rounds["device"].to_list() == ["0A1B"] * 2

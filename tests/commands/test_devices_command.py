@@ -143,7 +143,7 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
     ]
     with table.with_name("out.rounds.csv").open() as file:
         rounds = list(csv.DictReader(file))
-    assert [r["samples_us"] for r in rounds] == ["1000 2000 3000"] * 2
+    assert [r["samples_us"] for r in rounds] == ["1000.0 2000.0 3000.0"] * 2
 
 
 def test_the_recipe_names_the_device_where_none_is_given(

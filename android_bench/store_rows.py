@@ -1,0 +1,105 @@
+"""Between a measurement and what the store's tables hold of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from android_bench.errors import BenchError
+from android_bench.records import (
+    SCHEMA,
+    Conditions,
+    Failure,
+    Measurement,
+    Round,
+    Summary,
+)
+from android_bench.store_errors import StoreError
+
+DAMAGED = (ValueError, KeyError, TypeError, zlib.error, BenchError)
+"""What reading a row raises that is not as it was written."""
+
+
+def row_of(measurement: Measurement) -> dict[str, Any]:
+    """Values of the table of measurements, but for the id."""
+    failure = measurement.failure
+    return {
+        "schema": measurement.schema,
+        "name": measurement.name,
+        "sha256": measurement.sha256,
+        "fingerprint": measurement.fingerprint,
+        "settings_key": measurement.settings_key,
+        "tool_key": measurement.tool_key,
+        "time": measurement.time,
+        "flags": json.dumps(measurement.flags),
+        "failure": None if failure is None else _text(failure),
+    }
+
+
+def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, Any]]:
+    """Values of the table of rounds; ``key`` is the measurement's id."""
+    both = [(r, False) for r in measurement.rounds]
+    both += [(r, True) for r in measurement.set_aside]
+    return [
+        {
+            "measurement_id": key,
+            "number": number,
+            "set_aside": set_aside,
+            "samples": _pack(item.samples_us),
+            "conditions": _text(item.conditions),
+            "init_us": item.init_us,
+            "runs": item.runs,
+            "summary": None if item.summary is None else _text(item.summary),
+        }
+        for number, (item, set_aside) in enumerate(both)
+    ]
+
+
+def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
+    """The record of a row and of its rounds, in order.
+
+    Raises:
+        StoreError: a newer version of this program wrote it.
+        Exception: one of ``DAMAGED``.
+    """
+    if row.schema != SCHEMA:
+        raise StoreError(
+            f"A stored measurement of {row.name} has schema {row.schema}; this version"
+            f" reads {SCHEMA}. Run `pip install --upgrade mess-tf`."
+        )
+    return Measurement(
+        name=row.name,
+        sha256=row.sha256,
+        fingerprint=row.fingerprint,
+        settings_key=row.settings_key,
+        tool_key=row.tool_key,
+        rounds=tuple(_round_of(r) for r in round_rows if not r.set_aside),
+        set_aside=tuple(_round_of(r) for r in round_rows if r.set_aside),
+        time=row.time,
+        flags=tuple(json.loads(row.flags)),
+        failure=None if row.failure is None else Failure(**json.loads(row.failure)),
+        schema=row.schema,
+    )
+
+
+def _round_of(row: Any) -> Round:
+    return Round(
+        samples_us=tuple(np.frombuffer(zlib.decompress(row.samples), "<f8").tolist()),
+        conditions=Conditions.from_json(json.loads(row.conditions)),
+        init_us=row.init_us,
+        runs=row.runs,
+        summary=None if row.summary is None else Summary(**json.loads(row.summary)),
+    )
+
+
+def _text(record: Failure | Conditions | Summary) -> str:
+    return json.dumps(dataclasses.asdict(record))
+
+
+def _pack(samples_us: Sequence[float]) -> bytes:
+    return zlib.compress(np.asarray(samples_us, "<f8").tobytes(), 6)
