@@ -97,8 +97,8 @@ class Store:
             added = connection.execute(
                 schema.measurements.insert().values(row_of(measurement))
             )
-            (key,) = added.inserted_primary_key or ()
-            rows = round_rows_of(measurement, key)
+            key: Any = added.inserted_primary_key
+            rows = round_rows_of(measurement, key[0])
             if rows:
                 connection.execute(schema.rounds.insert(), rows)
 
