@@ -112,7 +112,8 @@ def draw_statistics(
     pixels = spec.image_height * spec.image_width
     scene = np.arange(total) * scenes // total if scenes else np.arange(total)
     shared = rng.normal(size=scene.max() + 1)[scene]
-    surer = shift * rng.normal(size=scene.max() + 1)[scene]
+    # Of its own generator, so that without a shift nothing else changes.
+    surer = shift * np.random.default_rng(seed + 1).normal(size=total)[scene]
     hard = 0.7 * shared + 0.7 * rng.normal(size=total) if scenes else shared
     true = _draw_areas(rng, total, classes, pixels)
     names = spec.head_names()
