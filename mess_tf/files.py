@@ -48,6 +48,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Writes bytes as a whole file; raises like ``write_atomically``."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's contents."""
     digest = hashlib.sha256()

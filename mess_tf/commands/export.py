@@ -111,7 +111,7 @@ def _card(
         "signature": "serve",
         "input": dataclasses.asdict(linked.image),
         "outputs": {
-            "logits": dataclasses.asdict(linked.output),
+            "logits": linked.logits and dataclasses.asdict(linked.logits),
             "exit": "int32 (1,): exit point taken, 1-based",
         },
         "preprocessing": dataclasses.asdict(spec.preprocessing),

@@ -10,7 +10,7 @@ import numpy as np
 
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.images import read_image
-from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.evaluation.predict import class_map
 from mess_tf.files import write_atomically
 from mess_tf.progress import progress
 from mess_tf.records import Preprocessing, read_json
@@ -51,11 +51,9 @@ def run(
     with progress("Segmenting", len(images)) as step:
         for path in images:
             picture = read_image(Path(path))
-            logits, taken = linked.run(
-                evaluation_image(picture, height, width, preprocessing)
-            )
-            classes = upsampled_classes(logits, *picture.shape[:2])
-            label = f"exit {depth[taken]} of {len(depth)}"
+            answer = linked.run(evaluation_image(picture, height, width, preprocessing))
+            classes = class_map(answer.logits, answer.classes, *picture.shape[:2])
+            label = f"exit {depth[answer.exit]} of {len(depth)}"
             target = Path(output) / f"{Path(path).stem}.png"
             write_overlay(target, picture, palette[classes], label)
             share = np.bincount(classes.ravel(), minlength=len(palette)) / classes.size
@@ -64,7 +62,7 @@ def run(
                 {
                     "image": str(path),
                     "overlay": str(target),
-                    "exit_point": taken,
+                    "exit_point": answer.exit,
                     "exit": label,
                     "classes": {card["classes"][i]: float(share[i]) for i in top},
                 }

@@ -56,16 +56,22 @@ class ModelBuilder:
             )
         return self._code_ids[key]
 
-    def finish(self, signature: str = "serve") -> bytes:
-        """Packs the model with one signature over the first subgraph's borders."""
-        main = self.graphs[0]
+    def finish(self, signatures: Mapping[str, GraphBuilder] | None = None) -> bytes:
+        """Packs the model.
 
-        def maps(tensors: Sequence[int]) -> list[Any]:
-            return [fb.TensorMapT(main.tensors[t].name, t) for t in tensors]
-
-        definition = fb.SignatureDefT(
-            maps(main.inputs), maps(main.outputs), signature.encode(), 0
-        )
+        Args:
+            signatures: name -> the subgraph whose borders it is about; None makes one,
+                ``serve``, of the first.
+        """
+        definitions = [
+            fb.SignatureDefT(
+                graph.maps(graph.inputs),
+                graph.maps(graph.outputs),
+                name.encode(),
+                graph.index,
+            )
+            for name, graph in (signatures or {"serve": self.graphs[0]}).items()
+        ]
         return write_model(
             fb.ModelT(
                 version=3,
@@ -73,7 +79,7 @@ class ModelBuilder:
                 subgraphs=[graph.finish() for graph in self.graphs],
                 description=b"MESS for TensorFlow",
                 buffers=self._buffers,
-                signatureDefs=[definition],
+                signatureDefs=definitions,
             )
         )
 
@@ -149,18 +155,39 @@ class GraphBuilder:
         )
 
     def add_quantize(self, source: int, target: int) -> None:
-        """Appends QUANTIZE, which brings int8 ``source`` to the scale of ``target``."""
+        """Appends QUANTIZE: ``source`` in the integer type and scale of ``target``."""
+        from_float = self.tensors[source].type == fb.TensorType.FLOAT32
         self.add_operator(
             fb.BuiltinOperator.QUANTIZE,
-            2,
+            1 if from_float else 2,
             [source],
             [target],
             fb.BuiltinOptions.QuantizeOptions,
             fb.QuantizeOptionsT(),
         )
 
+    def add_dequantize(self, source: int, target: int) -> None:
+        """Appends DEQUANTIZE from int8 or uint8 ``source`` to float32 ``target``."""
+        is_int8 = self.tensors[source].type == fb.TensorType.INT8
+        self.add_operator(
+            fb.BuiltinOperator.DEQUANTIZE,
+            2 if is_int8 else 1,
+            [source],
+            [target],
+            fb.BuiltinOptions.DequantizeOptions,
+            fb.DequantizeOptionsT(),
+        )
+
+    def maps(self, tensors: Sequence[int]) -> list[Any]:
+        """Tensors as a signature lists them: by name."""
+        return [fb.TensorMapT(self.tensors[t].name, t) for t in tensors]
+
     def append(
-        self, source: Graph, operators: Sequence[int], known: Mapping[int, int]
+        self,
+        source: Graph,
+        operators: Sequence[int],
+        known: Mapping[int, int],
+        prefix: str = "",
     ) -> dict[int, int]:
         """Copies operators of another model with their tensors, weights and scales.
 
@@ -168,6 +195,7 @@ class GraphBuilder:
             source: where they come from.
             operators: their indices, in execution order.
             known: tensors of the source that already exist here, by their id here.
+            prefix: before the names of the copied tensors.
 
         Returns:
             Source tensor id -> id here, for every tensor met.
@@ -177,7 +205,7 @@ class GraphBuilder:
             operator = source.operators[index]
             for tensor in (*source.reads(index), *source.writes(index)):
                 if tensor >= 0 and tensor not in here:
-                    here[tensor] = self._copy_tensor(source, tensor)
+                    here[tensor] = self._copy_tensor(source, tensor, prefix)
             code = source.model.operatorCodes[operator.opcodeIndex]
             self._operators.append(
                 fb.OperatorT(
@@ -198,12 +226,12 @@ class GraphBuilder:
             )
         return here
 
-    def _copy_tensor(self, source: Graph, tensor: int) -> int:
+    def _copy_tensor(self, source: Graph, tensor: int, prefix: str) -> int:
         original = source.tensors[tensor]
         if original.type not in NUMPY_TYPES:
             source.info(tensor)  # raises with the tensor's name
         return self.add_tensor(
-            source.name(tensor),
+            prefix + source.name(tensor),
             source.shape(tensor),
             NUMPY_TYPES[original.type],
             original.quantization,

@@ -27,6 +27,7 @@ from mess_tf.records import (
 
 LOGITS = "logits"
 CONFIDENCE = "confidence"
+DECISION = "decision_"  # before the names of a decision's own tensors
 STAND_IN_SCALE = 0.1
 STAND_IN_PIXEL_THRESHOLD = 0.9
 
@@ -88,11 +89,10 @@ def add_decision(graph: GraphBuilder, logits: int, policy: str) -> int:
     source = decision_graph(policy, (height, width), classes)
     start = logits
     if tensor.type != fb.TensorType.FLOAT32:
-        start = graph.add_tensor("decision_logits", tensor.shape, "float32")
-        graph.add_operator(fb.BuiltinOperator.DEQUANTIZE, 2, [logits], [start])
-    here = graph.append(
-        source, range(len(source.operators)), {source.tensor(LOGITS): start}
-    )
+        start = graph.add_tensor(f"{DECISION}logits", tensor.shape, "float32")
+        graph.add_dequantize(logits, start)
+    given = {source.tensor(LOGITS): start}
+    here = graph.append(source, range(len(source.operators)), given, DECISION)
     return here[source.tensor(CONFIDENCE)]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mess_tf.compile.runner import LinkedModel, PieceRunner
+from mess_tf.errors import MessError
 from mess_tf.policies import Policy
 from mess_tf.records import Configuration, Pieces, SupernetSpec
 
@@ -122,28 +123,31 @@ def compare_linked(
     """Runs a linked file on images and compares routing and logits with the pieces.
 
     Args:
-        path: written by ``link_configuration`` from the same pieces and configuration.
+        path: written by ``link_configuration`` from the same pieces and configuration,
+            in the default form.
         pieces, spec, configuration: what it was linked from.
         images: normalised float32 (H, W, 3).
     """
     linked, runner = LinkedModel(path), PieceRunner(pieces)
+    if linked.logits is None:
+        raise MessError(f"{path} gives no logits to compare; link it with them.")
     by_exit = {choice.exit: choice for choice in configuration.exits}
     taken, expected, margins = [], [], []
     largest: dict[int, float] = {}
     for image in images:
-        logits, exit_index = linked.run(image)
+        answer = linked.run(image)
         tensors = runner.features(image, configuration.exits[-1].exit)
         route, margin = _route(runner, tensors, configuration)
-        taken.append(exit_index)
+        taken.append(answer.exit)
         expected.append(route)
         margins.append(margin)
         reference = runner.output_logits(
-            tensors, exit_index, by_exit[exit_index].head, spec.output_size
+            tensors, answer.exit, by_exit[answer.exit].head, spec.output_size
         )[0]
-        difference = float(np.abs(logits - reference).max())
-        largest[exit_index] = max(largest.get(exit_index, 0.0), difference)
+        difference = float(np.abs(answer.logits - reference).max())
+        largest[answer.exit] = max(largest.get(answer.exit, 0.0), difference)
     return LinkedCheck(
-        tuple(taken), tuple(expected), largest, linked.output.scale, tuple(margins)
+        tuple(taken), tuple(expected), largest, linked.logits.scale, tuple(margins)
     )
 
 

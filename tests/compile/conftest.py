@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mess_tf.records import CONVERTED, HeadSpec, Pieces, Precision, SupernetSpec
+from mess_tf.compile.runner import PieceRunner
+from mess_tf.policies import Policy
+from mess_tf.records import (
+    CONVERTED,
+    Configuration,
+    ExitChoice,
+    HeadSpec,
+    Pieces,
+    Precision,
+    SupernetSpec,
+)
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 
 HEIGHT, WIDTH = 64, 96
+EARLY = ((1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (3, "dlb_r4_b1"))
+FINAL = (4, "dlb_r1_b0_s2_s1")
 POLICIES = ("mean", "eq7@0.6", "eq7+9@0.6")
 
 
@@ -66,6 +78,31 @@ class Compiled:
     @property
     def spec(self) -> SupernetSpec:
         return self.supernet.spec
+
+    def configuration(
+        self, early: Sequence[tuple[int, str]] = EARLY, policy: str = "mean"
+    ) -> Configuration:
+        """Thresholds between two images' confidences, so that every exit is taken."""
+        runner = PieceRunner(self.pieces)
+        images = self.images(24, seed=2)
+        choices = []
+        for number, (exit_index, head) in enumerate(early):
+            values = np.sort(
+                [
+                    Policy.parse(policy).confidence_numpy(
+                        runner.logits(
+                            runner.features(image, exit_index), exit_index, head
+                        )
+                    )[0]
+                    for image in images
+                ]
+            )
+            # A third leaves here, whichever are left by then; in the widest gap near.
+            around = np.arange(len(values) // 2, len(values) - 4 + number)
+            gap = around[np.argmax(np.diff(values)[around])]
+            threshold = float(values[gap : gap + 2].mean())
+            choices.append(ExitChoice(exit_index, head, policy, threshold))
+        return Configuration((*choices, ExitChoice(*FINAL)))
 
 
 @pytest.fixture(scope="session")

@@ -14,39 +14,12 @@ from mess_tf.compile.runner import LinkedModel, LiteRTFile, PieceRunner, quantis
 from mess_tf.compile.schema import Graph, read_file
 from mess_tf.compile.verify import compare_linked
 from mess_tf.errors import MessError
-from mess_tf.policies import Policy
 from mess_tf.records import Configuration, ExitChoice, Precision
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
-EARLY = [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (3, "dlb_r4_b1")]
+EARLY = [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (3, "dlb_r4_b1")]  # conftest.py's
 FINAL = (4, "dlb_r1_b0_s2_s1")
-
-
-def _confidence(
-    runner: PieceRunner, image: np.ndarray, exit_index: int, head: str, policy: str
-) -> float:
-    logits = runner.logits(runner.features(image, exit_index), exit_index, head)
-    return float(Policy.parse(policy).confidence_numpy(logits)[0])
-
-
-def _configuration(
-    compiled: Compiled, early: list[tuple[int, str]], policy: str
-) -> Configuration:
-    """Thresholds between two images' confidences, so that every exit is taken."""
-    runner = PieceRunner(compiled.pieces)
-    images = compiled.images(24, seed=2)
-    choices = []
-    for number, (exit_index, head) in enumerate(early):
-        values = np.sort(
-            [_confidence(runner, image, exit_index, head, policy) for image in images]
-        )
-        # A third leaves here, whichever are left by then; in the widest gap near it.
-        around = np.arange(len(values) // 2, len(values) - 4 + number)
-        gap = around[np.argmax(np.diff(values)[around])]
-        threshold = float(values[gap : gap + 2].mean())
-        choices.append(ExitChoice(exit_index, head, policy, threshold))
-    return Configuration((*choices, ExitChoice(*FINAL)))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +35,7 @@ def _configuration(
 def test_a_linked_file_leaves_where_the_policy_says(
     compiled: Compiled, early: list[tuple[int, str]], policy: str, tmp_path: Path
 ) -> None:
-    configuration = _configuration(compiled, early, policy)
+    configuration = compiled.configuration(early, policy)
     path = tmp_path / "linked.tflite"
     link_configuration(compiled.pieces, compiled.spec, configuration, path)
     check = compare_linked(
@@ -90,7 +63,7 @@ def test_outputs_and_names_are_the_same_whatever_the_exits(
     height, width = spec.output_size
     for early in (EARLY, []):
         path = tmp_path / f"linked_{len(early)}.tflite"
-        configuration = _configuration(compiled, early, "mean")
+        configuration = compiled.configuration(early, "mean")
         link_configuration(compiled.pieces, spec, configuration, path)
         graph = Graph(read_file(path))
         (signature,) = graph.model.signatureDefs
@@ -119,7 +92,7 @@ def test_a_single_exit_gives_the_static_network(
 def test_static_files_run_all_kept_heads_and_end_where_asked(
     compiled: Compiled, tmp_path: Path
 ) -> None:
-    configuration = _configuration(compiled, EARLY[:2], "mean")
+    configuration = compiled.configuration(EARLY[:2], "mean")
     runner, image = PieceRunner(compiled.pieces), compiled.images(1, seed=4)[0]
     tensors = runner.features(image)
     for upto, kept in ((None, [1, 2, 4]), (2, [1, 2]), (1, [1])):
@@ -140,7 +113,7 @@ def test_static_files_run_all_kept_heads_and_end_where_asked(
 
 def test_weights_are_stored_once(compiled: Compiled, tmp_path: Path) -> None:
     path = tmp_path / "linked.tflite"
-    configuration = _configuration(compiled, EARLY, "mean")
+    configuration = compiled.configuration(EARLY, "mean")
     link_configuration(compiled.pieces, compiled.spec, configuration, path)
     used = [f"segment_{k}" for k in range(1, 5)]
     used += [f"head_{e}_{head}" for e, head in [*EARLY, FINAL]]
@@ -154,7 +127,7 @@ def test_int8_files_are_float_only_in_their_decisions(
 ) -> None:
     compiled = compile_at("int8")
     path = tmp_path / "linked.tflite"
-    configuration = _configuration(compiled, EARLY, "mean")
+    configuration = compiled.configuration(EARLY, "mean")
     link_configuration(compiled.pieces, compiled.spec, configuration, path)
     model = read_file(path)
     floats: Counter[str] = Counter()
@@ -185,7 +158,7 @@ def test_only_what_the_rest_reads_goes_through_an_if(
     path = tmp_path / "linked.tflite"
     # After exit 3 the final head still reads the skips 2 and 1; after an FCN head at
     # exit 3 as the last exit, nothing but exit 2's own tensor is wanted.
-    configuration = _configuration(compiled, EARLY[:2], "mean")
+    configuration = compiled.configuration(EARLY[:2], "mean")
     last = ExitChoice(3, "dlb_r4_b1")
     short = Configuration((*configuration.exits[:2], last))
     link_configuration(compiled.pieces, compiled.spec, short, path)
@@ -207,7 +180,7 @@ def test_the_compiled_model_api_runs_a_linked_file(
     from ai_edge_litert.compiled_model import CompiledModel
 
     path = tmp_path / "linked.tflite"
-    configuration = _configuration(compiled, EARLY, "mean")
+    configuration = compiled.configuration(EARLY, "mean")
     link_configuration(compiled.pieces, compiled.spec, configuration, path)
     linked = LinkedModel(path)
     model = CompiledModel.from_file(str(path))
@@ -215,14 +188,15 @@ def test_the_compiled_model_api_runs_a_linked_file(
     results = model.create_output_buffers(0)
     seen = set()
     for image in compiled.images(20, seed=7):
-        expected, exit_index = linked.run(image)
+        answer = linked.run(image)
+        expected, exit_index = answer.logits, answer.exit
         feeds[0].write(quantise(image[None], linked.image))
         model.run_by_index(0, feeds, results)
         assert int(results[1].read(1, np.int32)[0]) == exit_index
         dtype = np.int8 if compiled.precision == "int8" else np.float32
         values = results[0].read(expected.size, dtype).astype(np.float32)
-        if linked.output.scale:
-            values = (values - linked.output.zero_point) * linked.output.scale
+        if linked.logits.scale:
+            values = (values - linked.logits.zero_point) * linked.logits.scale
         np.testing.assert_allclose(values, expected.ravel(), atol=2e-5)
         seen.add(exit_index)
     assert len(seen) >= 2
@@ -243,7 +217,7 @@ def test_pieces_of_different_conversions_are_not_mixed(
 
     (tmp_path / "segment_2.tflite").write_bytes(write_model(model))
     mixed = replace(compiled.pieces, folder=tmp_path)
-    configuration = _configuration(compiled, EARLY[:2], "mean")
+    configuration = compiled.configuration(EARLY[:2], "mean")
     with pytest.raises(MessError, match="disagree on the scale of 'exit_2'"):
         link_configuration(mixed, compiled.spec, configuration, tmp_path / "x.tflite")
     assert not (tmp_path / "x.tflite").exists()

@@ -53,8 +53,10 @@ def test_a_resnet_trains_compiles_and_links(tmp_path: Path) -> None:
     for choices, index in (((stops, final), 0), ((goes_on, final), 1)):
         path = tmp_path / f"leave_{index}.tflite"
         link_configuration(pieces, spec, Configuration(choices), path)
-        logits, taken = LinkedModel(path).run(images[0])
-        assert taken == index + 1
+        answer = LinkedModel(path).run(images[0])
+        assert answer.exit == index + 1
         largest = np.abs(expected[index]).max()
-        np.testing.assert_allclose(logits, expected[index][0], atol=1e-4 * largest)
+        np.testing.assert_allclose(
+            answer.logits, expected[index][0], atol=1e-4 * largest
+        )
     assert "SPACE_TO_BATCH_ND" not in inventory(path)["operators"]
