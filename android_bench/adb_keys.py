@@ -16,7 +16,7 @@ from typing import Any
 
 from android_bench.errors import BenchError
 
-VENDOR_KEYS = "ANDROID_VENDOR_KEYS"
+VENDOR_KEYS = "ADB_VENDOR_KEYS"
 USER_KEY = Path(".android") / "adbkey"
 
 
