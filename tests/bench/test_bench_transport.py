@@ -187,7 +187,7 @@ def test_vendor_keys_come_after_the_users_own(tmp_path: Path) -> None:
         (folder / name).write_text("x")
     single = tmp_path / "single"
     single.write_text("x")
-    environ = {"ANDROID_VENDOR_KEYS": f"{folder}:{single}:{tmp_path}/absent"}
+    environ = {"ADB_VENDOR_KEYS": f"{folder}:{single}:{tmp_path}/absent"}
     _, *found = key_files(None, environ, tmp_path)
     assert found == [folder / "a.adb_key", folder / "b.adb_key", single]
 

@@ -28,7 +28,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(probe.getsockname()[1]))
     for name in ("ADB_SERVER_SOCKET", "ANDROID_SERIAL", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("MESS_PHONES", "MESS_BENCHMARK_MODEL", "ANDROID_VENDOR_KEYS"):
+    for name in ("MESS_PHONES", "MESS_BENCHMARK_MODEL", "ADB_VENDOR_KEYS"):
         monkeypatch.delenv(name, raising=False)
     return home
 
