@@ -198,7 +198,7 @@ def test_from_search_to_report(profiled: Path, tmp_path: Path) -> None:
 
 def test_an_impossible_requirement_is_told_with_the_nearest(profiled: Path) -> None:
     told = mess("search", str(profiled), "--max-latency-ms", "1e-6", code=1)
-    assert told.startswith("mess: error: No configuration keeps the requirement")
+    assert told.startswith("mess: error: NOT MET: no configuration keeps the")
     assert told.count("\n") == 1
 
 
