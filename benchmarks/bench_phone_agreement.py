@@ -78,8 +78,9 @@ def own_models(folder: Path) -> list[ModelFile]:
 def read_models(paths: list[Path]) -> list[ModelFile]:
     """Files, and folders with all that is below them."""
     files = [f for p in paths for f in ([p] if p.is_file() else p.rglob("*.tflite"))]
-    unique = {model.sha256: model for model in map(ModelFile.read, sorted(files))}
-    return list(unique.values())
+    # Pieces of several precisions have the same names: their folder tells them apart.
+    named = [ModelFile.read(f, f"{f.parent.name}/{f.stem}") for f in sorted(files)]
+    return list({model.sha256: model for model in named}.values())
 
 
 def measure(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -384,3 +385,12 @@ def test_folder_removed_in_the_middle(
     phone_double.faults.in_run(remove, 0.0, of("b"))
     found = rows()
     assert set(failed(found)) <= {"b"}
+
+
+def test_each_fault_stands_in_the_documentation() -> None:
+    root = Path(__file__).parents[3]
+    written = (root / "docs" / "measuring.md").read_text(encoding="utf-8")
+    table = written.partition("## Faults")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", table))
+    tests = {name for name in globals() if name.startswith("test_")}
+    assert named == tests - {"test_each_fault_stands_in_the_documentation"}
