@@ -47,9 +47,18 @@ def temperature_c(sys: Path = SYS) -> float | None:
 
 def frequencies_khz(sys: Path = SYS) -> tuple[int, ...]:
     """Current frequency of each core in kHz, in order of core number."""
+    return _of_cores(sys, "scaling_cur_freq")
+
+
+def max_frequencies_khz(sys: Path = SYS) -> tuple[int, ...]:
+    """Highest frequency of each core that tells it, in order of core number."""
+    return _of_cores(sys, "cpuinfo_max_freq")
+
+
+def _of_cores(sys: Path, file: str) -> tuple[int, ...]:
     folders = sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq")
     ordered = sorted(folders, key=lambda p: int(p.parent.name.removeprefix("cpu")))
-    values = [_number(p / "scaling_cur_freq") for p in ordered]
+    values = [_number(p / file) for p in ordered]
     return tuple(int(value) for value in values if value is not None)
 
 

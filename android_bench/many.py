@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.device import Device
 from android_bench.errors import BenchError
-from android_bench.measure import Progress, measure
+from android_bench.measure import measure
 from android_bench.records import DeviceInfo, Measurement, MeasureSettings, ModelFile
 from android_bench.store import Store
+from android_bench.store_errors import StoreError
+
+_LOG = logging.getLogger(__name__)
 
 Open = Callable[[str], Device]
 
+DeviceProgress = Callable[[str, int, int, str], None]
+"""Called with (device, visits done, visits planned, what is done now)."""
+
 STOP_S = 20.0
-"""How long workers may take to put their device in order after Ctrl-C."""
+"""How long all workers together may take to put their devices in order at the end."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +36,16 @@ class DeviceRun:
         name: as it was asked for.
         info: what it is; None where it was never reached.
         measurements: one per model in their order; of a device that was lost, those
-            that were finished before.
+            that are in the store.
         lost: why it did not come to its end, one line; empty when it did.
+        same_as: another name of the same device, under which it was measured.
     """
 
     name: str
     info: DeviceInfo | None
     measurements: tuple[Measurement, ...]
     lost: str = ""
+    same_as: str = ""
 
 
 def measure_many(
@@ -44,7 +55,7 @@ def measure_many(
     store: str | Path,
     open_one: Open,
     fresh: bool = False,
-    progress: Progress | None = None,
+    progress: DeviceProgress | None = None,
 ) -> list[DeviceRun]:
     """Measures the same models on several devices at the same time.
 
@@ -52,80 +63,97 @@ def measure_many(
         names: of the devices, each once.
         store: path or URL; every worker opens it for itself.
         open_one: name -> opened device.
-        progress: called with visits done and planned of all devices together, and the
-            device's name before the text. Calls come from several threads, one at a
-            time.
+        progress: called from several threads, one at a time.
 
     Returns:
         One ``DeviceRun`` per name, in their order.
 
     Raises:
-        BenchError: the store cannot be opened.
-        KeyboardInterrupt: Ctrl-C, after every worker was told to stop; what was
+        BenchError: the store cannot be used; all devices were told to stop.
+        KeyboardInterrupt: Ctrl-C, after every device was told to stop; what was
             finished is in the store.
     """
     Store(store).close()  # a store that cannot be used is one error, not one per device
     together = _Together(progress)
     workers = [
-        _Worker(name, models, settings, store, open_one, fresh, together.of(name))
+        _Worker(name, models, settings, store, open_one, fresh, together)
         for name in names
     ]
+    if len(workers) == 1:
+        workers[0].work()  # in this thread: Ctrl-C ends even what is under way
+    else:
+        _work_together(workers, together)
     for worker in workers:
-        worker.start()
-    try:
-        for worker in workers:
-            while worker.is_alive():
-                worker.join(0.2)  # a bound, so that Ctrl-C is heard
-    except BaseException:
-        together.stopped.set()
-        for worker in workers:
-            worker.join(STOP_S)
-        raise
+        if worker.error is not None:
+            raise worker.error
     return [worker.outcome() for worker in workers]
 
 
+def _work_together(workers: Sequence[_Worker], together: _Together) -> None:
+    # Daemons: a device that hangs must not keep a stopped program alive.
+    threads = [
+        threading.Thread(target=w.work, name=f"measuring {w.name}", daemon=True)
+        for w in workers
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)  # a bound, so that Ctrl-C is heard
+    except BaseException:
+        together.stopped.set()
+        deadline = time.monotonic() + STOP_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        raise
+
+
 class _Stopped(Exception):
-    """Ends a worker between two visits after Ctrl-C."""
+    """Ends a worker between two visits."""
 
 
 class _Together:
-    """One count of visits over all devices, and the word to stop."""
+    """What the workers share: the progress, the word to stop, which devices are in use.
 
-    def __init__(self, progress: Progress | None) -> None:
+    Attributes:
+        stopped: all are to end.
+    """
+
+    def __init__(self, progress: DeviceProgress | None) -> None:
         self.stopped = threading.Event()
         self._progress = progress
         self._lock = threading.Lock()
-        self._counts: dict[str, tuple[int, int]] = {}
+        self._names: dict[str, str] = {}
 
-    def of(self, name: str) -> Progress:
-        def tell(done: int, planned: int, text: str) -> None:
-            if self.stopped.is_set():
-                raise _Stopped
-            with self._lock:
-                self._counts[name] = (done, planned)
-                if self._progress is not None:
-                    all_done, all_planned = map(
-                        sum, zip(*self._counts.values(), strict=True)
-                    )
-                    self._progress(all_done, all_planned, f"{name}: {text}")
+    def tell(self, name: str, done: int, planned: int, text: str) -> None:
+        """Shows how far a device has come. Raises _Stopped when all are to end."""
+        if self.stopped.is_set():
+            raise _Stopped
+        with self._lock:
+            if self._progress is not None:
+                self._progress(name, done, planned, text)
 
-        return tell
+    def claim(self, name: str, device: Device) -> str:
+        """The other name under which a device is measured already; empty if none.
 
-
-class _Remembering(Store):
-    """A store that also keeps what this worker adds, for a device that is lost."""
-
-    def __init__(self, target: str | Path) -> None:
-        super().__init__(target)
-        self.added: list[Measurement] = []
-
-    def put(self, measurement: Measurement) -> None:
-        super().put(measurement)
-        self.added.append(measurement)
+        A phone may be reached over several ways; two workers would disturb each other.
+        Serial numbers do not tell phones apart (some makers give all the same one), but
+        no two share the identity of their present boot.
+        """
+        boot = device.state().other.get("boot", name)
+        with self._lock:
+            other = self._names.setdefault(boot, name)
+        return "" if other == name else other
 
 
-class _Worker(threading.Thread):
-    """Measures on one device."""
+class _Worker:
+    """Measures on one device.
+
+    Attributes:
+        error: what is no loss of the device: the store cannot be used, or a mistake of
+            ours.
+    """
 
     def __init__(
         self,
@@ -135,46 +163,69 @@ class _Worker(threading.Thread):
         store: str | Path,
         open_one: Open,
         fresh: bool,
-        progress: Progress,
+        together: _Together,
     ) -> None:
-        # A daemon: a device that hangs must not keep a stopped program alive.
-        super().__init__(name=f"measuring {name}", daemon=True)
+        self.name = name
+        self.error: Exception | None = None
         self._models, self._settings, self._store = models, settings, store
-        self._open_one, self._fresh, self._progress = open_one, fresh, progress
-        self._run = DeviceRun(name, None, ())
-        self._mistake: Exception | None = None
+        self._open_one, self._fresh, self._together = open_one, fresh, together
+        self._info: DeviceInfo | None = None
+        self._rows: dict[str, Measurement] = {}
+        self._visits = 0, 0
+        self._lost = self._same_as = ""
 
-    def run(self) -> None:
+    def work(self) -> None:
+        """Measures; what goes wrong is kept."""
         try:
-            with _Remembering(self._store) as store:
-                self._measure(store)
+            with Store(self._store) as store, self._open_one(self.name) as device:
+                self._measure(device, store)
+        except StoreError as error:  # in vain for the others, too
+            self.error = error
+            self._together.stopped.set()
         except BenchError as error:
-            self._run = replace(self._run, lost=str(error))
+            self._lost = str(error)
+            self._tell_loss()
         except _Stopped:
-            self._run = replace(self._run, lost="stopped")
-        # Handed to the caller's thread by ``outcome``: a mistake of ours is no lost
-        # device.
+            self._lost = "stopped"
+        # A mistake of ours is no lost device; the others go on until it is told.
         except Exception as error:
-            self._mistake = error
+            self.error = error
 
     def outcome(self) -> DeviceRun:
-        if self._mistake is not None:
-            raise self._mistake
-        return self._run
+        rows = (
+            dataclasses.replace(self._rows[model.sha256], name=model.name)
+            for model in self._models
+            if model.sha256 in self._rows
+        )
+        return DeviceRun(self.name, self._info, tuple(rows), self._lost, self._same_as)
 
-    def _measure(self, store: _Remembering) -> None:
+    def _measure(self, device: Device, store: Store) -> None:
+        self._info = device.describe()
+        self._same_as = self._together.claim(self.name, device)
+        if self._same_as:
+            _LOG.warning("%s is the same device as %s", self.name, self._same_as)
+            return
+        measure(
+            device,
+            self._models,
+            self._settings,
+            store,
+            self._fresh,
+            self._tell,
+            self._keep,
+        )
+
+    def _keep(self, row: Measurement) -> None:
+        self._rows[row.sha256] = row
+
+    def _tell(self, done: int, planned: int, text: str) -> None:
+        self._visits = done, planned
+        self._together.tell(self.name, done, planned, text)
+
+    def _tell_loss(self) -> None:
+        _LOG.warning("%s is lost: %s", self.name, self._lost)
+        done, planned = self._visits
         try:
-            with self._open_one(self._run.name) as device:
-                self._run = replace(self._run, info=device.describe())
-                rows = measure(
-                    device,
-                    self._models,
-                    self._settings,
-                    store,
-                    self._fresh,
-                    self._progress,
-                )
-                self._run = replace(self._run, measurements=tuple(rows))
-        except (BenchError, _Stopped):
-            self._run = replace(self._run, measurements=tuple(store.added))
-            raise
+            self._together.tell(self.name, done, max(planned, 1), "lost")
+        except _Stopped:
+            return

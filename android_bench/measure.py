@@ -64,6 +64,7 @@ def measure(
     store: Store,
     fresh: bool = False,
     progress: Progress | None = None,
+    finished: Callable[[Measurement], None] | None = None,
 ) -> list[Measurement]:
     """Measures what the store does not hold yet, and commits each model when finished.
 
@@ -73,6 +74,8 @@ def measure(
 
     Args:
         fresh: measure again what is stored, too.
+        finished: called with each row as soon as it is in the store, those first that
+            were there before.
 
     Returns:
         One measurement per model, in the order given; equal files share theirs.
@@ -86,6 +89,9 @@ def measure(
     done: dict[str, Measurement] = {}
     if not fresh:
         done = store.latest(info.fingerprint, settings, list(unique), tool)
+    keep = finished or (lambda row: None)
+    for row in done.values():
+        keep(row)
     todo = [model for sha256, model in unique.items() if sha256 not in done]
     visits = _Visits(len(todo) * settings.rounds, progress)
     rng = np.random.default_rng(settings.seed)
@@ -108,6 +114,7 @@ def measure(
             )
             store.put(row)
             done[model.sha256] = row
+            keep(row)
             visits.say(f"{model.name} {'failed' if failed else f'{row.p50_ms:.3g} ms'}")
     return [dataclasses.replace(done[m.sha256], name=m.name) for m in models]
 

@@ -9,10 +9,8 @@ from typing import Any
 
 from android_bench.device import HOST, Device, open_device
 from android_bench.errors import BenchError
-from android_bench.many import DeviceRun, measure_many
-from android_bench.measure import Progress, measure
+from android_bench.many import DeviceProgress, DeviceRun, measure_many
 from android_bench.records import MeasureSettings, ModelFile
-from android_bench.store import Store
 
 ALL = "all"
 
@@ -29,7 +27,7 @@ def profile(
     threads: int = 1,
     fresh: bool = False,
     benchmark_model: Path | None = None,
-    progress: Progress | None = None,
+    progress: DeviceProgress | None = None,
     **settings: Any,
 ) -> list[DeviceRun]:
     """Measures models on devices; what the store holds already is not measured again.
@@ -43,16 +41,16 @@ def profile(
         threads: CPU threads of the interpreter.
         fresh: measure again what is stored, too.
         benchmark_model: Google's tool for phones; None looks for it.
-        progress: called with (visits done, visits planned, text).
+        progress: called with (device, visits done, visits planned, text).
         **settings: further fields of ``MeasureSettings``.
 
     Returns:
-        One per device. Models that failed have a ``failure`` instead of figures. Of
-        several devices, one that was lost says so in ``lost``.
+        One per device. Models that failed have a ``failure`` instead of figures. A
+        device that was lost says so in ``lost``.
 
     Raises:
         BenchError: a file that cannot be read, an unknown preset, a store that cannot
-            be written, no phone for ``all``; a single device that is lost.
+            be written, no phone for ``all``; nothing was measured on any device.
     """
     files = _files(models)
     wanted = dataclasses.replace(MeasureSettings.preset(preset, threads), **settings)
@@ -61,13 +59,18 @@ def profile(
     def open_one(name: str) -> Device:
         return _open(name, benchmark_model)
 
-    if len(names) == 1 and not unready:
-        (name,) = names
-        with Store(store) as opened, open_one(name) as device:
-            rows = measure(device, files, wanted, opened, fresh, progress)
-            return [DeviceRun(name, device.describe(), tuple(rows))]
     runs = measure_many(names, files, wanted, store, open_one, fresh, progress)
-    return [*runs, *unready]
+    runs += unready
+    if not any(run.measurements for run in runs):
+        raise BenchError(_nothing_measured(runs))
+    return runs
+
+
+def _nothing_measured(runs: Sequence[DeviceRun]) -> str:
+    if len(runs) == 1:
+        return runs[0].lost
+    reasons = "; ".join(f"{run.name}: {run.lost}" for run in runs if run.lost)
+    return f"None of {len(runs)} devices could be measured. {reasons}"
 
 
 def list_devices() -> list[dict[str, Any]]:
@@ -76,6 +79,7 @@ def list_devices() -> list[dict[str, Any]]:
     Returns:
         Per device the fields of ``PhoneListing``.
     """
+    from android_bench.host_state import max_frequencies_khz
     from android_bench.phones import list_phones
 
     with open_device(HOST) as host:
@@ -92,7 +96,7 @@ def list_devices() -> list[dict[str, Any]]:
         "system": info.os_version,
         "abi": info.abi,
         "cores": info.cores,
-        "core_max_khz": [],
+        "core_max_khz": max_frequencies_khz(),
         "gpu": None,
         "battery_percent": state.battery_percent,
         "charging": state.charging,

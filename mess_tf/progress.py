@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 from mess_tf.quiet import terminal
@@ -51,16 +51,42 @@ def progress(what: str, total: float = 1.0) -> Iterator[Step]:
                 ...
                 step(note=f"mIoU {miou:.1%}")
     """
+    with _display() as show:
+        yield show(what, total)
+
+
+@contextlib.contextmanager
+def progress_of_each() -> Iterator[Callable[[str], Step]]:
+    """Shows several things that go on at the same time, one line for each.
+
+    Yields:
+        A function that gives the ``Step`` of a thing by its name; a new name is a new
+        line. Steps may be used by several threads.
+    """
+    steps: dict[str, Step] = {}
+    with _display() as show:
+
+        def step_of(what: str) -> Step:
+            if what not in steps:
+                steps[what] = show(what, 1.0)
+            return steps[what]
+
+        yield step_of
+
+
+@contextlib.contextmanager
+def _display() -> Iterator[Callable[[str, float], Step]]:
+    """Yields what shows one more thing of some total."""
     descriptor = terminal()
     if _mode == "off":
-        yield _Count(total)
+        yield lambda what, total: _Count(total)
     elif os.isatty(descriptor):
-        with _bar(what, total, descriptor) as step:
-            yield step
+        with _bars(descriptor) as show:
+            yield show
     elif _mode == "lines":
-        yield _Lines(total, what, descriptor)
+        yield lambda what, total: _Lines(total, what, descriptor)
     else:
-        yield _Count(total)
+        yield lambda what, total: _Count(total)
 
 
 class _Count:
@@ -118,14 +144,14 @@ class _Bar(_Count):
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: float, descriptor: int) -> Iterator[Step]:
+def _bars(descriptor: int) -> Iterator[Callable[[str, float], Step]]:
     from rich import progress as rich_progress
     from rich.console import Console
 
     # A copy: the bar stays on the terminal when descriptors are redirected meanwhile.
     with open(os.dup(descriptor), "w", encoding="utf-8") as stream:
         bar = rich_progress.Progress(
-            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(),
             rich_progress.TaskProgressColumn(),
             rich_progress.TimeRemainingColumn(),
@@ -136,7 +162,9 @@ def _bar(what: str, total: float, descriptor: int) -> Iterator[Step]:
             refresh_per_second=4,
         )
         with bar:
-            yield _Bar(total, bar, bar.add_task(what, total=total, note=""))
+            yield lambda what, total: _Bar(
+                total, bar, bar.add_task(what, total=total, note="")
+            )
 
 
 def _duration(seconds: float) -> str:

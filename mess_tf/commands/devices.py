@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mess_tf.doors import open_door
+from mess_tf.progress import progress
+
+THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+"""Android's words for its thermal status."""
 
 
 def devices() -> dict[str, Any]:
@@ -21,7 +25,10 @@ def devices() -> dict[str, Any]:
     Raises:
         BenchError: a setting for adb's server that cannot be.
     """
-    return {"devices": list(open_door("list_devices")())}
+    with progress("Looking for phones") as step:
+        found = list(open_door("list_devices")())
+        step()
+    return {"devices": found}
 
 
 def render(result: dict[str, Any]) -> str:
@@ -63,6 +70,10 @@ def _how(device: dict[str, Any]) -> str:
     parts = [
         None if battery is None else f"battery {battery:.0f} %{power}",
         None if heat is None else f"{heat:.1f} degrees Celsius",
-        None if status is None else f"thermal status {status}",
+        None if status is None else f"thermal status {_thermal(status)}",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _thermal(status: int) -> str:
+    return THERMAL[status] if 0 <= status < len(THERMAL) else str(status)

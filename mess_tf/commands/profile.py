@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
-from mess_tf.progress import progress
+from mess_tf.errors import UsageError
+from mess_tf.progress import progress_of_each
 from mess_tf.records import Pieces, Precision
 from mess_tf.runs import Run
 
 Preset = Literal["quick", "report"]
+
+LOST = "device"
+"""Stage of the failure that stands for a device which was lost."""
 
 
 def profile(
@@ -54,20 +57,23 @@ def profile(
             as ``<stem>.rounds.csv``.
 
     Returns:
-        ``store``, ``devices`` (per device its ``name``, ``model``, how many were
-        ``measured``, ``flagged`` and ``failed``, and why it was ``lost``),
-        ``measured`` (rows with device, name, p50_ms, p90_ms, spread and flags) and
+        ``store``, ``csv`` (the tables that were written), ``devices`` (per device its
+        ``name``, ``model``, how many were ``measured``, ``flagged`` and ``failed``, why
+        it was ``lost``, and the other name it is the ``same_as``), ``measured`` (rows
+        with device, name, p50_ms, p90_ms, spread and flags) and
         ``failed_measurements`` (rows with device, name, stage and message; a lost
         device is one too).
 
     Raises:
-        MessError, BenchError: nothing to measure, or no device can be used.
+        MessError, BenchError: nothing to measure, or nothing could be measured.
     """
     models, defaults = _models(target, precision)
     names = (device,) if isinstance(device, str) else tuple(device)
     place = store or defaults["store"]
     further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
-    with progress("Profiling") as step:
+    if csv is not None:
+        open_door("check_csv")(Path(csv))
+    with progress_of_each() as step_of:
         runs = open_door("profile")(
             models,
             names or (defaults["device"],),
@@ -76,21 +82,22 @@ def profile(
             threads=threads or defaults["threads"],
             fresh=fresh,
             benchmark_model=benchmark_model,
-            progress=lambda done, planned, text: step.at(done, planned, text),
+            progress=lambda name, done, planned, text: step_of(f"Profiling {name}").at(
+                done, planned, text
+            ),
             delegate=delegate,
             affinity=affinity,
             extra=tuple(extra),
             **further,
         )
-    if not any(run.measurements for run in runs):
-        reasons = "; ".join(f"{run.name}: {run.lost}" for run in runs)
-        raise MessError(f"Nothing was measured. {reasons}")
     if csv is not None:
         rows = [row for run in runs for row in run.measurements]
-        open_door("write_csv")(rows, Path(csv))
+        infos = [run.info for run in runs if run.info is not None]
+        open_door("write_csv")(rows, Path(csv), infos)
     return {
         "target": str(target),
-        "store": str(place),
+        "store": open_door("shown")(place),
+        "csv": [] if csv is None else [str(p) for p in _tables(Path(csv))],
         "devices": [_summary(run) for run in runs],
         "measured": [
             _figures(run.name, row)
@@ -102,6 +109,10 @@ def profile(
     }
 
 
+def _tables(csv: Path) -> tuple[Path, Path]:
+    return csv, open_door("rounds_path")(csv)
+
+
 def _summary(run: Any) -> dict[str, Any]:
     failed = sum(row.failed for row in run.measurements)
     return {
@@ -111,6 +122,7 @@ def _summary(run: Any) -> dict[str, Any]:
         "flagged": sum(bool(row.flags) for row in run.measurements),
         "failed": failed,
         "lost": run.lost,
+        "same_as": run.same_as,
     }
 
 
@@ -126,7 +138,7 @@ def _failures(run: Any) -> list[dict[str, Any]]:
         if row.failed
     ]
     if run.lost:
-        lost = {"name": "(device)", "stage": "device", "message": run.lost}
+        lost = {"name": "(device)", "stage": LOST, "message": run.lost}
         rows.append({"device": run.name, **lost})
     return rows
 
@@ -169,28 +181,47 @@ def _figures(device: str, row: Any) -> dict[str, Any]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """A short account per device; a few models get their figures."""
-    rows, failed = result["measured"], result["failed_measurements"]
-    several = len(result["devices"]) > 1
+    """Figures of a few models, then a line per device; what failed, and why."""
+    devices, rows = result["devices"], result["measured"]
+    several = len(devices) > 1
     lines = [
         f"{row['device'] + ' ' if several else ''}{row['name']}: p50"
         f" {row['p50_ms']:.3f} ms, p90 {row['p90_ms']:.3f} ms, rounds spread"
         f" {row['spread']:.1%} {' '.join(row['flags'])}".rstrip()
         for row in (rows if len(rows) <= 8 else [])
     ]
-    for device in result["devices"]:
-        model = f" ({device['model']})" if device["model"] else ""
-        lines.append(
-            f"{device['name']}{model}: {device['measured']} measured"
-            f" ({device['flagged']} flagged), {device['failed']} failed"
-            + (f", lost: {device['lost']}" if device["lost"] else "")
-        )
+    lines += _table(devices)
+    lines += [f"  {d['name']} was lost: {d['lost']}" for d in devices if d["lost"]]
+    lines += [
+        f"  {d['name']} is the same device as {d['same_as']}"
+        for d in devices
+        if d["same_as"]
+    ]
     lines += [
         f"  failed on {r['device']}: {r['name']} ({r['stage']}): {r['message']}"
-        for r in failed
-        if r["stage"] != "device"
+        for r in result["failed_measurements"]
+        if r["stage"] != LOST
     ]
     lines.append(f"Stored in {result['store']}")
+    if result["csv"]:
+        lines.append(f"Tables: {', '.join(result['csv'])}")
     if Path(result["target"]).is_dir():
         lines.append(f"Next: mess search {result['target']}")
     return "\n".join(lines)
+
+
+def _table(devices: Sequence[dict[str, Any]]) -> list[str]:
+    """A line per device under a heading, in columns."""
+    counts = ("measured", "flagged", "failed")
+    cells = [("device", "model", *counts)]
+    cells += [
+        (d["name"], d["model"] or "", *(str(d[c]) for c in counts)) for d in devices
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from android_bench import many as many_module
 from android_bench import profile as profile_module
 from android_bench.errors import BenchError
 from android_bench.many import measure_many
-from android_bench.records import Failure, MeasureSettings, ModelFile
+from android_bench.records import Conditions, Failure, MeasureSettings, ModelFile
 from android_bench.store import Store
+from android_bench.store_errors import StoreError
 
 Make = Callable[..., Any]
 
@@ -39,7 +41,7 @@ def test_every_device_measures_every_model(
             together.wait()  # passes only when both devices work at the same time
         return round_of(5.0)
 
-    told: list[tuple[int, int, str]] = []
+    told: list[tuple[str, int, int, str]] = []
     runs = measure_many(
         ["one", "two"],
         models,
@@ -52,8 +54,10 @@ def test_every_device_measures_every_model(
     for run in runs:
         assert [row.name for row in run.measurements] == list("abcd")
         assert run.info is not None and not run.lost
-    assert told[-1][:2] == (2 * 4 * 2, 2 * 4 * 2)
-    assert {text.split(":")[0] for *_, text in told} == {"one", "two"}
+    for name in ("one", "two"):
+        steps = [call[1:3] for call in told if call[0] == name]
+        assert steps[-1] == (4 * 2, 4 * 2)
+        assert steps == sorted(steps)
 
 
 def test_a_lost_device_keeps_its_rows_and_stops_no_other(
@@ -95,6 +99,84 @@ def test_a_lost_device_keeps_its_rows_and_stops_no_other(
     }
 
 
+def test_a_lost_device_also_tells_what_was_stored_before(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    def breaks(name: str, visit: int) -> Any:
+        raise BenchError("gone")
+
+    scripts = {"ok": lambda *_: round_of(5.0), "bad": breaks}
+    target = tmp_path / "p.sqlite"
+
+    def run(name: str, some: list[ModelFile]) -> Any:
+        (found,) = measure_many(
+            [name], some, short, target, lambda name: fake_device(scripts[name])
+        )
+        return found
+
+    run("ok", models[1:3])
+    lost = run("bad", models)
+    assert lost.lost == "gone"
+    assert [row.name for row in lost.measurements] == ["b", "c"]
+
+
+def test_a_phone_reached_in_two_ways_is_measured_once(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+) -> None:
+    boots = {"usb:A": "boot 1", "tcp:A": "boot 1", "usb:B": "boot 2"}
+    visited: dict[str, list[str]] = {}
+
+    def open_one(name: str) -> Any:
+        device = fake_device(lambda *_: round_of(5.0))
+        visited[name] = device.visits
+        state = Conditions("now", other={"boot": boots[name]})
+        device.state = lambda: state
+        return device
+
+    runs = measure_many(list(boots), models, short, tmp_path / "p.sqlite", open_one)
+    one, other, third = runs
+    assert sorted([one.same_as, other.same_as]) in (["", "tcp:A"], ["", "usb:A"])
+    assert sorted(map(len, (one.measurements, other.measurements))) == [0, 4]
+    assert sorted(map(len, visited.values())) == [0, 8, 8]
+    assert len(third.measurements) == 4
+    assert [run.lost for run in runs] == ["", "", ""]
+
+
+def test_a_store_that_fails_is_one_error_and_ends_all_devices(
+    tmp_path: Path,
+    fake_device: Make,
+    round_of: Make,
+    model_of: Make,
+    short: MeasureSettings,
+) -> None:
+    target = tmp_path / "p.sqlite"
+    devices: list[Any] = []
+
+    def visit(name: str, number: int) -> Any:
+        time.sleep(0.01)
+        if name == "m3" and target.exists():
+            target.rename(tmp_path / "moved.sqlite")
+        return round_of(5.0)
+
+    def open_one(name: str) -> Any:
+        devices.append(fake_device(visit))
+        return devices[-1]
+
+    single = dataclasses.replace(short, rounds=1, block_models=1)
+    many = [model_of(f"m{number}") for number in range(200)]
+    with pytest.raises(StoreError, match="deleted or replaced"):
+        measure_many(["x", "y"], many, single, target, open_one)
+    assert all(len(device.visits) < 200 for device in devices)
+
+
 def test_a_device_that_cannot_be_opened_says_why(
     tmp_path: Path,
     fake_device: Make,
@@ -132,6 +214,46 @@ def test_a_mistake_of_ours_is_no_lost_device(
             tmp_path / "p.sqlite",
             lambda name: fake_device(broken),
         )
+
+
+def test_a_device_that_hangs_does_not_hold_up_an_interruption_for_long(
+    tmp_path: Path,
+    fake_device: Make,
+    models: list[ModelFile],
+    short: MeasureSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(many_module, "STOP_S", 0.2)
+    hanging, released = threading.Event(), threading.Event()
+
+    def hangs(name: str, visit: int) -> Any:
+        hanging.set()
+        released.wait(60)
+        raise BenchError("gone")
+
+    original = threading.Thread.join
+
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        if (
+            self.name.startswith("measuring")
+            and timeout == 0.2
+            and not hanging.is_set()
+        ):
+            assert hanging.wait(20)
+            raise KeyboardInterrupt
+        original(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with pytest.raises(KeyboardInterrupt):
+        measure_many(
+            ["x", "y"],
+            models,
+            short,
+            tmp_path / "p.sqlite",
+            lambda name: fake_device(hangs),
+        )
+    assert not released.is_set()  # it came back although they still hang
+    released.set()
 
 
 def test_an_interruption_stops_all_and_keeps_what_is_finished(
@@ -205,6 +327,9 @@ def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
         "usb:B2",
         "it is 'offline': plug it in again",
     )
+    del phones[0]
+    with pytest.raises(BenchError, match=r"it is 'offline': plug it in again"):
+        profile_module.profile([model.path], ["all"], store=tmp_path / "p.sqlite")
     phones.clear()
     with pytest.raises(BenchError, match="No phone is within reach for 'all'"):
         profile_module.profile([model.path], ["all"], store=tmp_path / "p.sqlite")

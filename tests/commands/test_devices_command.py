@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from android_bench.errors import BenchError
 from android_bench.many import DeviceRun
 from android_bench.phones import PhoneListing
 from android_bench.records import (
@@ -21,7 +22,6 @@ from android_bench.records import (
 )
 from mess_tf.commands import devices as devices_command
 from mess_tf.commands import profile as profile_command
-from mess_tf.errors import MessError
 
 PIXEL = PhoneListing(
     name="server:0A1B",
@@ -59,7 +59,7 @@ def test_devices_tells_what_each_is_and_what_to_do(
         "server:0A1B (device)\n"
         "  Pixel 8, Tensor G3, Android 15, arm64-v8a, 3 cores (1x1.70, 1x2.91 GHz),"
         " GPU Mali-G715\n"
-        "  battery 81 %, charging, 31.2 degrees Celsius, thermal status 0\n"
+        "  battery 81 %, charging, 31.2 degrees Celsius, thermal status none\n"
         "  measure on it: mess profile ... --device server:0A1B\n"
         "usb:C3 (unauthorized)\n"
         "  tap Allow on the phone"
@@ -128,11 +128,14 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
     assert stages == ["delegate", "device"]  # a lost device is a failure too: exit 3
     text = profile_command.render(result)
     assert "usb:A1 b: p50 2.000 ms, p90 3.000 ms, rounds spread 0.0% throttled" in text
-    assert "usb:A1 (Pixel 8): 2 measured (1 flagged), 0 failed\n" in text
     assert (
-        "usb:B2 (Mate 20): 0 measured (0 flagged), 1 failed, lost: Phone usb:B2 is"
-        " gone: plug it in again.\n"
+        "device  model    measured  flagged  failed\n"
+        "usb:A1  Pixel 8         2        1       0\n"
+        "usb:B2  Mate 20         0        0       1\n"
+        "  usb:B2 was lost: Phone usb:B2 is gone: plug it in again.\n"
         "  failed on usb:B2: a (delegate): fell back\n"
+        f"Stored in {model}.profiles.sqlite\n"
+        f"Tables: {table}, {tmp_path / 'out.rounds.csv'}"
     ) in text
     with table.open() as file:
         lines = list(csv.DictReader(file))
@@ -158,14 +161,21 @@ def test_the_recipe_names_the_device_where_none_is_given(
     assert asked["devices"] == ("usb:A1",)
 
 
-def test_nothing_measured_at_all_is_an_error(
+def test_a_table_that_cannot_be_written_is_told_before_anything_is_measured(
     tmp_path: Path, asked: dict[str, Any]
 ) -> None:
     model = tmp_path / "m.tflite"
     model.write_bytes(b"x")
-    asked["runs"] = [DeviceRun("usb:A1", None, (), "offline: unplug it.")]
-    with pytest.raises(MessError, match=r"Nothing was measured\. usb:A1: offline"):
-        profile_command.profile(model, ["usb:A1", "usb:B2"])
-    asked["runs"] = RUNS
-    with pytest.raises(Exception, match="cannot be written"):
+    with pytest.raises(BenchError, match=r"absent/x\.csv cannot be written"):
         profile_command.profile(model, csv=tmp_path / "absent" / "x.csv")
+    assert "devices" not in asked
+
+
+def test_the_password_of_a_store_is_not_shown(
+    tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(b"x")
+    result = profile_command.profile(model, store="postgresql://u:geheim@h/d")
+    assert asked["store"] == "postgresql://u:geheim@h/d"
+    assert result["store"] == "postgresql://u:***@h/d"

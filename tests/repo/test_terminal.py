@@ -13,7 +13,7 @@ import pytest
 
 from mess_tf import progress as progress_module
 from mess_tf.errors import MessError
-from mess_tf.progress import progress, show_progress
+from mess_tf.progress import progress, progress_of_each, show_progress
 from mess_tf.quiet import quiet, terminal
 
 
@@ -130,18 +130,8 @@ def test_otherwise_nothing_is_written_off_a_terminal(
     assert capfd.readouterr() == ("", "")
 
 
-def test_on_a_terminal_a_bar_is_drawn_even_while_output_is_redirected() -> None:
-    code = (
-        "import os\n"
-        "from mess_tf.quiet import quiet\n"
-        "from mess_tf.progress import progress\n"
-        "with quiet(), progress('Measuring', 4) as step:\n"
-        "    os.write(1, b'CHATTER')\n"
-        "    for i in range(4):\n"
-        "        step(note='piece [3]')\n"
-        "    with quiet():\n"
-        "        step.at(4, 4, 'done [x]')\n"
-    )
+def on_a_terminal(code: str) -> str:
+    """What a program writes on a terminal of its own."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -159,8 +149,22 @@ def test_on_a_terminal_a_bar_is_drawn_even_while_output_is_redirected() -> None:
     except OSError:
         pass  # Linux's way to say that the other end is closed
     os.close(master)
-    assert process.wait(60) == 0
-    text = shown.decode()
+    assert process.wait(60) == 0, shown.decode()
+    return shown.decode()
+
+
+def test_on_a_terminal_a_bar_is_drawn_even_while_output_is_redirected() -> None:
+    text = on_a_terminal(
+        "import os\n"
+        "from mess_tf.quiet import quiet\n"
+        "from mess_tf.progress import progress\n"
+        "with quiet(), progress('Measuring', 4) as step:\n"
+        "    os.write(1, b'CHATTER')\n"
+        "    for i in range(4):\n"
+        "        step(note='piece [3]')\n"
+        "    with quiet():\n"
+        "        step.at(4, 4, 'done [x]')\n"
+    )
     assert "Measuring" in text
     assert "100%" in text
     assert "done [x]" in text
@@ -174,3 +178,44 @@ def test_the_mode_is_set_for_the_process() -> None:
         assert progress_module._mode == "off"
     finally:
         show_progress(before)
+
+
+def test_several_things_at_once_have_a_line_each_on_one_display() -> None:
+    text = on_a_terminal(
+        "import threading\n"
+        "from mess_tf.progress import progress_of_each\n"
+        "with progress_of_each() as step_of:\n"
+        "    def work(name):\n"
+        "        for i in range(1, 5):\n"
+        "            step_of(name).at(i, 4 if name == 'one' else 8, f'of {name}')\n"
+        "    threads = [threading.Thread(target=work, args=(n,)) for n in"
+        " ('one', 'two [x]')]\n"
+        "    for thread in threads: thread.start()\n"
+        "    for thread in threads: thread.join()\n"
+    )
+    # The last drawing; what follows it shows the cursor again.
+    one, two = [line for line in text.splitlines() if "of " in line][-2:]
+    if "two" in one:  # in the order in which the threads came
+        one, two = two, one
+    assert "one" in one and "100%" in one and "of one" in one
+    assert "two [x]" in two and "50%" in two and "of two [x]" in two
+
+
+def test_off_a_terminal_each_thing_has_its_own_lines(
+    lines_mode: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with progress_of_each() as step_of:
+        for count in range(1, 21):
+            now[0] += 2.0
+            step_of("Profiling A").at(count, 40)
+            step_of("Profiling B").at(count, 20)
+    lines = capfd.readouterr().err.splitlines()
+    # A line per thing when 30 s have passed since its last: at 32 s, of 20 in 40 s.
+    assert [line.partition(",")[0] for line in lines] == [
+        "Profiling A: 40%",
+        "Profiling B: 80%",
+    ]
