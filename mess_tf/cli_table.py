@@ -156,12 +156,18 @@ COMMANDS: dict[str, Command] = {
     "devices": Command(
         "mess_tf.commands.devices:devices",
         "list the devices that can be measured",
-        "Lists the devices that can be measured, and their state.",
+        "Lists this computer and every phone within reach: what it is, how it is, and"
+        " what to do where it cannot be used. Phones are looked for at a running adb"
+        " server, at the USB ports, and at the addresses in the environment variable"
+        " MESS_PHONES (HOST:PORT, separated by commas).",
     ),
     "profile": Command(
         "mess_tf.commands.profile:profile",
-        "measure latencies on a device",
-        "Measures every piece of a run, or any .tflite file. Goes on where it stopped.",
+        "measure latencies on one or more devices",
+        "Measures every piece of a run, or any .tflite file. Each figure is stored at"
+        " once: after Ctrl-C, a pulled cable or a crash the same command goes on where"
+        " it stopped. The exit code is 3 where a device was lost or a model could not"
+        " be measured.",
         (
             Option(
                 "target",
@@ -172,8 +178,9 @@ COMMANDS: dict[str, Command] = {
             ),
             Option(
                 "device",
-                "device as listed by `mess devices`; may be repeated; 'all' is every"
-                " phone within reach (default: the recipe's)",
+                "name of a device as `mess devices` lists it; may be repeated: several"
+                " are measured at the same time; 'all' is every phone within reach"
+                " (default: the recipe's)",
                 default=(),
                 many=True,
                 metavar="DEVICE",
@@ -187,19 +194,23 @@ COMMANDS: dict[str, Command] = {
             THREADS,
             Option(
                 "store",
-                "database for the measurements, a file or URL (default: the run's)",
+                "where the measurements are kept: an SQLite file, or the URL of a"
+                " database that a team shares, e.g. postgresql://user@host/name"
+                " (default: the run's profiles.sqlite)",
                 metavar="STORE",
             ),
             Option("fresh", "measure again what is stored", bool, False),
             Option(
                 "delegate",
-                "what runs the model; others than cpu on phones only",
+                "what runs the model; others than cpu on phones only. A model that"
+                " falls back to the CPU is a failure, not a figure",
                 default="cpu",
                 choices=("cpu", "gpu", "nnapi", "xnnpack-off"),
             ),
             Option(
                 "affinity",
-                "a phone's cores: auto (the fastest), none, or a mask like f0",
+                "a phone's cores to run on: auto (the fastest that suffice), none (the"
+                " phone chooses), or a mask like f0 (cores 4 to 7)",
                 default="auto",
                 metavar="CORES",
             ),
@@ -213,17 +224,22 @@ COMMANDS: dict[str, Command] = {
             ),
             Option(
                 "cooldown_s",
-                "longest wait for a hot device before a round (default: the preset's)",
+                "longest wait for a hot device to cool down before a round (default:"
+                " the preset's)",
                 float,
+                metavar="SECONDS",
             ),
             Option(
                 "benchmark_model",
-                "Google's benchmark_model for phones (default: looked for)",
+                "Google's benchmark_model for Android to measure phones with (default:"
+                " MESS_BENCHMARK_MODEL, else downloaded once)",
                 Path,
+                metavar="FILE",
             ),
             Option(
                 "csv",
-                "write the figures here, and all rounds beside it",
+                "also write the figures as a table to FILE, and every round with its"
+                " raw samples to <stem>.rounds.csv beside it",
                 Path,
                 metavar="FILE",
             ),
