@@ -1,0 +1,154 @@
+"""`mess quantise` on a small run: from search results to an exported file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mess_tf.commands.export as export_module
+import mess_tf.commands.quantise as quantise_module
+import mess_tf.commands.search as search_module
+from mess_tf.commands.compile import compile as compile_run
+from mess_tf.commands.evaluate import evaluate
+from mess_tf.commands.quantise import quantise, render
+from mess_tf.commands.search import search
+from mess_tf.commands.shared import Latencies
+from mess_tf.commands.train import train
+from mess_tf.compile.runner import LinkedModel
+from mess_tf.errors import MessError, UsageError
+from mess_tf.records import Pieces, SupernetSpec, read_json
+from mess_tf.runs import Run
+
+RECIPE = """
+[data]
+kind = "drawn"
+size = 64
+count_train = 32
+count_val = 24
+seed = 3
+[network]
+alpha = 0.35
+height = 64
+width = 64
+weights = "random"
+exit_layers = ["block_2_add", "block_5_add"]
+head_width = 16
+decoder_width = 16
+skip_width = 8
+[heads]
+final = "dlb_r1_b0_s1"
+early = ["fcn_r1_b0", "fcn_r1_b0_s1"]
+[training]
+batch = 8
+stage1_epochs = 3
+stage2_epochs = 2
+optimizer = "adamw"
+learning_rate = 3e-3
+stage2_learning_rate = 3e-3
+loss_stride = 2
+[statistics]
+policies = ["mean"]
+[compile]
+precisions = ["int8"]
+calibration_images = 8
+[quantise]
+epochs = 1
+[search]
+max_early_exits = 2
+drops_pp = [5.0, 90.0]
+"""
+
+
+def latencies(run: Run, precision: Any, *others: Any, **more: Any) -> Latencies:
+    """Milliseconds that follow the MACs: nothing is measured here."""
+    pieces = Pieces.load(run.pieces(precision))
+    by_piece = {piece.name: 0.01 + piece.macs / 1e8 for piece in pieces.pieces}
+    return Latencies(by_piece, 1.0, {"name": "host"}, 1, "quick")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "small.toml").write_text(RECIPE)
+    run = folder / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (search_module, quantise_module, export_module):
+            patch.setattr(module, "measured_latencies", latencies)
+        train(run, folder / "small.toml")
+        compile_run(run)
+        evaluate(run)
+        search(run)
+        yield run
+
+
+@pytest.mark.slow
+def test_chosen_networks_become_int8_pieces_with_thresholds_of_their_own(
+    run: Path,
+) -> None:
+    result = quantise(run)
+    opened = Run.open(run)
+    spec = SupernetSpec.load(opened.supernet_structure)
+    pieces = Pieces.load(opened.pieces("int8-qat"))
+    asked = read_json(opened.search("host", "int8") / "chosen.json", "results")
+    kept = {
+        (choice["exit"], choice["head"])
+        for row in asked["results"]
+        for choice in row["chosen"]["configuration"]
+    } | {(3, "dlb_r1_b0_s1")}
+    assert set(pieces.part_of(spec).head_names()) == kept
+    assert {(row["exit"], row["head"]) for row in result["heads"]} == kept
+    assert all(set(row["miou"]) == {"int8", "int8-qat"} for row in result["heads"])
+
+    found = read_json(opened.search("host", "int8-qat") / "chosen.json", "results")
+    by_name = {row["name"]: row for row in asked["results"]}
+    for row in found["results"]:
+        assert row["source"] == "pieces:int8-qat"
+        assert row["requirement"] == by_name[row["name"]]["requirement"]
+        old = by_name[row["name"]]["chosen"]["configuration"]
+        allowed = {(c["exit"], c["head"]) for c in old} | {(3, "dlb_r1_b0_s1")}
+        new = row["chosen"]["configuration"]
+        assert {(c["exit"], c["head"]) for c in new} <= allowed
+    text = render(result)
+    for row in result["thresholds"]:
+        assert row["name"] in text
+        # Kept thresholds are the old configuration to the last digit.
+        assert row["kept"]["configuration"] == row["fitted_on"]["configuration"]
+    assert json.loads((opened.quantise / "result.json").read_text())["schema"] == 1
+
+    exported = export_module.export(run, precision="int8-qat")["exports"]
+    assert len(exported) == len(found["results"])
+    for row in exported:
+        assert LinkedModel(Path(row["model"])).image.dtype == "int8"
+
+
+@pytest.mark.slow
+def test_a_choice_is_trained_alone(run: Path) -> None:
+    names = [
+        row["name"]
+        for row in read_json(
+            Run.open(run).search("host", "int8") / "chosen.json", "results"
+        )["results"]
+    ]
+    result = quantise(run, choice=[names[0]])
+    assert [row["name"] for row in result["thresholds"]] == [names[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"choice": ["drop7"]}, MessError, "No search result named 'drop7'"),
+        ({"epochs": 0}, UsageError, "--epochs is 0"),
+        ({"device": "elsewhere"}, MessError, "mess search"),
+        ({"precision": "float32"}, MessError, "mess search"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    run: Path, arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        quantise(run, **arguments)
+    assert "\n" not in str(caught.value)

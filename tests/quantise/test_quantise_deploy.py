@@ -1,0 +1,154 @@
+"""The int8 file computes, operator by operator, what training under rounding saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from quantise_cases import NETWORKS, images, network, quantised
+
+from mess_tf.compile.runner import LiteRTFile, dequantise
+from mess_tf.compile.runner import quantise as to_int8
+from mess_tf.compile.schema import Graph, read_model
+from mess_tf.errors import MessError
+from mess_tf.quantise.deploy import convert_quantised, run_plan, run_step
+from mess_tf.quantise.fake import FakeQuantised
+from mess_tf.quantise.plan import Plan, make_plan
+
+# What LiteRT runs in int8 for these networks; nothing else may be in the file.
+ACCEPTED = {
+    "ADD",
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "MAX_POOL_2D",
+    "MEAN",
+    "PAD",
+    "QUANTIZE",
+    "RELU",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "STRIDED_SLICE",
+    "TRANSPOSE_CONV",
+}
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network under fake quantisation; its int8 file gives all values as outputs."""
+
+    model: FakeQuantised
+    size: tuple[int, int]
+    plan: Plan
+    names: list[str]
+    content: bytes
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def case(request: pytest.FixtureRequest) -> Case:
+    keras_model, size = network(request.param)
+    model = quantised(keras_model, size)
+    plan = make_plan(model.mirror.trained())
+    names = [step.name for step in plan.steps if step.node.kind != "input"]
+    layer_of = {node: layer for layer, node in plan.network.value_of.items()}
+    outputs = {f"{name}_value": layer_of.get(name, name) for name in names}
+    known = {k: v for k, v in outputs.items() if v in plan.network.value_of}
+    content = convert_quantised(model, size, known)
+    return Case(model, size, plan, [n for n in names if f"{n}_value" in known], content)
+
+
+def test_everything_is_int8_and_nothing_is_left_beside_its_convolution(
+    case: Case,
+) -> None:
+    graph = Graph(read_model(case.content, "the file"))
+    operators = Counter(graph.operator_name(i) for i in range(len(graph.operators)))
+    assert set(operators) <= ACCEPTED
+    for index in range(len(graph.operators)):
+        name = graph.operator_name(index)
+        assert [graph.info(t).dtype for t in graph.writes(index)] == ["int8"], name
+        if name in CONVOLUTIONS:
+            assert graph.info(graph.reads(index)[1]).dtype == "int8"
+    kinds_of = Counter(step.node.kind for step in case.plan.steps)
+    assert operators["CONV_2D"] == kinds_of["conv"]
+    assert operators["DEPTHWISE_CONV_2D"] == kinds_of["depthwise"] + kinds_of["norm"]
+    assert operators["TRANSPOSE_CONV"] == kinds_of["transposed"]
+    assert operators["ADD"] == kinds_of["add"]
+
+
+def test_dilation_is_inside_the_convolutions(case: Case) -> None:
+    graph = Graph(read_model(case.content, "the file"))
+    found = Counter(
+        (options.dilationHFactor, options.dilationWFactor)
+        for index in range(len(graph.operators))
+        if graph.operator_name(index) in ("CONV_2D", "DEPTHWISE_CONV_2D")
+        for options in [graph.operators[index].builtinOptions]
+    )
+    expected = Counter(
+        step.node.settings.get("dilations", (1, 1))
+        for step in case.plan.steps
+        if step.node.kind in ("conv", "depthwise", "norm")
+    )
+    assert found == expected
+    assert any(dilation != (1, 1) for dilation in found)
+
+
+def test_every_channel_of_every_kernel_has_its_own_scale(case: Case) -> None:
+    graph = Graph(read_model(case.content, "the file"))
+    for index in range(len(graph.operators)):
+        name = graph.operator_name(index)
+        if name not in CONVOLUTIONS:
+            continue
+        kernel = graph.reads(index)[1]
+        channels = graph.shape(graph.writes(index)[0])[3]
+        scales = graph.tensors[kernel].quantization.scale
+        assert len(scales) == channels, graph.name(graph.writes(index)[0])
+
+
+def test_every_operator_gives_what_training_saw_within_one_step(case: Case) -> None:
+    """Each is compared on the file's own inputs to it, so that nothing adds up."""
+    file = LiteRTFile(case.content)
+    info = file.inputs["image"][1]
+    ranges = case.model.ranges_now()
+    image = case.plan.steps[0].name
+    for picture in images(2, 8, case.size):
+        raw = {"image": to_int8(picture[None], info)}
+        values = {image: dequantise(raw["image"], info)}
+        result = file.run(raw)
+        for name in case.names:
+            values[name] = dequantise(
+                result[f"{name}_value"], file.outputs[f"{name}_value"][1]
+            )
+        for step in case.plan.steps[1:]:
+            if step.name not in values or not set(step.inputs) <= set(values):
+                continue
+            given = [tf.constant(values[name]) for name in step.inputs]
+            expected = run_step(step, ranges, given).numpy()
+            low, high = ranges[step.name]
+            steps = np.abs(values[step.name] - expected) * 255 / (high - low)
+            assert steps.max() < 1.01, step.name
+            # A mean of few integers often lies between two, where kernels differ.
+            ties = step.node.kind in ("pool_average", "upsample")
+            few = 1.0 / min(steps.size, 100)
+            assert steps.mean() < (0.3 if ties else 0.03) + few, step.name
+
+
+def test_the_graph_that_is_converted_is_the_one_that_was_trained(case: Case) -> None:
+    batch = images(1, 8, case.size)
+    trained = case.model.model(batch, training=False)
+    values = run_plan(case.plan, case.model.ranges_now(), tf.constant(batch))
+    for name, logits in zip(case.plan.network.outputs, trained, strict=True):
+        low, high = case.model.ranges_now()[name]
+        steps = np.abs(values[name] - logits).max(axis=-1) * 255 / (high - low)
+        # Equal but for ties, which rounding errors break otherwise; those spread.
+        assert np.quantile(steps, 0.5) < 2.01, name
+
+
+def test_one_tensor_twice_is_refused() -> None:
+    model, size = network("adopted")
+    with pytest.raises(MessError, match="one and the same tensor"):
+        convert_quantised(quantised(model), size, {"a": "crop", "b": "nothing"})
