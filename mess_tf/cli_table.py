@@ -16,7 +16,9 @@ arguments are the options here, with the same names and defaults (a test compare
            max_latency_ms=None, max_p90_ms=None, max_early_exits=None,
            time_limit_s=120.0)
     quantise(run, choice=(), device=None, precision="int8", epochs=None)
-    export(run, choice=(), device=None, precision="int8")
+    export(run, choice=(), device=None, precision="int8", form="linked", input=None,
+           output=None, answer="logits", resolution="grid", threshold_input=False,
+           exit_signatures=False)
     check(run, name=(), device=None, threads=None)
     run(model, images, output=Path("overlays"), threads=1)
     report(run, output=None)
@@ -78,6 +80,7 @@ THREADS = Option("threads", "CPU threads (default: the recipe's)", int, metavar=
 # Those of mess_tf.records (a test compares); int8-qat comes from `mess quantise`.
 CONVERTED = ("float32", "float16", "dynamic", "int8")
 PRECISIONS = (*CONVERTED, "int8-qat")
+BORDER_TYPES = ("float32", "int8", "uint8")
 PRECISION = Option(
     "precision", "precision of the pieces", default="int8", choices=PRECISIONS
 )
@@ -326,9 +329,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "mess_tf.commands.export:export",
-        "write chosen networks as one .tflite file each",
+        "write chosen networks as .tflite files",
         "Writes each chosen configuration as one .tflite file that stops early by"
-        " itself, with a card that tells what it promises.",
+        " itself (or in another form), with a card that tells what it promises.",
         (
             RUN,
             Option(
@@ -340,6 +343,48 @@ COMMANDS: dict[str, Command] = {
             ),
             DEVICE,
             PRECISION,
+            Option(
+                "form",
+                "linked: one file that decides by itself; stages: a file per exit and a"
+                " plan, for delegates without IF; single: the best single exit",
+                default="linked",
+                choices=("linked", "stages", "single"),
+            ),
+            Option(
+                "input",
+                "type of the image: float32 normalised, uint8 RGB pixels of a camera,"
+                " int8 (default: as the pieces)",
+                choices=BORDER_TYPES,
+            ),
+            Option(
+                "output",
+                "type of the logits (default: as the pieces)",
+                choices=BORDER_TYPES,
+            ),
+            Option(
+                "answer",
+                "what comes out: logits, class ids (uint8) or both",
+                default="logits",
+                choices=("logits", "classes", "both"),
+            ),
+            Option(
+                "resolution",
+                "of the answer: the network's grid of logits, or the image's",
+                default="grid",
+                choices=("grid", "image"),
+            ),
+            Option(
+                "threshold_input",
+                "make thresholds an input: a speed knob at run time",
+                bool,
+                False,
+            ),
+            Option(
+                "exit_signatures",
+                "add signatures exit_<k> that run up to one exit, without decisions",
+                bool,
+                False,
+            ),
         ),
     ),
     "check": Command(
@@ -366,7 +411,11 @@ COMMANDS: dict[str, Command] = {
         "Segments images and writes overlays that name the exit taken.",
         (
             Option(
-                "model", "exported .tflite file", Path, positional=True, required=True
+                "model",
+                "exported .tflite file, or the folder of an export in stages",
+                Path,
+                positional=True,
+                required=True,
             ),
             Option(
                 "images",

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.shared import measured_latencies
-from mess_tf.data.augment import evaluation_image
+from mess_tf.commands.on_device import answers_on_device
+from mess_tf.commands.shared import measured_latencies, network_input, tensor_of
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
-from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.evaluation.predict import class_map
 from mess_tf.files import sha256_of
 from mess_tf.metrics import Areas, count_areas, mean_iou
 from mess_tf.progress import progress
@@ -31,9 +31,6 @@ from mess_tf.records import (
     write_json,
 )
 from mess_tf.runs import Run
-
-PASSES = 2
-"""Rounds over all images; an image's latency is the median of its rounds."""
 
 
 def check(
@@ -89,22 +86,19 @@ def _check_one(
     threads: int | None,
 ) -> dict[str, Any]:
     card = read_json(folder / "card.json", "card", "mess export")
-    model = folder / "model.tflite"
-    if not model.is_file() or sha256_of(model) != card["sha256"]:
-        raise MessError(
-            f"{model} is not the file its card describes; run `mess export` again."
-        )
+    for name, digest in card["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != digest:
+            raise MessError(
+                f"{path} is not the file its card describes; run `mess export` again."
+            )
     spec = SupernetSpec.load(run.supernet_structure)
     configuration = Configuration.from_json(card["promise"]["configuration"])
     statistics = Statistics.load(run.statistics(card["precision"]))
     promised = measured_latencies(run, card["precision"], device, threads)
+    image_input = tensor_of(card["input"])
     images = [
-        evaluation_image(
-            data.evaluation.load(i).image,
-            spec.image_height,
-            spec.image_width,
-            spec.preprocessing,
-        )
+        network_input(data.evaluation.load(i).image, image_input, spec.preprocessing)
         for i in range(len(data.evaluation))
     ]
     where = device or run.recipe.profile.device
@@ -113,10 +107,11 @@ def _check_one(
     with progress(f"Checking {folder.name}", 3) as step:
         before = _whole_ms(run, precision, where, count)
         step(1)
-        latency_ms, logits, taken = _run_model(model, card, images, where, count)
+        latency_ms, answers = answers_on_device(folder, card, images, where, count)
         step(1)
         after = _whole_ms(run, precision, where, count)
         step(1)
+    taken = np.array([answer.exit for answer in answers])
     drift = (before + after) / 2 / promised.whole_ms
     place = open_door("leave_at")(statistics, configuration)
     expected = np.array([configuration.exits[i].exit for i in place])
@@ -149,44 +144,9 @@ def _check_one(
                 for choice in configuration.exits
             ],
             "promised_miou": figures["miou"],
-            "measured_miou": _miou(data, chosen, logits),
+            "measured_miou": _miou(data, spec, chosen, answers),
         }
     return result
-
-
-def _run_model(
-    model: Path,
-    card: dict[str, Any],
-    images: list[np.ndarray],
-    device: str,
-    threads: int,
-) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """Median latency per image (ms), float32 logits per image, exit per image."""
-    quantised = [_quantised(image, card["input"])[None] for image in images]
-    settings = open_door("measure_settings").preset("quick", threads)
-    file = open_door("model_file").read(model)
-    latencies = []
-    with open_door("open_device")(device) as reached:
-        for _ in range(PASSES):
-            answer = open_door("run_inference")(
-                reached, file, ([image] for image in quantised), settings
-            )
-            latencies.append(answer.latencies_us / 1000)
-    out = card["outputs"]["logits"]
-    scale = out["scale"] or 1.0
-    logits = [
-        (row["logits"][0].astype(np.float32) - out["zero_point"]) * np.float32(scale)
-        for row in answer.outputs
-    ]
-    taken = np.array([int(row["exit"][0]) for row in answer.outputs])
-    return np.median(latencies, axis=0), logits, taken
-
-
-def _quantised(image: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    if not info["scale"]:
-        return image
-    steps = np.round(image / np.float32(info["scale"])) + info["zero_point"]
-    return np.clip(steps, -128, 127).astype(np.int8)
 
 
 def _whole_ms(run: Run, precision: Precision, device: str, threads: int) -> float:
@@ -203,12 +163,15 @@ def _whole_ms(run: Run, precision: Precision, device: str, threads: int) -> floa
     return float(compared.median_ms(WHOLE_PROBE))
 
 
-def _miou(data: OpenedData, chosen: list[int], logits: list[np.ndarray]) -> float:
+def _miou(
+    data: OpenedData, spec: SupernetSpec, chosen: list[int], answers: list[Any]
+) -> float:
     total: Areas | None = None
     for index in chosen:
         labels = data.evaluation.load(index).labels
-        predicted = upsampled_classes(logits[index], *labels.shape)
-        areas = count_areas(labels, predicted, logits[index].shape[-1])
+        answer = answers[index]
+        predicted = class_map(answer.logits, answer.classes, *labels.shape)
+        areas = count_areas(labels, predicted, len(spec.classes))
         total = areas if total is None else total + areas
     return mean_iou(total) if total is not None else math.nan
 

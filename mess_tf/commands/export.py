@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mess_tf.commands.cards import Source, make_card
 from mess_tf.commands.shared import measured_latencies
 from mess_tf.data.open import open_data
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
-from mess_tf.files import sha256_of
+from mess_tf.files import sha256_of, write_file
+from mess_tf.forms import Answer, BorderType, ExportForm, Form, Resolution
 from mess_tf.records import (
-    SCHEMA,
     Configuration,
     Pieces,
     Precision,
+    Statistics,
     SupernetSpec,
-    head_name,
-    segment_name,
+    TensorInfo,
+    has_int8_activations,
     write_json,
 )
 from mess_tf.runs import Run
-
-_VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
 def export(
@@ -33,26 +32,41 @@ def export(
     choice: Sequence[str] = (),
     device: str | None = None,
     precision: Precision = "int8",
+    form: Form = "linked",
+    input: BorderType | None = None,
+    output: BorderType | None = None,
+    answer: Answer = "logits",
+    resolution: Resolution = "grid",
+    threshold_input: bool = False,
+    exit_signatures: bool = False,
 ) -> dict[str, Any]:
-    """Writes chosen configurations as one ``.tflite`` file each, with a card.
+    """Writes chosen configurations as ``.tflite`` files, each with a card.
 
     Args:
         run: folder of the run.
         choice: names of search results; empty means all.
         device: whose search results; None takes the recipe's.
         precision: of the pieces the search was made for.
+        form, input, output, answer, resolution, threshold_input, exit_signatures: see
+            ``ExportForm``. ``single`` writes the best single exit for the same
+            requirement.
 
     Returns:
-        ``run`` and ``exports``: per export its name, model, size and exits.
+        ``run`` and ``exports``: per export its name, model, size, exits, and operators
+        left in float with the reason.
 
     Raises:
-        MessError: no such search result, or pieces that do not fit together.
+        MessError: no such search result, pieces that do not fit together, or no single
+            exit that keeps the requirement.
+        UsageError: options that do not go together.
     """
-    from mess_tf.compile.link import link_configuration
-
     opened = Run.open(run)
     name = device or opened.recipe.profile.device
     spec = SupernetSpec.load(opened.supernet_structure)
+    wanted_form = ExportForm(
+        form, input, output, answer, resolution, threshold_input, exit_signatures
+    )
+    wanted_form.check(precision, len(spec.classes))
     pieces = Pieces.load(opened.pieces(precision))
     results = open_door("load_results")(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
@@ -62,106 +76,91 @@ def export(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
-    latencies = measured_latencies(opened, precision, device)
-    palette = open_data(opened.recipe.data).train.palette.tolist()
-    exports = []
-    for wanted in choice or by_name:
-        result = by_name[wanted]
-        folder = opened.export(f"{wanted}_{precision}")
-        model = folder / "model.tflite"
-        link_configuration(pieces, spec, result.configuration, model)
-        card = _card(
-            model, spec, pieces, result, latencies.device, latencies.threads, palette
-        )
-        card["latency"]["preset"] = latencies.preset
-        write_json(folder / "card.json", card)
-        exports.append(
-            {
-                "name": folder.name,
-                "model": str(model),
-                "size_bytes": card["size_bytes"],
-                "exits": card["exits"],
-                "float_operators": card["inventory"]["float_operators"],
-            }
-        )
+    source = Source(
+        run=opened,
+        spec=spec,
+        pieces=pieces,
+        statistics=Statistics.load(opened.statistics(precision)),
+        latencies=measured_latencies(opened, precision, device),
+        palette=open_data(opened.recipe.data).train.palette.tolist(),
+    )
+    exports = [
+        _export_one(source, by_name[wanted], wanted_form)
+        for wanted in choice or by_name
+    ]
     return {"run": str(run), "exports": exports}
 
 
-def _card(
-    model: Path,
-    spec: SupernetSpec,
-    pieces: Pieces,
-    result: Any,
-    device: dict[str, Any],
-    threads: int,
-    palette: list[list[int]],
-) -> dict[str, Any]:
-    from mess_tf.compile.inventory import DECISION_REASON, inventory
-    from mess_tf.compile.runner import LinkedModel
+def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
+    """Writes one export's folder, whole or not at all."""
+    from mess_tf.compile.card import with_card
+    from mess_tf.compile.folder import swap
 
-    linked = LinkedModel(model)
-    parts = inventory(model)
-    outcome = result.chosen.as_json()
+    outcome = _outcome(result, form)
+    precision = source.pieces.precision
+    folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        files, borders = _write_files(source, outcome.configuration, form, partial)
+        card = {
+            "name": folder.name,
+            **make_card(source, result, outcome, form, files, borders),
+        }
+        write_file(files[0], with_card(files[0].read_bytes(), card))
+        card |= {
+            "model": files[0].name,
+            "sha256": sha256_of(files[0]),
+            "size_bytes": sum(path.stat().st_size for path in files),
+            "files": {path.name: sha256_of(path) for path in files},
+        }
+        write_json(partial / "card.json", card)
+        swap(partial, folder)
+    except OSError as error:
+        raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return {
-        "schema": SCHEMA,
-        "name": model.parent.name,
-        "precision": pieces.precision,
-        "size_bytes": model.stat().st_size,
-        "sha256": sha256_of(model),
-        "signature": "serve",
-        "input": dataclasses.asdict(linked.image),
-        "outputs": {
-            "logits": linked.logits and dataclasses.asdict(linked.logits),
-            "exit": "int32 (1,): exit point taken, 1-based",
-        },
-        "preprocessing": dataclasses.asdict(spec.preprocessing),
-        "classes": list(spec.classes),
-        "palette": palette,
-        "exits": _exits(spec, pieces, result.configuration),
-        "inventory": parts,
-        "float_reason": DECISION_REASON
-        if pieces.precision.startswith("int8")
-        else "float model",
-        "requirement": result.as_json()["requirement"],
-        "promise": outcome,
-        "best_static": None
-        if result.best_static is None
-        else result.best_static.as_json(),
-        "reference": result.reference.as_json(),
-        "latency": {
-            "device": device,
-            "threads": threads,
-            "statistic": "sum of the pieces' medians, mean over images",
-        },
-        "statistics_source": result.source,
-        "pieces": {
-            name: pieces[name].sha256 for name in _piece_names(result.configuration)
-        },
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "name": folder.name,
+        "model": str(folder / files[0].name),
+        "precision": precision,
+        "size_bytes": card["size_bytes"],
+        "exits": card["exits"],
+        "in_float": card["in_float"],
     }
 
 
-def _piece_names(configuration: Configuration) -> list[str]:
-    last = configuration.exits[-1].exit
-    return [segment_name(k) for k in range(1, last + 1)] + [
-        head_name(choice.exit, choice.head) for choice in configuration.exits
-    ]
-
-
-def _exits(
-    spec: SupernetSpec, pieces: Pieces, configuration: Configuration
-) -> list[dict[str, Any]]:
-    """Per exit: where it sits, its rule, and the MACs of an image that leaves there."""
-    rows, macs, done = [], 0, 0
-    for choice in configuration.exits:
-        macs += sum(
-            pieces[segment_name(k)].macs for k in range(done + 1, choice.exit + 1)
+def _outcome(result: Any, form: ExportForm) -> Any:
+    """What is exported: the result itself, or its best single exit."""
+    if form.form != "single" or len(result.configuration.exits) == 1:
+        return result.chosen
+    if result.best_static is None:
+        raise MessError(
+            f"No single exit keeps the requirement of {result.name}; leave --form out,"
+            " or search with another requirement."
         )
-        macs += pieces[head_name(choice.exit, choice.head)].macs
-        done = choice.exit
-        point = spec.exit_points[choice.exit - 1]
-        rows.append({**dataclasses.asdict(choice), "layer": point.layer, "macs": macs})
-    return rows
+    return result.best_static
+
+
+def _write_files(
+    source: Source, configuration: Configuration, form: ExportForm, folder: Path
+) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
+    """Writes the files, the one for the card first; also image input and logits."""
+    from mess_tf.compile.link import link_configuration
+    from mess_tf.compile.plan import StagedModel
+    from mess_tf.compile.runner import LinkedModel
+    from mess_tf.compile.stages import link_stages, stage_files
+
+    if form.form == "stages":
+        plan = link_stages(source.pieces, source.spec, configuration, folder, form)
+        staged = StagedModel(folder)
+        names = stage_files(plan)
+        return [folder / name for name in names], (staged.image, staged.logits)
+    path = folder / "model.tflite"
+    link_configuration(source.pieces, source.spec, configuration, path, form)
+    linked = LinkedModel(path)
+    return [path], (linked.image, linked.logits)
 
 
 def render(result: dict[str, Any]) -> str:
@@ -169,8 +168,20 @@ def render(result: dict[str, Any]) -> str:
     lines = []
     for row in result["exports"]:
         exits = " > ".join(f"{e['exit']}:{e['head']}" for e in row["exits"])
-        kept = ", ".join(f"{n} {k}" for k, n in row["float_operators"].items())
         lines.append(f"{row['model']} ({row['size_bytes'] / 1e6:.2f} MB): {exits}")
-        if "_int8" in row["name"]:
-            lines.append(f"  operators in float: {kept or 'none'}")
+        if has_int8_activations(row["precision"]):
+            lines += _float_lines(row["in_float"])
     return "\n".join([*lines, f"Next: mess check {result['run']}"])
+
+
+def _float_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        text = f"{row['operator']} {row['count']}"
+        by_reason.setdefault(row["reason"], []).append(text)
+    if not by_reason:
+        return ["  operators in float: none"]
+    return [
+        f"  operators in float: {', '.join(texts)} ({reason})"
+        for reason, texts in by_reason.items()
+    ]

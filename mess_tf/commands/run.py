@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.data.augment import evaluation_image
+from mess_tf.commands.shared import network_input
 from mess_tf.data.images import read_image
+from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import class_map
 from mess_tf.files import write_atomically
 from mess_tf.progress import progress
-from mess_tf.records import Preprocessing, read_json
+from mess_tf.records import Preprocessing
 
 
 def run(
@@ -25,7 +26,8 @@ def run(
     """Segments images with an exported file and writes overlays that name the exit.
 
     Args:
-        model: exported ``.tflite`` file; its ``card.json`` lies beside it.
+        model: exported ``.tflite`` file, which carries its card; or the folder of an
+            export of the form ``stages``.
         images: image files of any size.
         output: folder for the overlays, ``<image name>.png``.
         threads: CPU threads.
@@ -37,21 +39,17 @@ def run(
     Raises:
         MessError: a file is missing, broken, or no exported model.
     """
-    from mess_tf.compile.runner import LinkedModel
-
-    card = read_json(Path(model).with_name("card.json"), "card", "mess export")
+    card, opened = _open(Path(model), threads)
     preprocessing = Preprocessing(
         **{key: tuple(value) for key, value in card["preprocessing"].items()}
     )
-    linked = LinkedModel(Path(model), threads)
-    _, height, width, _ = linked.image.shape
     palette = np.array(card["palette"], np.uint8)
     depth = {e["exit"]: i + 1 for i, e in enumerate(card["exits"])}
     rows = []
     with progress("Segmenting", len(images)) as step:
         for path in images:
             picture = read_image(Path(path))
-            answer = linked.run(evaluation_image(picture, height, width, preprocessing))
+            answer = opened.run(network_input(picture, opened.image, preprocessing))
             classes = class_map(answer.logits, answer.classes, *picture.shape[:2])
             label = f"exit {depth[answer.exit]} of {len(depth)}"
             target = Path(output) / f"{Path(path).stem}.png"
@@ -69,6 +67,25 @@ def run(
             )
             step(1)
     return {"output": str(output), "images": rows}
+
+
+def _open(model: Path, threads: int) -> tuple[dict[str, Any], Any]:
+    """The card of an export and what runs it."""
+    from mess_tf.compile.card import read_card
+    from mess_tf.compile.plan import PLAN, Plan, StagedModel
+    from mess_tf.compile.runner import LinkedModel
+
+    if model.is_dir() and not (model / PLAN).is_file():
+        model = model / "model.tflite"
+    if model.is_dir():
+        card = read_card(model / Plan.load(model).stages[0].file)
+        return card, StagedModel(model, threads)
+    card = read_card(model)
+    if card["form"]["form"] == "stages":
+        raise MessError(
+            f"{model} is one file of several; give its folder, {model.parent}."
+        )
+    return card, LinkedModel(model, threads, card["thresholds"]["default"])
 
 
 def write_overlay(

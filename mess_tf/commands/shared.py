@@ -5,10 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mess_tf.composition import composed
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
-from mess_tf.records import WHOLE_PROBE, Pieces, Precision, SupernetSpec
+from mess_tf.records import (
+    WHOLE_PROBE,
+    Pieces,
+    Precision,
+    Preprocessing,
+    SupernetSpec,
+    TensorInfo,
+)
 from mess_tf.runs import Run
 
 
@@ -23,6 +32,7 @@ class Latencies:
         device: the device's description as a dict.
         threads: CPU threads they were measured with.
         preset: measuring preset.
+        conditions: in which the final network in one file was measured.
     """
 
     by_piece: dict[str, float]
@@ -30,6 +40,7 @@ class Latencies:
     device: dict[str, Any]
     threads: int
     preset: str
+    conditions: dict[str, Any]
 
 
 def measured_latencies(
@@ -57,6 +68,7 @@ def measured_latencies(
         found = store.latencies_ms(
             info.fingerprint, wanted, [piece.sha256 for piece in pieces.pieces]
         )
+        whole = store.get(pieces[WHOLE_PROBE].sha256, info.fingerprint, wanted)
     by_piece = {p.name: found[p.sha256] for p in pieces.pieces if p.sha256 in found}
     missing = [piece.name for piece in pieces.pieces if piece.name not in by_piece]
     if missing:
@@ -72,4 +84,54 @@ def measured_latencies(
         device=dataclasses.asdict(info),
         threads=count,
         preset=settings.preset,
+        conditions=_conditions(whole),
+    )
+
+
+def _conditions(measurement: Any) -> dict[str, Any]:
+    """Time, tool and the device's state over a measurement's rounds, as plain values.
+
+    Of numbers the least and the largest; None is what the device does not tell.
+    """
+    rounds = [taken.conditions for taken in measurement.rounds]
+    told: dict[str, Any] = {
+        "time": measurement.time,
+        "tool": measurement.tool_key,
+        "flags": list(measurement.flags),
+    }
+    for key in ("temperature_c", "battery_percent", "load", "foreign_load"):
+        values = [getattr(r, key) for r in rounds if getattr(r, key) is not None]
+        told[key] = [min(values), max(values)] if values else None
+    for key in ("throttled", "charging", "governor"):
+        states = {getattr(r, key) for r in rounds} - {None}
+        told[key] = sorted(states)[-1] if states else None
+    return told
+
+
+def network_input(
+    picture: np.ndarray, image: TensorInfo, preprocessing: Preprocessing
+) -> np.ndarray:
+    """A picture of any size as an exported file takes it.
+
+    Args:
+        picture: uint8 array of shape (h, w, 3), RGB.
+        image: the file's input.
+        preprocessing: from the file's card.
+
+    Returns:
+        Array of shape (H, W, 3): uint8 pixels, or normalised float32.
+    """
+    from mess_tf.data.augment import evaluation_image
+
+    _, height, width, _ = image.shape
+    if image.dtype != "uint8":
+        return evaluation_image(picture, height, width, preprocessing)
+    as_it_is = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return evaluation_image(picture, height, width, as_it_is).astype(np.uint8)
+
+
+def tensor_of(row: dict[str, Any]) -> TensorInfo:
+    """A border of a file as its card tells it."""
+    return TensorInfo(
+        row["name"], tuple(row["shape"]), row["dtype"], row["scale"], row["zero_point"]
     )

@@ -40,7 +40,7 @@ def write_pieces(
         fill(store)
         pieces = Pieces(precision, tuple(store.pieces), partial, made or {})
         pieces.save()
-        _swap(partial, folder)
+        swap(partial, folder)
     except OSError as error:
         raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
     finally:
@@ -78,7 +78,8 @@ def _infos(graph: Graph, tensors: Sequence[int]) -> tuple[TensorInfo, ...]:
     return tuple(graph.info(tensor) for tensor in tensors)
 
 
-def _swap(new: Path, folder: Path) -> None:
+def swap(new: Path, folder: Path) -> None:
+    """Puts the folder ``new`` in place of ``folder``, which may not exist yet."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

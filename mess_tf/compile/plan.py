@@ -8,7 +8,7 @@ threshold, or is there no decision, ``answer`` turns the logits into the answer.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,10 @@ class StagedModel:
             outputs = {LOGITS: logits}
         else:
             outputs = self._file(stage.answer).run({stage.logits: logits})
+        return self.read(outputs, stage)
+
+    def read(self, outputs: Mapping[str, np.ndarray], stage: PlannedStage) -> Answer:
+        """The outputs of a stage's answer file (or its logits) as an answer."""
         return read_answer(outputs, self.logits, stage.exit)
 
     def _file(self, name: str) -> LiteRTFile:

@@ -1,0 +1,184 @@
+"""The card of an export: what it is, what it promises, and what it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mess_tf.commands.shared import Latencies
+from mess_tf.evaluation.accuracy import head_miou
+from mess_tf.files import sha256_of
+from mess_tf.forms import ExportForm
+from mess_tf.records import (
+    SCHEMA,
+    Configuration,
+    Pieces,
+    Statistics,
+    SupernetSpec,
+    TensorInfo,
+    head_name,
+    segment_name,
+)
+from mess_tf.runs import RECIPE, Run
+
+_VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
+_PARTS = ("report", "calibration")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What the exports of one call are made of.
+
+    Attributes:
+        run: the run folder.
+        spec: of its supernet.
+        pieces: of the precision.
+        statistics: of the same pieces.
+        latencies: of the same pieces on the device.
+        palette: RGB per class, 0..255.
+    """
+
+    run: Run
+    spec: SupernetSpec
+    pieces: Pieces
+    statistics: Statistics
+    latencies: Latencies
+    palette: list[list[int]]
+
+
+def make_card(
+    source: Source,
+    result: Any,
+    outcome: Any,
+    form: ExportForm,
+    files: Sequence[Path],
+    borders: tuple[TensorInfo, TensorInfo | None],
+) -> dict[str, Any]:
+    """The card as it goes into the file; what only the finished file tells is absent.
+
+    Args:
+        source: what the export is made of.
+        result: the search's.
+        outcome: the one of the result's outcomes that is exported.
+        form: of the export.
+        files: all ``.tflite`` files of the export.
+        borders: image input and output of logits (None without).
+    """
+    from mess_tf.compile.inventory import inventory, kept_in_float
+
+    pieces, spec = source.pieces, source.spec
+    configuration: Configuration = outcome.configuration
+    image, logits = borders
+    early = [choice.threshold for choice in configuration.exits[:-1]]
+    card = {
+        "schema": SCHEMA,
+        "form": dataclasses.asdict(form),
+        "precision": pieces.precision,
+        "quantisation": {"precision": pieces.precision, **pieces.made},
+        "input": {**dataclasses.asdict(image), "holds": _holds(source, image)},
+        "outputs": _outputs(form, spec, logits),
+        "thresholds": {"default": early, "input": form.threshold_input},
+        "preprocessing": dataclasses.asdict(spec.preprocessing),
+        "classes": list(spec.classes),
+        "palette": source.palette,
+        "exits": _exits(source, configuration),
+        "inventory": inventory(files),
+        "in_float": kept_in_float(files, pieces.precision),
+        "requirement": result.as_json()["requirement"],
+        "promise": outcome.as_json(),
+        "best_static": result.best_static and result.best_static.as_json(),
+        "reference": result.reference.as_json(),
+        "latency": {
+            "device": source.latencies.device,
+            "threads": source.latencies.threads,
+            "preset": source.latencies.preset,
+            "conditions": source.latencies.conditions,
+            "statistic": "sum of the pieces' medians, mean over images",
+        },
+        "statistics_source": result.source,
+        "sources": _sources(source, configuration),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+    return dict(_without_nan(card))
+
+
+def _holds(source: Source, image: TensorInfo) -> str:
+    """What the values of the image input are, and how pixels are normalised."""
+    from mess_tf.compile.borders import folds_pixels
+
+    if image.dtype == "float32":
+        return "normalised values"
+    if image.dtype == "int8":
+        return "normalised values in steps of scale"
+    own = source.pieces[segment_name(1)].inputs[0]
+    if folds_pixels(own, source.spec.preprocessing):
+        return "RGB pixels 0..255; p becomes the int8 value p - 128, without rounding"
+    return "RGB pixels 0..255; normalised by one affine operator"
+
+
+def _outputs(
+    form: ExportForm, spec: SupernetSpec, logits: TensorInfo | None
+) -> dict[str, Any]:
+    height, width = form.answer_size(spec)
+    outputs: dict[str, Any] = {}
+    if logits is not None:
+        outputs["logits"] = dataclasses.asdict(logits)
+    if form.gives_classes:
+        shape = f"(1, {height}, {width})"
+        outputs["classes"] = f"uint8 {shape}: class ids, as in 'classes'"
+    if form.form != "stages":
+        outputs["exit"] = "int32 (1,): exit point taken, 1-based"
+    return outputs
+
+
+def _exits(source: Source, configuration: Configuration) -> list[dict[str, Any]]:
+    """Per exit: where it sits, its rule, its accuracy alone, and the MACs up to it."""
+    pieces, rows, macs, done = source.pieces, [], 0, 0
+    for choice in configuration.exits:
+        macs += sum(
+            pieces[segment_name(k)].macs for k in range(done + 1, choice.exit + 1)
+        )
+        macs += pieces[head_name(choice.exit, choice.head)].macs
+        done = choice.exit
+        head = (choice.exit, choice.head)
+        rows.append(
+            {
+                **dataclasses.asdict(choice),
+                "layer": source.spec.exit_points[choice.exit - 1].layer,
+                "macs": macs,
+                "miou": {p: head_miou(source.statistics, head, p) for p in _PARTS},
+            }
+        )
+    return rows
+
+
+def _sources(source: Source, configuration: Configuration) -> dict[str, Any]:
+    """Digests of everything that went in."""
+    run, last = source.run, configuration.exits[-1].exit
+    names = [segment_name(k) for k in range(1, last + 1)]
+    names += [head_name(choice.exit, choice.head) for choice in configuration.exits]
+    files = {
+        RECIPE: run.folder / RECIPE,
+        "supernet.keras": run.supernet_weights,
+        "statistics": run.statistics(source.pieces.precision),
+    }
+    return {
+        **{name: sha256_of(path) for name, path in files.items() if path.is_file()},
+        "pieces": {name: source.pieces[name].sha256 for name in names},
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """Plain JSON: what is no number becomes null, which every reader knows."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,132 @@
+"""Runs an export on a device over images: one file, or stages as their plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mess_tf.commands.shared import tensor_of
+from mess_tf.doors import open_door
+
+PASSES = 2
+"""Rounds over all images; an image's latency is the median of its rounds."""
+
+
+def answers_on_device(
+    folder: Path,
+    card: dict[str, Any],
+    images: Sequence[np.ndarray],
+    device: str,
+    threads: int,
+) -> tuple[np.ndarray, list[Any]]:
+    """Runs an export over images.
+
+    Args:
+        folder: of the export.
+        card: of the export.
+        images: as the export takes them, each of shape (H, W, 3).
+        device: e.g. ``host``.
+        threads: CPU threads.
+
+    Returns:
+        Median latency per image, float64 array of shape (n,), milliseconds (of stages:
+        the sum over the files that an image needs); and per image its ``Answer``.
+
+    Raises:
+        BenchError: the device cannot be used, or a file fails on it.
+    """
+    from mess_tf.compile.runner import as_input
+
+    info = tensor_of(card["input"])
+    given = [as_input(image, info, folder) for image in images]
+    latencies = []
+    with open_door("open_device")(device) as reached:
+        runner = _OnDevice(reached, folder, threads)
+        for _ in range(PASSES):
+            if card["form"]["form"] == "stages":
+                latency_ms, answers = _follow_plan(runner, folder, given)
+            else:
+                latency_ms, answers = _run_file(runner, card, given)
+            latencies.append(latency_ms)
+    return np.median(latencies, axis=0), answers
+
+
+class _OnDevice:
+    """Runs files of one folder on an opened device."""
+
+    def __init__(self, reached: Any, folder: Path, threads: int) -> None:
+        self._reached = reached
+        self._folder = folder
+        self._settings = open_door("measure_settings").preset("quick", threads)
+
+    def run(
+        self, name: str, inputs: Sequence[dict[str, np.ndarray]]
+    ) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+        """(latencies in ms, outputs by name) per item of inputs by name."""
+        file = open_door("model_file").read(self._folder / name)
+        answer = open_door("run_inference")(
+            self._reached, file, iter(inputs), self._settings
+        )
+        return answer.latencies_us / 1000, list(answer.outputs)
+
+
+def _run_file(
+    runner: _OnDevice, card: dict[str, Any], images: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[Any]]:
+    from mess_tf.compile.borders import EXIT, THRESHOLDS
+    from mess_tf.compile.runner import read_answer
+
+    row = card["outputs"].get("logits")
+    logits = None if row is None else tensor_of(row)
+    fixed = {}
+    if card["thresholds"]["input"]:
+        fixed[THRESHOLDS] = np.array(card["thresholds"]["default"], np.float32)
+    name = card["input"]["name"]
+    latency_ms, outputs = runner.run(
+        card["model"], [{name: image, **fixed} for image in images]
+    )
+    return latency_ms, [read_answer(o, logits, int(o[EXIT][0])) for o in outputs]
+
+
+def _follow_plan(
+    runner: _OnDevice, folder: Path, images: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[Any]]:
+    """Every stage on all images that are still under way."""
+    from mess_tf.compile.plan import StagedModel
+    from mess_tf.compile.small import CONFIDENCE
+
+    model = StagedModel(folder)
+    tensors = [{model.image.name: image} for image in images]
+    latency_ms = np.zeros(len(images))
+    answers: list[Any] = [None] * len(images)
+    going = list(range(len(images)))
+
+    def run(name: str, inputs: Sequence[str], on: list[int]) -> list[dict[str, Any]]:
+        given = [{key: tensors[i][key] for key in inputs} for i in on]
+        taken_ms, outputs = runner.run(name, given)
+        latency_ms[on] += taken_ms
+        return outputs
+
+    for stage in model.plan.stages:
+        if not going:
+            break
+        read = [info.name for info in stage.inputs]
+        for i, made in zip(going, run(stage.file, read, going), strict=True):
+            tensors[i].update(made)
+        leaving = going
+        if stage.decision is not None and stage.threshold is not None:
+            decided = run(stage.decision, [stage.logits], going)
+            limit = np.float32(stage.threshold)
+            sure = [float(made[CONFIDENCE][0]) >= limit for made in decided]
+            leaving = [i for i, leaves in zip(going, sure, strict=True) if leaves]
+        if leaving and stage.answer is not None:
+            last = run(stage.answer, [stage.logits], leaving)
+        else:
+            last = [{"logits": tensors[i][stage.logits]} for i in leaving]
+        for i, outputs in zip(leaving, last, strict=True):
+            answers[i] = model.read(outputs, stage)
+        going = [i for i in going if answers[i] is None]
+    return latency_ms, answers
