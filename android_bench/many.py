@@ -90,22 +90,21 @@ def measure_many(
 
 
 def _work_together(workers: Sequence[_Worker], together: _Together) -> None:
-    # Daemons: a device that hangs must not keep a stopped program alive.
-    threads = [
-        threading.Thread(target=w.work, name=f"measuring {w.name}", daemon=True)
-        for w in workers
-    ]
-    for thread in threads:
-        thread.start()
+    for worker in workers:
+        # A daemon: a device that hangs must not keep a stopped program alive.
+        name = f"measuring {worker.name}"
+        threading.Thread(target=worker.work, name=name, daemon=True).start()
+    # Not Thread.join: interrupted by Ctrl-C, Python 3.11's takes a thread that still
+    # runs for ended (https://github.com/python/cpython/issues/90882).
     try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)  # a bound, so that Ctrl-C is heard
+        for worker in workers:
+            while not worker.ended.wait(0.2):  # a bound, so that Ctrl-C is heard
+                pass
     except BaseException:
         together.stopped.set()
         deadline = time.monotonic() + STOP_S
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            worker.ended.wait(max(0.0, deadline - time.monotonic()))
         raise
 
 
@@ -153,6 +152,7 @@ class _Worker:
     Attributes:
         error: what is no loss of the device: the store cannot be used, or a mistake of
             ours.
+        ended: its device is in order again.
     """
 
     def __init__(
@@ -167,6 +167,7 @@ class _Worker:
     ) -> None:
         self.name = name
         self.error: Exception | None = None
+        self.ended = threading.Event()
         self._models, self._settings, self._store = models, settings, store
         self._open_one, self._fresh, self._together = open_one, fresh, together
         self._info: DeviceInfo | None = None
@@ -190,6 +191,8 @@ class _Worker:
         # A mistake of ours is no lost device; the others go on until it is told.
         except Exception as error:
             self.error = error
+        finally:
+            self.ended.set()
 
     def outcome(self) -> DeviceRun:
         rows = (

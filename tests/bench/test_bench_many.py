@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -141,7 +143,9 @@ def test_a_phone_reached_in_two_ways_is_measured_once(
         device.state = lambda: state
         return device
 
-    runs = measure_many(list(boots), models, short, tmp_path / "p.sqlite", open_one)
+    runs = measure_many(
+        list(boots), models, short, tmp_path / "p.sqlite", open_one, fresh=True
+    )
     one, other, third = runs
     assert sorted([one.same_as, other.same_as]) in (["", "tcp:A"], ["", "usb:A"])
     assert sorted(map(len, (one.measurements, other.measurements))) == [0, 4]
@@ -216,6 +220,10 @@ def test_a_mistake_of_ours_is_no_lost_device(
         )
 
 
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)  # Python hands it to the main thread
+
+
 def test_a_device_that_hangs_does_not_hold_up_an_interruption_for_long(
     tmp_path: Path,
     fake_device: Make,
@@ -224,26 +232,13 @@ def test_a_device_that_hangs_does_not_hold_up_an_interruption_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(many_module, "STOP_S", 0.2)
-    hanging, released = threading.Event(), threading.Event()
+    both, released = threading.Barrier(2, action=press_ctrl_c), threading.Event()
 
     def hangs(name: str, visit: int) -> Any:
-        hanging.set()
+        both.wait(20)
         released.wait(60)
         raise BenchError("gone")
 
-    original = threading.Thread.join
-
-    def join(self: threading.Thread, timeout: float | None = None) -> None:
-        if (
-            self.name.startswith("measuring")
-            and timeout == 0.2
-            and not hanging.is_set()
-        ):
-            assert hanging.wait(20)
-            raise KeyboardInterrupt
-        original(self, timeout)
-
-    monkeypatch.setattr(threading.Thread, "join", join)
     with pytest.raises(KeyboardInterrupt):
         measure_many(
             ["x", "y"],
@@ -256,7 +251,7 @@ def test_a_device_that_hangs_does_not_hold_up_an_interruption_for_long(
     released.set()
 
 
-def test_an_interruption_stops_all_and_keeps_what_is_finished(
+def test_an_interruption_waits_for_every_device_and_keeps_what_is_finished(
     tmp_path: Path,
     fake_device: Make,
     round_of: Make,
@@ -264,11 +259,14 @@ def test_an_interruption_stops_all_and_keeps_what_is_finished(
     short: MeasureSettings,
 ) -> None:
     single = dataclasses.replace(short, rounds=1, block_models=1)
+    both = threading.Barrier(2, action=press_ctrl_c)
     closed: list[str] = []
 
     def open_one(name: str) -> Any:
         def visit(model: str, number: int) -> Any:
-            time.sleep(0.01)
+            if len(device.visits) == 1:  # one model is in the store
+                both.wait(20)
+                time.sleep(0.5)  # what is under way goes on for a while
             return round_of(5.0)
 
         device = fake_device(visit)
@@ -277,26 +275,11 @@ def test_an_interruption_stops_all_and_keeps_what_is_finished(
         )
         return device
 
-    # Ctrl-C comes to the caller's thread, which waits.
-    original = threading.Thread.join
-
-    def join(self: threading.Thread, timeout: float | None = None) -> None:
-        if self.name.startswith("measuring") and timeout == 0.2:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                with Store(tmp_path / "p.sqlite") as store:
-                    if store.measurements():
-                        raise KeyboardInterrupt
-                time.sleep(0.01)
-        original(self, timeout)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading.Thread, "join", join)
-        with pytest.raises(KeyboardInterrupt):
-            measure_many(["x", "y"], models, single, tmp_path / "p.sqlite", open_one)
+    with pytest.raises(KeyboardInterrupt):
+        measure_many(["x", "y"], models, single, tmp_path / "p.sqlite", open_one)
     assert sorted(closed) == ["x", "y"]
     with Store(tmp_path / "p.sqlite") as store:
-        assert store.measurements()
+        assert 2 <= len(store.measurements()) < 2 * len(models)
 
 
 def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
