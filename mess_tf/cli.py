@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import time
@@ -78,7 +79,8 @@ def _call(
     run = given.get("run") or given.get("target")
     log = _log_of(run)
     with quiet(log) as captured:
-        print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
             result = resolve(command.target)(**given)
         finally:
@@ -88,6 +90,11 @@ def _call(
                 with late.open("a", encoding="utf-8") as file:
                     file.write(captured())
     return result
+
+
+def _without_passwords(line: str) -> str:
+    """A command line as it may stand in a log that others read."""
+    return re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", line)
 
 
 def _log_of(run: Path | None) -> Path | None:

@@ -145,6 +145,15 @@ def test_chatter_goes_to_the_log_of_the_run(fake: Fake, tmp_path: Path) -> None:
     assert log.count(f"mess train {tmp_path}") == 2
 
 
+def test_a_password_does_not_go_to_the_log(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").touch()
+    url = "postgresql://me:geheim@host/name"
+    assert cli.main(["profile", str(tmp_path), "--store", url]) == 0
+    log = (tmp_path / "log.txt").read_text()
+    assert "postgresql://me:***@host/name" in log and "geheim" not in log
+    assert fake.calls[0]["store"] == url
+
+
 def test_debug_shows_the_chatter_and_the_trace(
     fake: Fake, capfd: pytest.CaptureFixture[str]
 ) -> None:
