@@ -77,7 +77,7 @@ def quantise(
     after = Statistics.load(opened.statistics(QAT))
     fitted, thresholds = [], []
     for result in results:
-        new, reason = _fit_anew(result, after, spec, latencies, final)
+        new, reason = _fit_anew(result, after, spec, latencies, pieces, final)
         fitted += [] if new is None else [new]
         thresholds.append(
             {
@@ -150,6 +150,7 @@ def _fit_anew(
     statistics: Statistics,
     spec: SupernetSpec,
     latencies: Latencies,
+    pieces: Pieces,
     final: tuple[int, str],
 ) -> tuple[Any, str | None]:
     """The same requirement, exits and heads; thresholds fitted on other statistics.
@@ -163,6 +164,8 @@ def _fit_anew(
     from mess_tf.quantise.thresholds import only_heads
 
     heads = [(c.exit, c.head) for c in result.configuration.exits]
+    sizes = {piece.name: piece.size_bytes for piece in pieces.pieces}
+    certified = result.certified
     try:
         new = open_door("search")(
             only_heads(statistics, [*heads, final]),
@@ -172,6 +175,8 @@ def _fit_anew(
             setting=result.setting,
             max_early_exits=result.max_early_exits,
             thresholds_per_policy=result.thresholds_per_policy,
+            resources=open_door("resources")(sizes),
+            guarantee=None if certified is None else certified.guarantee,
             name=result.name,
         )
     except open_door("infeasible_error") as error:

@@ -66,7 +66,7 @@ def latencies(run: Run, precision: Any, *others: Any, **more: Any) -> Latencies:
     """Milliseconds that follow the MACs: nothing is measured here."""
     pieces = Pieces.load(run.pieces(precision))
     by_piece = {piece.name: 0.01 + piece.macs / 1e8 for piece in pieces.pieces}
-    return Latencies(by_piece, 1.0, {"name": "host"}, 1, "quick")
+    return Latencies(by_piece, 1.0, {"name": "host"}, 1, "quick", {})
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,8 @@ def test_pieces_link_into_one_file_that_routes_as_the_pieces_say(
     link_configuration(written.pieces, written.spec, configuration, path)
     check = compare_linked(path, written.pieces, written.spec, configuration, pictures)
     assert check.misrouted == ()
-    assert max(check.largest.values()) <= 0.51 * check.step + 1e-6
+    # Half a step of rounding, and XNNPACK's multiplier with eight fraction bits.
+    assert max(check.largest.values()) <= 0.75 * check.step + 2e-5
     if threshold is None:
         assert len(set(check.taken)) > 1
     parts = inventory(path)
