@@ -9,8 +9,8 @@ For the exits of a run's search results, on the report part:
 * every result's thresholds, fitted on float32: what they do on float32, on both int8
   graphs as they are, and fitted anew there.
 
-Needs `mess compile`, `evaluate`, `profile` and `search` for both precisions, and `mess
-quantise`; the control is trained here (as long as `mess quantise` took) unless
+Needs `mess compile`, `evaluate` and `profile` in float32 and int8, `search` in int8,
+`mess quantise`, and `profile` of its pieces; the control is trained here (as long as `mess quantise` took) unless
 ``--no-control``. It goes on after an interruption.
 
     python benchmarks/bench_quantise.py runs/camvid
@@ -42,6 +42,7 @@ from search.result import SearchResult, load_results
 from search.run import InfeasibleError, search
 
 QAT: Precision = "int8-qat"
+GRAPHS: tuple[Precision, ...] = ("float32", "int8", QAT)
 PART = "report"
 
 
@@ -57,7 +58,9 @@ def main() -> None:
     run = Run.open(arguments.run)
     whole = SupernetSpec.load(run.supernet_structure)
     spec = Pieces.load(run.pieces(QAT)).part_of(whole)
-    known = {p: Statistics.load(run.statistics(p)) for p in ("float32", "int8", QAT)}
+    known: dict[str, Statistics] = {
+        precision: Statistics.load(run.statistics(precision)) for precision in GRAPHS
+    }
     if not arguments.no_control:
         known |= control(run, spec, arguments.epochs)
     figures = {
@@ -93,19 +96,23 @@ def threshold_table(
     final = (spec.exit_points[-1].index, spec.final_head.id)
     results = load_results(run.search(device, QAT) / "chosen.json")
     rows = []
+    measured: dict[str, dict[str, float]] = {
+        precision: measured_latencies(run, precision, device).by_piece
+        for precision in GRAPHS
+    }
     print(f"\nThresholds, {PART} part: exit rates, mIoU, drop below the final exit")
     for result in results:
         heads = [(c.exit, c.head) for c in result.configuration.exits]
         allowed = list(dict.fromkeys([*heads, final]))
-        latencies = measured_latencies(run, "float32", device).by_piece
-        fitted = fit(result, only_heads(known["float32"], allowed), spec, latencies)
+        statistics = only_heads(known["float32"], allowed)
+        fitted = fit(result, statistics, spec, measured["float32"])
         if fitted is None:
             print(f"{result.name}: not met in float32")
             continue
         print(f"{result.name}:")
-        for name in ("float32", "int8", QAT):
+        for name in GRAPHS:
             statistics = only_heads(known[name], allowed)
-            anew = fit(result, statistics, spec, latencies)
+            anew = fit(result, statistics, spec, measured[name])
             for how, configuration in (("float thresholds", fitted), ("anew", anew)):
                 if name == "float32" and how == "anew":
                     continue

@@ -355,7 +355,8 @@ class Pieces:
 
     @classmethod
     def load(cls, folder: Path) -> Pieces:
-        data = read_json(folder / "pieces.json", "list of pieces", "mess compile")
+        made_by = "mess quantise" if folder.name == "int8-qat" else "mess compile"
+        data = read_json(folder / "pieces.json", "list of pieces", made_by)
 
         def tensors(items: list[dict[str, Any]]) -> tuple[TensorInfo, ...]:
             return tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in items)
