@@ -10,8 +10,8 @@ For the exits of a run's search results, on the report part:
   graphs as they are, and fitted anew there.
 
 Needs `mess compile`, `evaluate` and `profile` in float32 and int8, `search` in int8,
-`mess quantise`, and `profile` of its pieces; the control is trained here (as long as `mess quantise` took) unless
-``--no-control``. It goes on after an interruption.
+`mess quantise`, and `profile` of its pieces. The control is trained here (as long as
+`mess quantise` took) unless ``--no-control``, and goes on after an interruption.
 
     python benchmarks/bench_quantise.py runs/camvid
 """
