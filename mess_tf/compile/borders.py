@@ -21,6 +21,7 @@ LOGITS = "logits"
 CLASSES = "classes"
 EXIT = "exit"
 THRESHOLDS = "thresholds"
+SERVE = "serve"  # the signature that decides by itself
 
 _HALF_A_STEP = 0.5 + 1e-4
 

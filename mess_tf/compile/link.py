@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
 from mess_tf.compile.answering import Answering
-from mess_tf.compile.borders import LOGITS, THRESHOLDS, add_image
+from mess_tf.compile.borders import LOGITS, SERVE, THRESHOLDS, add_image
 from mess_tf.compile.build import GraphBuilder, ModelBuilder
 from mess_tf.compile.small import add_decision, add_resize
 from mess_tf.compile.stage import Parts, carried_beyond
@@ -30,8 +30,6 @@ from mess_tf.records import (
     SupernetSpec,
     exit_tensor,
 )
-
-SERVE = "serve"
 
 
 def link_configuration(

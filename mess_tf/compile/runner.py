@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.compile.borders import CLASSES, EXIT, LOGITS, THRESHOLDS
+from mess_tf.compile.borders import CLASSES, EXIT, LOGITS, SERVE, THRESHOLDS
 from mess_tf.compile.check import open_interpreter
 from mess_tf.errors import MessError
 from mess_tf.records import (
@@ -56,6 +56,7 @@ class LiteRTFile:
         self._interpreter = open_interpreter(file, threads)
         self.inputs = self._infos(self._interpreter.get_input_details())
         self.outputs = self._infos(self._interpreter.get_output_details())
+        self.signatures = sorted(self._interpreter.get_signature_list())
 
     def _infos(self, details: Sequence[Any]) -> dict[str, tuple[int, TensorInfo]]:
         result = {}
@@ -200,6 +201,11 @@ class LinkedModel:
             raise MessError(
                 f"{path} is no linked model: it has inputs {list(inputs)}"
                 f" and outputs {list(outputs)}; make one by `mess export`."
+            )
+        if SERVE not in self._file.signatures:
+            raise MessError(
+                f"{path} lacks the signature {SERVE!r}, by which apps call it; it has"
+                f" {self._file.signatures}. Export it again."
             )
         self.image = inputs[IMAGE_TENSOR]
         self.logits = outputs.get(LOGITS)

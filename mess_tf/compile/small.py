@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as fb
 
 from mess_tf.compile.build import GraphBuilder, ModelBuilder
 from mess_tf.compile.schema import Graph, quantization, read_model
+from mess_tf.errors import MessError
 from mess_tf.policies import Policy
 from mess_tf.records import (
     Precision,
@@ -29,6 +30,7 @@ LOGITS = "logits"
 CONFIDENCE = "confidence"
 DECISION = "decision_"  # before the names of a decision's own tensors
 STAND_IN_SCALE = 0.1
+_LEAST_SMOOTHED = 2  # MIRROR_PAD adds at most a side's length
 STAND_IN_PIXEL_THRESHOLD = 0.9
 
 
@@ -43,6 +45,13 @@ def decision_graph(policy: str, size: tuple[int, int], classes: int) -> Graph:
     from mess_tf.compile.convert import InputSpec, convert_function
 
     parsed = Policy.parse(with_pixel_threshold(policy))
+    if parsed.family == "eq7+9" and min(size) < _LEAST_SMOOTHED:
+        raise MessError(
+            "Policy eq7+9 smooths over 5x5 cells; a head's grid has"
+            f" {size[0]}x{size[1]}, and it needs at least"
+            f" {_LEAST_SMOOTHED}x{_LEAST_SMOOTHED}. Take larger images, a smaller"
+            " output stride, or leave eq7+9 out of the recipe's statistics.policies."
+        )
 
     def function(logits: Any) -> list[Any]:
         return [parsed.confidence_ops(logits)]

@@ -179,6 +179,13 @@ def test_a_decision_piece_gives_the_policys_numbers(
     assert np.ptp(seen) > 0.3
 
 
+def test_a_grid_too_small_to_be_smoothed_is_told() -> None:
+    with pytest.raises(MessError, match=r"eq7\+9 smooths.*1x2.*at least 2x2"):
+        decision_piece("eq7+9@0.5", (1, 2), 3, "float32")
+    assert decision_piece("eq7+9@0.5", (2, 2), 3, "float32")
+    assert decision_piece("eq7@0.5", (1, 2), 3, "float32")
+
+
 def test_the_output_step_is_a_half_pixel_bilinear_resize(tmp_path: Path) -> None:
     path = tmp_path / "output.tflite"
     path.write_bytes(output_piece((1, 2), (1, 4), 1, "float32"))
