@@ -27,6 +27,8 @@ from mess_tf.records import (
 from mess_tf.runs import Run
 
 QAT: Precision = "int8-qat"
+ALIKE: Precision = "int8"
+"""Its pieces have the same operators and shapes, and so the same latencies."""
 _BESIDE: tuple[Precision, ...] = ("float32", "int8")
 _PARTS = ("report", "calibration")
 
@@ -57,7 +59,8 @@ def quantise(
         were fitted and on the fine-tuned graph, and what new ones do.
 
     Raises:
-        MessError: not searched yet, no such search result, or a layer that fake
+        MessError: not searched yet, int8 pieces not profiled yet (they tell what the
+            fine-tuned ones take), no such search result, or a layer that fake
             quantisation cannot follow.
     """
     if epochs is not None and epochs < 1:
@@ -70,7 +73,7 @@ def quantise(
     kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
     spec = whole.with_heads(kept)
     # Before the training, not behind it, is the time to say that something is missing.
-    latencies = measured_latencies(opened, precision, device)
+    latencies = measured_latencies(opened, ALIKE, device)
     before = Statistics.load(opened.statistics(precision))
     pieces = _train(opened, recipe, spec)
     evaluate(run, QAT)
@@ -155,8 +158,8 @@ def _fit_anew(
 ) -> tuple[Any, str | None]:
     """The same requirement, exits and heads; thresholds fitted on other statistics.
 
-    Latencies are those of the pieces that the result was found with: the same operators
-    on the same shapes.
+    Args:
+        latencies: of the int8 pieces, whatever precision the result was found with.
 
     Returns:
         The new result and None, or None and why the requirement cannot be kept.

@@ -152,3 +152,25 @@ def test_what_cannot_be_done_is_one_line(
     with pytest.raises(error, match=words) as caught:
         quantise(run, **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_new_thresholds_are_fitted_to_int8_latencies_whatever_the_choice_was_for(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def listen(run: Run, precision: Any, *others: Any, **more: Any) -> Latencies:
+        asked.append(precision)
+        return latencies(run, precision)
+
+    opened = Run.open(run)
+    float_results = opened.search("host", "float32") / "chosen.json"
+    float_results.parent.mkdir(parents=True)
+    found = opened.search("host", "int8") / "chosen.json"
+    float_results.write_bytes(found.read_bytes())
+    statistics = opened.statistics("float32")
+    statistics.write_bytes(opened.statistics("int8").read_bytes())
+    monkeypatch.setattr(quantise_module, "measured_latencies", listen)
+    quantise(run, precision="float32")
+    assert asked == ["int8"]
