@@ -24,7 +24,8 @@ from mess_tf.records import (
     segment_name,
 )
 
-_HALF_UP = np.float32(0.5 + 1e-3)
+# What makes values midway between two steps go up, whatever their last bit, in steps.
+TIE_RAISE_STEPS = 1e-3
 
 
 def quantise(values: np.ndarray, info: TensorInfo) -> np.ndarray:
@@ -37,7 +38,8 @@ def quantise(values: np.ndarray, info: TensorInfo) -> np.ndarray:
     if not info.scale:
         return values.astype(info.dtype)
     limits = np.iinfo(info.dtype)
-    steps = np.floor(values / np.float32(info.scale) + _HALF_UP) + info.zero_point
+    half_up = np.float32(0.5 + TIE_RAISE_STEPS)
+    steps = np.floor(values / np.float32(info.scale) + half_up) + info.zero_point
     return np.clip(steps, limits.min, limits.max).astype(info.dtype)
 
 

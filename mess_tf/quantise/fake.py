@@ -10,6 +10,7 @@ same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +18,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mess_tf.compile.runner import TIE_RAISE_STEPS
 from mess_tf.quantise.graph import Network, Node
 from mess_tf.quantise.legacy import QuantizeConfig, Quantizer, QuantizeWrapper, tf_keras
 from mess_tf.quantise.mirror import Mirror, build_mirror
 from mess_tf.quantise.plan import CONVOLUTIONS, Plan, Step, make_plan
 from mess_tf.records import Preprocessing
 
-# With the mean 127.5 every pixel value lies exactly between two int8 steps, where the
-# last bit of a float decides; steps that are this much wider leave no doubt.
-WIDER_IMAGE_RANGE = 1.0002
 RANGE_MOMENTUM = 0.99  # tfmot's 0.999 is too slow for some hundred steps
 SMALLEST_RANGE = (
     1e-3  # of values that are always zero: a scale of 0 cannot be divided by
@@ -74,12 +73,14 @@ class ValueQuantizer(Quantizer):
     """Rounds a step's values to the range that it shares with its group.
 
     Args:
-        step: whose values; the image's range is known and does not move.
+        step: whose values; the image's range is known and does not move, and its
+            values midway between two steps go up, as in ``runner.quantise``.
         ranges: (low, high) variable per observed step.
     """
 
     def __init__(self, step: Step, ranges: Mapping[str, Any]) -> None:
-        follows = step.observed and step.node.kind != "input"
+        self._is_image = step.node.kind == "input"
+        follows = step.observed and not self._is_image
         self._own = ranges[step.name] if follows else None
         self._shared = [ranges[name] for name in step.ranges]
 
@@ -92,6 +93,8 @@ class ValueQuantizer(Quantizer):
             kept = RANGE_MOMENTUM
             self._own.assign(kept * self._own + (1.0 - kept) * tf.stop_gradient(seen))
         low, high = joint_range([tf.convert_to_tensor(r) for r in self._shared])
+        if self._is_image:
+            inputs = inputs + TIE_RAISE_STEPS * (high - low) / 255
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
     def get_config(self) -> dict[str, Any]:
@@ -174,10 +177,17 @@ class FakeQuantised:
 
 
 def image_range(preprocessing: Preprocessing) -> tuple[float, float]:
-    """Lowest and highest value that a pixel of 0..255 can have after normalisation."""
+    """Lowest and highest value that a pixel of 0..255 can have after normalisation.
+
+    Moved by up to half a step, so that zero is a step. With the mean 127.5 it lies
+    midway between two; the lower one makes pixel p the int8 value p - 128
+    (``borders.folds_pixels``), as the converter's own calibration does.
+    """
     pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
     low, high = min(-m / s for m, s in pairs), max((255 - m) / s for m, s in pairs)
-    return low * WIDER_IMAGE_RANGE, high * WIDER_IMAGE_RANGE
+    step = (high - low) / 255
+    below_zero = math.ceil(-low / step - 0.5)
+    return -below_zero * step, (255 - below_zero) * step
 
 
 def fake_quantise(
