@@ -26,11 +26,9 @@ help:
 demo: $(VENV)/demo.stamp
 	@$(VENV)/bin/mess quickstart $(RUN)
 
-# One file stays with one process, so that its fixtures are made once. Tests of phones wait
-# for real processes: what fails beside the others is run once more, alone.
+# One file stays with one process, so that its fixtures are made once; long files go first.
 test: check
-	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
-		|| $(VENV)/bin/python -m pytest -q --last-failed --last-failed-no-failures none
+	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev.stamp
 	@$(VENV)/bin/ruff check --quiet .

@@ -25,6 +25,20 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+# The files that take longest, longest first: begun last, one would run on alone.
+LONG_FILES = (
+    "quantise/test_quantise_training.py",
+    "training/test_stages.py",
+    "commands/test_whole_way.py",
+    "quantise/test_quantise_command.py",
+    "quantise/test_quantise_pieces.py",
+    "quantise/test_quantise_deploy.py",
+    "phone/reached/test_phone_faults.py",
+    "phone/reached/test_phone_many.py",
+    "compile/test_compile_random.py",
+    "compile/test_compile_resnet.py",
+)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -35,3 +49,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set MESS_SHARED_DATA to its folder")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files go first (with ``--no-loadscope-reorder``)."""
+    tests = ROOT / "tests"
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix()
+        return LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
+
+    items.sort(key=rank)
