@@ -232,7 +232,7 @@ class Search:
                 continue
             if isinstance(item, Task):
                 tasks = [item, *queue.pop_tasks(WORKERS - 1)]
-                for found in pool.map(lambda task: list(task.open()), tasks):
+                for found in pool.map(_opened, tasks):
                     for part in found:
                         queue.push(part)
                 continue
@@ -286,6 +286,17 @@ class Search:
         self.progress(
             Progress(now - self._started, value, sign * bound, self.nodes, self.listed)
         )
+
+
+def _opened(task: Task) -> list[Task | Bundle | Node]:
+    """What a task opens.
+
+    Small products in fresh threads now and then raise the processor's flag for invalid
+    numbers although what comes out is right (seen with OpenBLAS on AVX-512); a bound
+    that is no number is refused by ``Queue.push``.
+    """
+    with np.errstate(invalid="ignore"):
+        return list(task.open())
 
 
 def split(problem: Problem, node: Node) -> list[Node]:

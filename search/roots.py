@@ -74,6 +74,8 @@ class Queue:
         return min((heap[0][0] for heap in self._heaps if heap), default=math.inf)
 
     def push(self, item: Task | Bundle | Node) -> None:
+        if math.isnan(item.bound):
+            raise FloatingPointError(f"The bound of {item} is no number.")
         # Items of equal bound stay in the order they came, so that runs agree.
         self._tickets += 1
         if isinstance(item, Node):
