@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quantise_cases import awake, images, mobile_spec, quantised, resnet_spec
+from quantise_cases import awake, images, mobile_spec, quantised
 
 from mess_tf.compile.inventory import inventory
 from mess_tf.compile.link import link_configuration
@@ -27,10 +27,7 @@ from mess_tf.records import (
     head_name,
 )
 
-KEPT = {
-    "mobile": [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (4, "dlb_r1_b0_s2_s1")],
-    "resnet": [(1, "fcn_r8_b1"), (2, "dlb_r8_b0_s1")],
-}
+KEPT = [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (4, "dlb_r1_b0_s2_s1")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +44,10 @@ class Written:
         return self.spec.image_height, self.spec.image_width
 
 
-@pytest.fixture(scope="module", params=list(KEPT))
-def written(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Written:
-    whole = mobile_spec(8) if request.param == "mobile" else resnet_spec()
-    spec = whole.with_heads(KEPT[request.param])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    whole = mobile_spec(8)
+    spec = whole.with_heads(KEPT)
     size = (spec.image_height, spec.image_width)
     trained = quantised(chosen_model(awake(whole), spec), size)
     folder = tmp_path_factory.mktemp("run") / "int8-qat"
