@@ -116,7 +116,7 @@ def _configuration(
 @pytest.mark.parametrize("precision", CONVERTED)
 @given(data=st.data())
 @settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

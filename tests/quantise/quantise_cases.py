@@ -152,7 +152,7 @@ def network(name: str) -> tuple[keras.Model, tuple[int, int]]:
     return awake(spec).model, (spec.image_height, spec.image_width)
 
 
-NETWORKS = ("mobile_16", "mobile_08", "resnet", "adopted")
+NETWORKS = ("mobile_08", "resnet", "adopted")
 
 
 def quantised(model: keras.Model, size: Sequence[int] = SIZE) -> FakeQuantised:

@@ -209,15 +209,17 @@ def tuned(
 @pytest.fixture(scope="module")
 def unbroken(
     run: tuple[Path, SupernetSpec], tmp_path_factory: pytest.TempPathFactory
-) -> list[np.ndarray]:
-    return tuned(run, tmp_path_factory.mktemp("unbroken"), Display())
+) -> tuple[Path, list[np.ndarray]]:
+    """Where a fine-tuning went through in one go, and what came out."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, tuned(run, folder, Display())
 
 
 @pytest.mark.slow
 def test_a_fine_tuning_that_was_broken_off_ends_as_an_unbroken_one(
     run: tuple[Path, SupernetSpec],
     tmp_path: Path,
-    unbroken: list[np.ndarray],
+    unbroken: tuple[Path, list[np.ndarray]],
 ) -> None:
     kill_at = STEPS + 2  # in the second epoch
     with pytest.raises(Killed):
@@ -225,7 +227,7 @@ def test_a_fine_tuning_that_was_broken_off_ends_as_an_unbroken_one(
     again = Display()
     resumed = tuned(run, tmp_path, again)
     assert again.steps == 3 * STEPS - (kill_at - 1) // STEPS * STEPS
-    for own, theirs in zip(resumed, unbroken, strict=True):
+    for own, theirs in zip(resumed, unbroken[1], strict=True):
         np.testing.assert_allclose(own, theirs, rtol=1e-4, atol=1e-5)
     (log,) = tmp_path.glob("*/qat.jsonl")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
@@ -235,13 +237,15 @@ def test_a_fine_tuning_that_was_broken_off_ends_as_an_unbroken_one(
 
 @pytest.mark.slow
 def test_another_number_of_epochs_starts_anew_and_spoils_nothing(
-    run: tuple[Path, SupernetSpec], tmp_path: Path
+    run: tuple[Path, SupernetSpec], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
+    folder, trained = unbroken
     other, finished = Display(), Display()
-    tuned(run, tmp_path, Display(), epochs=1)
-    tuned(run, tmp_path, other, epochs=2)
-    tuned(run, tmp_path, finished, epochs=1)
-    assert (other.steps, finished.steps) == (2 * STEPS, 0)
+    tuned(run, folder, other, epochs=1)
+    again = tuned(run, folder, finished)
+    assert (other.steps, finished.steps) == (STEPS, 0)
+    for own, theirs in zip(again, trained, strict=True):
+        np.testing.assert_array_equal(own, theirs)
 
 
 def test_only_chosen_heads_are_in_the_network() -> None:
