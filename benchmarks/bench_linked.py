@@ -35,7 +35,7 @@ from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.commands.compile import calibration_images
 from mess_tf.compile.link import link_configuration, link_static
 from mess_tf.compile.schema import Graph, read_file
-from mess_tf.records import Configuration, Pieces, SupernetSpec, read_json
+from mess_tf.records import Configuration, Pieces, Precision, SupernetSpec, read_json
 from mess_tf.runs import Run
 
 NEVER, ALWAYS = 2.0, -1.0
@@ -75,7 +75,7 @@ def main() -> None:
             report(export.name, card, compared)
 
 
-def plain_single_exit(run: Run, spec: SupernetSpec, precision: str) -> bytes:
+def plain_single_exit(run: Run, spec: SupernetSpec, precision: Precision) -> bytes:
     """The final exit's network, converted as a user would without this project."""
     import keras
 

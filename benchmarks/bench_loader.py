@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.cache import Cached
@@ -61,7 +63,9 @@ def bench_model(
     recipe = load_recipe(recipe_file)
     spec = design_from_recipe(recipe, maker.source.classes)
     stage = StageOne(
-        build_supernet(stage_one_spec(spec)), Optimisation(total_steps=10 * steps)
+        build_supernet(stage_one_spec(spec)),
+        Optimisation(total_steps=10 * steps),
+        np.ones(len(spec.classes), np.float32),
     )
     warm = dataclasses.replace(maker, source=Cached(maker.source))
     for number in range(len(warm)):

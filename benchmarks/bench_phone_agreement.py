@@ -60,7 +60,11 @@ def main() -> None:
                 AdbDevice(find(f"tcp:{phone.serial}"), tool) as direct,
                 AdbDevice(find(f"server:{phone.serial}"), tool) as served,
             ):
-                devices = {"host": host, "adb_shell": direct, "adb server": served}
+                devices: dict[str, Device] = {
+                    "host": host,
+                    "adb_shell": direct,
+                    "adb server": served,
+                }
                 taken = measure(devices, models, settings, args.rounds)
     report(taken, [model.name for model in models])
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,13 +134,15 @@ def _exact(problem: Problem, early: int, drop: float, args: argparse.Namespace) 
     search = Search(problem, target, early, start + args.limit, _Trace(args.trace))
     found = search.run()
     wall, cpu = time.monotonic() - start, time.process_time() - start_cpu
-    static = Search(problem, target, 0, float("inf")).run().best
+    static = Search(problem, target, 0, float("inf")).run()
+    if found.best is None or static.best is None:
+        sys.exit(f"nothing keeps a drop of {drop} pp")
     value = found.best.latency_ms
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{early:5d} {drop:7.1f} {space_size(problem, early):8.2e} {value:9.4f}"
         f" {found.bound:9.4f} {value - found.bound:7.4f} {found.proven!s:>6s}"
-        f" {static.latency_ms:9.4f} {wall:8.1f} {cpu:8.1f} {peak:8.0f}"
+        f" {static.best.latency_ms:9.4f} {wall:8.1f} {cpu:8.1f} {peak:8.0f}"
         f" {found.nodes:6d}",
         flush=True,
     )

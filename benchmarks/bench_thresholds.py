@@ -38,7 +38,7 @@ from mess_tf.records import Configuration, Statistics, SupernetSpec
 from search.evaluate import Evaluation, final_configuration, part_images
 from search.parts import calibration_groups, with_parts, without_group
 from search.refit import refit
-from search.requirement import ROBUST, Requirement
+from search.requirement import ROBUST, Requirement, Robust
 from search.run import search
 
 WAYS = ("plain", "rate", *ROBUST, "static")
@@ -118,7 +118,7 @@ def _choices(
 ) -> dict[str, Configuration | None]:
     """A configuration per way; None where a robust one cannot be made."""
 
-    def find(robust: str | None) -> Configuration | None:
+    def find(robust: Robust | None) -> Configuration | None:
         wish = Requirement(max_drop_pp=drop, robust=robust)
         try:
             return search(

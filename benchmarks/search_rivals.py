@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -59,16 +61,16 @@ class Rivals:
         while not self._late():
             crowd.sort(key=lambda pair: pair[0])
             parents = crowd[: int(PARENTS * POPULATION)]
-            children = []
+            children: list[tuple[float, Genome]] = []
             while len(children) < POPULATION - len(parents) and not self._late():
                 if len(children) < MUTATED * POPULATION:
                     parent = parents[self.rng.integers(len(parents))][1]
-                    children.append(self._fit(lambda p=parent: self._mutate(p)))
+                    children.append(self._fit(partial(self._mutate, parent)))
                 else:
                     pair = [
                         parents[i][1] for i in self.rng.integers(len(parents), size=2)
                     ]
-                    children.append(self._fit(lambda p=pair: self._cross(*p)))
+                    children.append(self._fit(partial(self._cross, *pair)))
             crowd = parents + children
         return self.best
 
@@ -115,7 +117,7 @@ class Rivals:
     def _late(self) -> bool:
         return time.monotonic() - self._start >= self.seconds
 
-    def _fit(self, make) -> tuple[float, Genome]:  # noqa: ANN001
+    def _fit(self, make: Callable[[], Genome]) -> tuple[float, Genome]:
         """The first of a bounded number of tries that keeps the floor."""
         for _ in range(TRIES):
             genome = make()

@@ -147,8 +147,10 @@ def test_phone_falls_silent(
     tmp_path: Path,
     of: Any,
     impatient: MeasureSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = open_phone(BRIEF)
+    monkeypatch.setattr("android_bench.direct_transport.CONNECT_S", 1.0)
     phone_double.faults.in_run(phone_double.link.mute.set, 0.1, of("b"))
     with Store(tmp_path / "p.sqlite") as store:
         with pytest.raises(BenchError, match="did not come back within 2 s"):
