@@ -50,7 +50,8 @@ def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 def alive(pid: int) -> bool:
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # the second: the process went between opening the file and reading it
         return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -291,8 +292,15 @@ def trained(folder: Path, display: Display, **training: Any) -> list[np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
-    return trained(tmp_path_factory.mktemp("unbroken"), Display())
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
+    """Where a training went through in one go, and what came out."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, trained(folder, Display())
+
+
+@pytest.fixture(scope="module")
+def unbroken(whole: tuple[Path, list[np.ndarray]]) -> list[np.ndarray]:
+    return whole[1]
 
 
 @pytest.mark.parametrize("kill_at", [2, 5, 11])
@@ -330,9 +338,9 @@ def test_other_schemes_train_to_the_end(
 
 
 def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
-    tmp_path: Path,
+    tmp_path: Path, whole: tuple[Path, list[np.ndarray]]
 ) -> None:
-    trained(tmp_path, Display())
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     with pytest.raises(MessError, match=r"stage2.npz was made with other settings"):
         trained(tmp_path, Display(), loss="kd")
     (tmp_path / "training" / "stage2.npz").unlink()
@@ -343,10 +351,10 @@ def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
         trained(tmp_path, Display(), learning_rate=0.02)
 
 
-def test_training_again_changes_nothing(tmp_path: Path) -> None:
-    first = trained(tmp_path, Display())
+def test_training_again_changes_nothing(whole: tuple[Path, list[np.ndarray]]) -> None:
+    folder, first = whole
     display = Display()
-    second = trained(tmp_path, display)
+    second = trained(folder, display)
     assert display.steps == 0
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
