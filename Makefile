@@ -36,9 +36,15 @@ check: $(VENV)/dev.stamp
 		|| { echo 'Not formatted; run .venv/bin/ruff format .' >&2; exit 1; }
 	@$(VENV)/bin/mypy --no-error-summary
 
+# Some need nothing, some a run with search results and exports (RUN=...; the demo's).
+# bench_quantise and bench_loader, which need more, are run by hand.
 bench: $(VENV)/dev.stamp
-	@set -e; for file in benchmarks/bench_*.py; do \
-		echo "== $$file"; $(VENV)/bin/python "$$file"; done
+	@test -d $(RUN)/export || { echo 'No exports in $(RUN): make demo, or RUN=FOLDER' >&2; exit 1; }
+	@set -e; for name in compile phone_agreement search thresholds transport voc; do \
+		echo "== bench_$$name"; $(VENV)/bin/python benchmarks/bench_$$name.py; done
+	@set -e; for name in linked 'forms --choice drop0' 'precisions --choice drop0'; do \
+		set -- $$name; file=benchmarks/bench_$$1.py; shift; \
+		echo "== $$file $$*"; $(VENV)/bin/python $$file $(RUN) "$$@"; done
 
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
