@@ -32,6 +32,8 @@ from mess_tf.records import (
 )
 from mess_tf.runs import Run
 
+_OF_A_CARD = ("files", "precision", "input", "promise")
+
 
 def check(
     run: Path,
@@ -78,6 +80,16 @@ def check(
     return {"run": str(run), "checks": checks}
 
 
+def _read_card(path: Path) -> dict[str, Any]:
+    card: dict[str, Any] = read_json(path, "card", "mess export")
+    missing = [key for key in _OF_A_CARD if key not in card]
+    if missing:
+        raise MessError(
+            f"The card {path} lacks {', '.join(missing)}; run `mess export` again."
+        )
+    return card
+
+
 def _check_one(
     run: Run,
     folder: Path,
@@ -85,7 +97,7 @@ def _check_one(
     device: str | None,
     threads: int | None,
 ) -> dict[str, Any]:
-    card = read_json(folder / "card.json", "card", "mess export")
+    card = _read_card(folder / "card.json")
     for name, digest in card["files"].items():
         path = folder / name
         if not path.is_file() or sha256_of(path) != digest:

@@ -282,6 +282,10 @@ def test_files_that_are_no_export_are_told_in_one_line(
     changed.write_bytes(changed.read_bytes()[:500])
     with pytest.raises(MessError, match="stage_2.tflite is not the file its card"):
         check(folder, [target.name])
+    del card["files"]
+    (target / "card.json").write_text(json.dumps(card))
+    with pytest.raises(MessError, match="lacks files; run `mess export` again"):
+        check(folder, [target.name])
     with pytest.raises(MessError, match="none"):
         run_model(tmp_path / "none.tflite", [picture], tmp_path)
 
