@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,7 @@ def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]
     from mess_tf.compile.folder import swap
 
     outcome = _outcome(result, form)
+    _must_be_current(source, result, outcome)
     precision = source.pieces.precision
     folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
     partial = folder.with_name(f".{folder.name}.partial")
@@ -141,6 +143,33 @@ def _outcome(result: Any, form: ExportForm) -> Any:
             " or search with another requirement."
         )
     return result.best_static
+
+
+def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
+    """What was promised has to be what the statistics of today give."""
+    from mess_tf.quantise.thresholds import routed
+
+    # A guarantee is fitted on a part of the calibration images.
+    part = "calibration" if outcome.report is None else "report"
+    if part == "calibration" and result.certified is not None:
+        return
+    promised = getattr(outcome, part)
+    configuration, statistics = outcome.configuration, source.statistics
+    last = source.spec.exit_points[-1].index
+    final = (last, source.spec.final_head.id)
+    heads = {final, *((choice.exit, choice.head) for choice in configuration.exits)}
+    now = None
+    if heads <= set(statistics.heads):
+        place = open_door("leave_at")(statistics, configuration)
+        now = routed(statistics, configuration, place, final, part)
+    if now is not None and math.isclose(now.miou, promised.miou, abs_tol=1e-9):
+        return
+    told = "not in them" if now is None else f"{now.miou:.2%} now"
+    raise MessError(
+        f"{result.name} was found with other statistics of {source.pieces.precision}"
+        f" (mIoU {promised.miou:.2%} on the {part} part, {told}); run `mess search`"
+        " again, or `mess quantise` for int8-qat."
+    )
 
 
 def _write_files(

@@ -7,6 +7,7 @@ parts the images. What is measured on the host is only checked for being there.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -265,6 +266,39 @@ def test_what_cannot_be_exported_is_told_in_one_line(folder: Path) -> None:
     with pytest.raises(MessError, match="No search result named 'x'"):
         export(folder, ["x"], precision="int8")
     assert not (folder / "export" / "none_int8_single").exists()
+
+
+def test_a_promise_made_on_other_statistics_is_not_exported(folder: Path) -> None:
+    path = Run.open(folder).statistics("float32")
+    before = path.read_bytes()
+    statistics = Statistics.load(path)
+    column = statistics.heads.index(EARLY)
+    for told, other in (
+        (
+            "now",
+            dataclasses.replace(
+                statistics,
+                confidence={"mean": np.zeros_like(statistics.confidence["mean"])},
+            ),
+        ),
+        (
+            "not in them",
+            dataclasses.replace(
+                statistics,
+                heads=tuple(h for h in statistics.heads if h != EARLY),
+                predicted_area=np.delete(statistics.predicted_area, column, 1),
+                intersection=np.delete(statistics.intersection, column, 1),
+                confidence={
+                    "mean": np.delete(statistics.confidence["mean"], column, 1)
+                },
+            ),
+        ),
+    ):
+        other.save(path)
+        with pytest.raises(MessError, match=f"half was found .* {told}.*mess search"):
+            export(folder, ["half"], precision="float32")
+    path.write_bytes(before)
+    export(folder, ["half"], precision="float32")
 
 
 def test_files_that_are_no_export_are_told_in_one_line(
