@@ -10,6 +10,11 @@ committed as soon as its last round is in. One block of everything would spread 
 model's rounds wider in time, but a kill would then lose all of it; single models would
 lose nothing but see no interleaving. A block of 24 takes half a minute with the quick
 preset: long enough for slow drift to show in a model's spread, and all a kill can lose.
+
+Where the difference of two models matters (``ModelFile.group``), drift must not come
+between them: a group shares a block, and if the rounds of one disagree, all of it is
+measured again and the steadier set is taken for all. Rounds of equal position then
+belong together, and ``paired_difference_us`` takes their differences.
 """
 
 from __future__ import annotations
@@ -90,9 +95,16 @@ def measure(
     if not fresh:
         done = store.latest(info.fingerprint, settings, list(unique), tool)
     keep = finished or (lambda row: None)
+    incomplete = {m.group for m in unique.values() if m.sha256 not in done} - {""}
+    todo = [
+        model
+        for sha256, model in unique.items()
+        if sha256 not in done or model.group in incomplete
+    ]
+    for model in todo:
+        done.pop(model.sha256, None)
     for row in done.values():
         keep(row)
-    todo = [model for sha256, model in unique.items() if sha256 not in done]
     visits = _Visits(len(todo) * settings.rounds, progress)
     rng = np.random.default_rng(settings.seed)
     for block in _blocks(_shuffled(todo, rng), settings.block_models):
@@ -139,6 +151,19 @@ def flags_of(rounds: tuple[Round, ...], settings: MeasureSettings) -> tuple[str,
         REBOOTED: len({r.conditions.other.get("boot") for r in rounds}) > 1,
     }
     return tuple(flag for flag, doubtful in doubts.items() if doubtful)
+
+
+def paired_difference_us(upper: Measurement, lower: Measurement) -> float:
+    """How much longer one model of a group takes than another, microseconds.
+
+    The median over rounds of differences within a round, in which the machine's drift
+    cancels; where the numbers of rounds differ, the difference of the medians.
+    """
+    longer = np.array([taken.median_us for taken in upper.rounds])
+    shorter = np.array([taken.median_us for taken in lower.rounds])
+    if len(longer) != len(shorter):
+        return float(np.median(longer) - np.median(shorter))
+    return float(np.median(longer - shorter))
 
 
 def run_inference(
@@ -192,12 +217,27 @@ def _shuffled(models: Sequence[ModelFile], rng: np.random.Generator) -> list[Mod
     return [models[i] for i in rng.permutation(len(models))]
 
 
-def _blocks(models: Sequence[ModelFile], most: int) -> Iterator[list[ModelFile]]:
-    """Blocks of nearly equal size: a last block of one would not be interleaved."""
-    count = math.ceil(len(models) / most)
-    for number in range(count):
-        begin, end = (n * len(models) // count for n in (number, number + 1))
-        yield list(models[begin:end])
+def _blocks(models: Sequence[ModelFile], most: int) -> list[list[ModelFile]]:
+    """Blocks of nearly equal size: a last block of one would not be interleaved.
+
+    A group is never divided, though its block may become larger than ``most``.
+    """
+    groups: dict[str, list[ModelFile]] = {}
+    alone: list[list[ModelFile]] = []
+    for model in models:
+        if model.group:
+            groups.setdefault(model.group, []).append(model)
+        else:
+            alone.append([model])
+    blocks: list[list[ModelFile]] = [[]]
+    left = len(models)  # of this block and those after it
+    for unit in [*groups.values(), *alone]:
+        fair = left / math.ceil(left / most)
+        if blocks[-1] and len(blocks[-1]) + len(unit) > fair:
+            left -= len(blocks[-1])
+            blocks.append([])
+        blocks[-1] += unit
+    return [block for block in blocks if block]
 
 
 def _measure_block(
@@ -208,23 +248,46 @@ def _measure_block(
     visits: _Visits,
 ) -> Iterator[tuple[ModelFile, tuple[Round, ...] | Failure, tuple[Round, ...]]]:
     """Yields (model, its rounds or failure, rounds set aside) as models finish."""
-    first: dict[str, tuple[Round, ...]] = {}
-    again: list[ModelFile] = []
+    first: dict[ModelFile, tuple[Round, ...]] = {}
     for model, rounds in _all_rounds(device, block, settings, rng, visits):
-        if isinstance(rounds, Failure) or spread_of(rounds) <= settings.max_spread:
+        if isinstance(rounds, Failure):
+            yield model, rounds, ()
+        elif not model.group and spread_of(rounds) <= settings.max_spread:
             yield model, rounds, ()
         else:
-            first[model.sha256] = rounds
-            again.append(model)
+            first[model] = rounds
+    doubtful = {m.group for m, r in first.items() if spread_of(r) > settings.max_spread}
+    again = [model for model in first if model.group in doubtful]
+    for model, rounds in first.items():
+        if model not in again:
+            yield model, rounds, ()
     visits.planned += len(again) * settings.rounds
+    second: dict[ModelFile, tuple[Round, ...]] = {}
     for model, rounds in _all_rounds(device, again, settings, rng, visits):
-        before = first[model.sha256]
         if isinstance(rounds, Failure):
-            yield model, rounds, before
+            yield model, rounds, first.pop(model)
+        elif model.group:
+            second[model] = rounds
         else:
-            # Chosen by steadiness, never by speed: a choice by speed would be a bias.
-            steady, other = sorted((rounds, before), key=spread_of)
-            yield model, steady, other
+            yield model, *_steadier([rounds], [first[model]])[0]
+    for group in {model.group for model in second}:
+        own = [model for model in second if model.group == group]
+        chosen = _steadier([second[m] for m in own], [first[m] for m in own])
+        for model, (rounds, set_aside) in zip(own, chosen, strict=True):
+            yield model, rounds, set_aside
+
+
+def _steadier(
+    one: Sequence[tuple[Round, ...]], other: Sequence[tuple[Round, ...]]
+) -> list[tuple[tuple[Round, ...], tuple[Round, ...]]]:
+    """Per model (rounds taken, rounds set aside); the same set for all models.
+
+    Chosen by steadiness, never by speed: a choice by speed would be a bias.
+    """
+    spreads = [sum(map(spread_of, rounds)) for rounds in (one, other)]
+    if spreads[0] <= spreads[1]:
+        return list(zip(one, other, strict=True))
+    return list(zip(other, one, strict=True))
 
 
 def _all_rounds(

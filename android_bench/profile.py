@@ -28,6 +28,7 @@ def profile(
     fresh: bool = False,
     benchmark_model: Path | None = None,
     progress: DeviceProgress | None = None,
+    groups: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> list[DeviceRun]:
     """Measures models on devices; what the store holds already is not measured again.
@@ -42,6 +43,8 @@ def profile(
         fresh: measure again what is stored, too.
         benchmark_model: Google's tool for phones; None looks for it.
         progress: called with (device, visits done, visits planned, text).
+        groups: by name in tables, the group (``ModelFile.group``) of models whose
+            differences matter.
         **settings: further fields of ``MeasureSettings``.
 
     Returns:
@@ -52,7 +55,10 @@ def profile(
         BenchError: a file that cannot be read, an unknown preset, a store that cannot
             be written, no phone for ``all``; nothing was measured on any device.
     """
-    files = _files(models)
+    files = [
+        dataclasses.replace(file, group=(groups or {}).get(file.name, ""))
+        for file in _files(models)
+    ]
     wanted = dataclasses.replace(MeasureSettings.preset(preset, threads), **settings)
     names, unready = _names(devices)
 

@@ -35,11 +35,17 @@ CAPPED = "capped"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A ``.tflite`` file to measure; the digest, not the name, is its identity."""
+    """A ``.tflite`` file to measure; the digest, not the name, is its identity.
+
+    Attributes:
+        group: models of one group are compared with one another: their rounds share a
+            block, and they are measured again together. Empty is none.
+    """
 
     name: str
     path: Path
     sha256: str
+    group: str = ""
 
     @classmethod
     def read(cls, path: Path, name: str | None = None) -> ModelFile:

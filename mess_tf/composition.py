@@ -20,6 +20,7 @@ from mess_tf.records import (
     branch_probe,
     decision_name,
     head_name,
+    is_probe,
     output_name,
     segment_name,
 )
@@ -58,7 +59,7 @@ def composed(by_piece: Mapping[str, float], spec: SupernetSpec) -> dict[str, flo
     result = {
         name: ms * ratio if name.startswith(("segment_", "head_")) else ms
         for name, ms in by_piece.items()
-        if not name.startswith("probe_")
+        if not is_probe(name)
     }
     policy = probe_policy(
         name.removeprefix("decision_").rsplit("_", 1)[0]

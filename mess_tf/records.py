@@ -267,6 +267,11 @@ WHOLE_PROBE = "probe_whole"
 """Piece name of the final network in one file: what its pieces cost together."""
 
 
+def is_probe(piece_name: str) -> bool:
+    """Whether a piece is measured for what putting pieces together costs."""
+    return piece_name.startswith("probe_")
+
+
 def branch_probe(exit_index: int) -> str:
     """Piece name of the final network behind one IF after exit ``exit_index``."""
     return f"probe_branch_{exit_index}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress_of_each
-from mess_tf.records import Pieces, Precision
+from mess_tf.records import Pieces, Precision, is_probe
 from mess_tf.runs import Run
 
 Preset = Literal["quick", "report"]
@@ -67,7 +67,7 @@ def profile(
     Raises:
         MessError, BenchError: nothing to measure, or nothing could be measured.
     """
-    models, defaults = _models(target, precision)
+    models, defaults, groups = _models(target, precision)
     names = (device,) if isinstance(device, str) else tuple(device)
     place = store or defaults["store"]
     further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
@@ -86,6 +86,7 @@ def profile(
                 done, planned, text
             ),
             delegate=delegate,
+            groups=groups,
             affinity=affinity,
             extra=tuple(extra),
             **further,
@@ -145,28 +146,32 @@ def _failures(run: Any) -> list[dict[str, Any]]:
 
 def _models(
     target: Path, precision: Precision | None
-) -> tuple[dict[str, Path], dict[str, Any]]:
+) -> tuple[dict[str, Path], dict[str, Any], dict[str, str]]:
+    """Files by name in tables, what is not told, and the groups of the probes."""
     target = Path(target)
     if target.is_file():
         beside = target.with_name(target.name + ".profiles.sqlite")
         defaults = {"device": "host", "preset": "quick", "threads": 1, "store": beside}
-        return {target.stem: target}, defaults
+        return {target.stem: target}, defaults, {}
     if target.suffix == ".tflite":
         raise UsageError(f"No file at {target}; give a .tflite file or a run folder.")
     run = Run.open(target)
     precisions: Sequence[Precision] = run.recipe.compile.precisions
-    models = {
-        f"{wanted}/{piece.name}": run.pieces(wanted) / piece.file
-        for wanted in ([precision] if precision else precisions)
-        for piece in Pieces.load(run.pieces(wanted)).pieces
-    }
+    models, groups = {}, {}
+    for wanted in [precision] if precision else precisions:
+        for piece in Pieces.load(run.pieces(wanted)).pieces:
+            name = f"{wanted}/{piece.name}"
+            models[name] = run.pieces(wanted) / piece.file
+            if is_probe(piece.name):
+                groups[name] = f"probes of {wanted}"
     settings = run.recipe.profile
-    return models, {
+    defaults = {
         "device": settings.device,
         "preset": settings.preset,
         "threads": settings.threads,
         "store": run.profiles,
     }
+    return models, defaults, groups
 
 
 def _figures(device: str, row: Any) -> dict[str, Any]:

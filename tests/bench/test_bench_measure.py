@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from android_bench import measure as measuring
 from android_bench.errors import BenchError
-from android_bench.measure import measure
-from android_bench.records import Failure, MeasureSettings, Round
+from android_bench.measure import measure, paired_difference_us
+from android_bench.records import Failure, MeasureSettings, ModelFile, Round
 from android_bench.store import Store
 
 Make = Callable[..., Any]
@@ -49,6 +51,94 @@ def test_blocks_are_of_nearly_equal_size(
     device = fake_device(lambda name, visit: round_of(100.0))
     measure(device, [model_of(f"m{i}") for i in range(9)], SETTINGS, store)
     assert [len(call) for call in device.calls[::3]] == [3, 3, 3]
+
+
+@settings(max_examples=60)
+@given(
+    groups=st.lists(st.sampled_from(["", "", "x", "y"]), min_size=1, max_size=40),
+    most=st.integers(1, 12),
+)
+def test_blocks_hold_every_model_once_and_divide_no_group(
+    groups: list[str], most: int
+) -> None:
+    models = [
+        ModelFile(str(i), Path(str(i)), str(i), group) for i, group in enumerate(groups)
+    ]
+    blocks = measuring._blocks(models, most)
+    assert sorted(m.name for b in blocks for m in b) == sorted(m.name for m in models)
+    for group in {"x", "y"} & set(groups):
+        assert sum(any(m.group == group for m in block) for block in blocks) == 1
+    largest = max([most, *(groups.count(g) for g in "xy")])
+    assert all(len(block) <= largest for block in blocks)
+
+
+def test_a_group_is_measured_again_together_and_the_steadier_set_taken(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    def outcome(name: str, visit: int) -> Round:
+        # 'a' alone disagrees in its first three rounds; all three drift alike after.
+        drift = 30.0 if name == "a" and visit == 1 else 0.0
+        return round_of({"a": 100.0, "b": 300.0}.get(name, 500.0) + drift)
+
+    device = fake_device(outcome)
+    models = [dataclasses.replace(model_of(n), group="g") for n in "ab"]
+    rows = measure(device, [*models, model_of("c")], SETTINGS, store)
+    assert device.visits.count("a") == device.visits.count("b") == 6
+    assert device.visits.count("c") == 3
+    assert [len(row.set_aside) for row in rows] == [3, 3, 0]
+    assert [row.spread for row in rows] == [0.0, 0.0, 0.0]
+    assert rows[0].set_aside[1].median_us == 130.0
+
+
+def test_a_group_with_one_missing_is_measured_whole(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    device = fake_device(lambda name, visit: round_of(100.0))
+    models = [dataclasses.replace(model_of(n), group="g") for n in "ab"]
+    measure(device, [models[0], model_of("c")], SETTINGS, store)
+    told: list[str] = []
+    later = fake_device(lambda name, visit: round_of(200.0))
+    every = [*models, model_of("c")]
+    rows = measure(
+        later, every, SETTINGS, store, finished=lambda row: told.append(row.name)
+    )
+    assert set(later.visits) == {"a", "b"}
+    assert [row.p50_ms for row in rows] == [0.2, 0.2, 0.1]
+    assert sorted(told) == ["a", "b", "c"]
+    measure(later, every, SETTINGS, store)
+    assert later.visits.count("a") == 3
+
+
+def test_a_failure_in_a_group_leaves_the_others_their_figures(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    def outcome(name: str, visit: int) -> Round | Failure:
+        if name == "b" and visit == 4:
+            return Failure("run", "gone")
+        return round_of(100.0 + (20.0 if name == "a" and visit == 1 else 0.0))
+
+    models = [dataclasses.replace(model_of(n), group="g") for n in "abc"]
+    rows = measure(fake_device(outcome), models, SETTINGS, store)
+    assert [row.failed for row in rows] == [False, True, False]
+    assert [len(row.rounds) for row in rows] == [3, 0, 3]
+
+
+def test_drift_cancels_in_the_difference_of_two_of_a_group(
+    fake_device: Make, round_of: Make, model_of: Make, store: Store
+) -> None:
+    drift = (0.0, 400.0, -50.0)
+    steps = iter([1.0, 2.0, 0.0])
+    small = {visit: next(steps) for visit in range(3)}
+    device = fake_device(
+        lambda name, visit: round_of(
+            1000.0 + drift[visit % 3] + (20.0 + small[visit % 3] if name == "a" else 0)
+        )
+    )
+    models = [dataclasses.replace(model_of(n), group="g") for n in "ab"]
+    upper, lower = measure(device, models, SETTINGS, store)
+    assert paired_difference_us(upper, lower) == 21.0
+    fewer = dataclasses.replace(lower, rounds=lower.rounds[:2])
+    assert paired_difference_us(upper, fewer) == 1021.0 - 1200.0
 
 
 def test_the_order_follows_the_seed(
