@@ -83,14 +83,8 @@ print(json.dumps((peak() - before) / 1024))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--choice", help="name of a search result of --like")
-    parser.add_argument("--like", default="int8", choices=PRECISIONS)
-    parser.add_argument("--exits", nargs="+", metavar="EXIT:HEAD", help="instead")
+    parser = parser_of(__doc__)
     parser.add_argument("--precision", action="append", choices=PRECISIONS)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     spec = SupernetSpec.load(run.supernet_structure)
@@ -105,6 +99,18 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 report(Path(folder), pieces, spec, configuration, settings)
             accuracy(run, precision, configuration)
+
+
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """Options that say which configuration is measured, and how."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--choice", help="name of a search result of --like")
+    parser.add_argument("--like", default="int8", choices=PRECISIONS)
+    parser.add_argument("--exits", nargs="+", metavar="EXIT:HEAD", help="instead")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=30)
+    return parser
 
 
 def chosen(run: Run, arguments: argparse.Namespace) -> Configuration:

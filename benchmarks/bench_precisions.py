@@ -10,7 +10,6 @@ Ratios are medians over rounds of ratios within a round, with an interval of 95 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from bench_forms import chosen, forced
+from bench_forms import chosen, forced, parser_of
 
 from android_bench.compare import compare, median_interval
 from android_bench.device import open_device
@@ -32,14 +31,7 @@ from mess_tf.runs import Run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--choice", help="name of a search result of --like")
-    parser.add_argument("--like", default="int8", choices=PRECISIONS)
-    parser.add_argument("--exits", nargs="+", metavar="EXIT:HEAD", help="instead")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=30)
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__).parse_args()
     run = Run.open(arguments.run)
     spec = SupernetSpec.load(run.supernet_structure)
     configuration = chosen(run, arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from mess_tf.records import (
     SupernetSpec,
 )
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
+
+sys.path.append(str(Path(__file__).parent))  # form_cases.py
 
 HEIGHT, WIDTH = 64, 96
 EARLY = ((1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (3, "dlb_r4_b1"))

@@ -17,26 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from form_cases import FORMS
 
 from mess_tf.compile.link import link_configuration
 from mess_tf.compile.schema import Graph, read_file
-from mess_tf.forms import ExportForm
 from mess_tf.records import Configuration, Precision
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
-
-FORMS = {
-    "linked": ExportForm(),
-    "everything": ExportForm(
-        input="uint8",
-        answer="both",
-        resolution="image",
-        threshold_input=True,
-        exit_signatures=True,
-    ),
-    "classes": ExportForm(input="float32", answer="classes"),
-}
 
 OLD_RUNTIME = """
 import sys

@@ -23,6 +23,7 @@ from ai_edge_litert.cpu_kernel_mode import CpuKernelMode
 from ai_edge_litert.cpu_options import CpuOptions
 from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from ai_edge_litert.options import Options
+from form_cases import FORMS
 
 from mess_tf.compile.build import ModelBuilder
 from mess_tf.compile.link import link_configuration
@@ -38,17 +39,6 @@ CompileAt = Callable[[Precision], Compiled]
 Arrays = Mapping[str, np.ndarray]
 
 IMAGES = 6
-FORMS = {
-    "linked": ExportForm(),
-    "everything": ExportForm(
-        input="uint8",
-        answer="both",
-        resolution="image",
-        threshold_input=True,
-        exit_signatures=True,
-    ),
-    "classes": ExportForm(input="float32", answer="classes"),
-}
 
 
 @dataclass(frozen=True)
