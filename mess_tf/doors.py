@@ -13,8 +13,8 @@ from typing import Any
 from mess_tf.errors import MessError
 
 DOORS = {
-    "list_devices": "android_bench.profile:list_devices",
-    "open_device": "android_bench.device:open_device",
+    "list_devices": "android_bench.devices:list_devices",
+    "open_device": "android_bench.devices:open_device",
     "profile": "android_bench.profile:profile",
     "run_inference": "android_bench.measure:run_inference",
     "compare": "android_bench.compare:compare",

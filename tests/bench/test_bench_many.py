@@ -49,7 +49,7 @@ def test_every_device_measures_every_model(
         models,
         short,
         tmp_path / "p.sqlite",
-        lambda name: fake_device(slow),
+        lambda name, tool: fake_device(slow),
         progress=lambda *call: told.append(call),
     )
     assert [run.name for run in runs] == ["one", "two"]
@@ -88,7 +88,7 @@ def test_a_lost_device_keeps_its_rows_and_stops_no_other(
         models,
         single,
         tmp_path / "p.sqlite",
-        lambda name: fake_device(scripts[name]),
+        lambda name, tool: fake_device(scripts[name]),
     )
     assert bad.lost == "The phone bad is gone: plug it in again."
     assert "d" not in [row.name for row in bad.measurements]
@@ -116,7 +116,7 @@ def test_a_lost_device_also_tells_what_was_stored_before(
 
     def run(name: str, some: list[ModelFile]) -> Any:
         (found,) = measure_many(
-            [name], some, short, target, lambda name: fake_device(scripts[name])
+            [name], some, short, target, lambda name, tool: fake_device(scripts[name])
         )
         return found
 
@@ -216,7 +216,7 @@ def test_a_mistake_of_ours_is_no_lost_device(
             models,
             short,
             tmp_path / "p.sqlite",
-            lambda name: fake_device(broken),
+            lambda name, tool: fake_device(broken),
         )
 
 
@@ -245,7 +245,7 @@ def test_a_device_that_hangs_does_not_hold_up_an_interruption_for_long(
             models,
             short,
             tmp_path / "p.sqlite",
-            lambda name: fake_device(hangs),
+            lambda name, tool: fake_device(hangs),
         )
     assert not released.is_set()  # it came back although they still hang
     released.set()
@@ -289,17 +289,17 @@ def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
     round_of: Make,
     copies: Make,
 ) -> None:
-    from android_bench.phones import PhoneListing
+    from android_bench.phones.listing import PhoneListing
 
     phones = [
         PhoneListing("usb:A1", "A1", "usb", "device", "measure on it"),
         PhoneListing("usb:B2", "B2", "usb", "offline", "plug it in again"),
     ]
-    monkeypatch.setattr("android_bench.phones.list_phones", lambda: phones)
+    monkeypatch.setattr("android_bench.devices.list_phones", lambda: phones)
     monkeypatch.setattr(
         profile_module,
         "open_device",
-        lambda name: fake_device(lambda *_: round_of(5.0)),
+        lambda name, tool: fake_device(lambda *_: round_of(5.0)),
     )
     (model,) = copies("m")
     ready, locked = profile_module.profile(
