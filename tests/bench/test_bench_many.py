@@ -49,7 +49,7 @@ def test_every_device_measures_every_model(
         models,
         short,
         tmp_path / "p.sqlite",
-        lambda name, tool: fake_device(slow),
+        lambda name: fake_device(slow),
         progress=lambda *call: told.append(call),
     )
     assert [run.name for run in runs] == ["one", "two"]
@@ -88,7 +88,7 @@ def test_a_lost_device_keeps_its_rows_and_stops_no_other(
         models,
         single,
         tmp_path / "p.sqlite",
-        lambda name, tool: fake_device(scripts[name]),
+        lambda name: fake_device(scripts[name]),
     )
     assert bad.lost == "The phone bad is gone: plug it in again."
     assert "d" not in [row.name for row in bad.measurements]
@@ -116,7 +116,7 @@ def test_a_lost_device_also_tells_what_was_stored_before(
 
     def run(name: str, some: list[ModelFile]) -> Any:
         (found,) = measure_many(
-            [name], some, short, target, lambda name, tool: fake_device(scripts[name])
+            [name], some, short, target, lambda name: fake_device(scripts[name])
         )
         return found
 
@@ -216,7 +216,7 @@ def test_a_mistake_of_ours_is_no_lost_device(
             models,
             short,
             tmp_path / "p.sqlite",
-            lambda name, tool: fake_device(broken),
+            lambda name: fake_device(broken),
         )
 
 
@@ -245,7 +245,7 @@ def test_a_device_that_hangs_does_not_hold_up_an_interruption_for_long(
             models,
             short,
             tmp_path / "p.sqlite",
-            lambda name, tool: fake_device(hangs),
+            lambda name: fake_device(hangs),
         )
     assert not released.is_set()  # it came back although they still hang
     released.set()
