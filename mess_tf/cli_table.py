@@ -204,6 +204,14 @@ COMMANDS: dict[str, Command] = {
             ),
             Option("fresh", "measure again what is stored", bool, False),
             Option(
+                "share",
+                "part of a run's pieces to measure, e.g. 0.2: those that tell most"
+                " about the others, and what `mess search` has chosen; `mess search"
+                " --predicted` predicts the rest (default: all)",
+                float,
+                metavar="SHARE",
+            ),
+            Option(
                 "delegate",
                 "what runs the model; others than cpu on phones only. A model that"
                 " falls back to the CPU is a failure, not a figure",
@@ -295,6 +303,13 @@ COMMANDS: dict[str, Command] = {
                 metavar="N",
             ),
             Option("time_limit_s", "seconds per requirement", float, 120.0),
+            Option(
+                "predicted",
+                "predict the latencies of heads that are not measured (after `mess"
+                " profile --share`)",
+                bool,
+                False,
+            ),
         ),
     ),
     "quantise": Command(

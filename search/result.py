@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class SearchResult:
             requirement in it.
         certified: of a choice with a guarantee: thresholds may have been drawn back, so
             that ``value`` need not reach ``bound``.
+        predicted: by name of a piece of ``chosen`` or ``best_static`` whose latency was
+            predicted and not measured: between which milliseconds it is likely to be.
     """
 
     name: str
@@ -114,6 +116,7 @@ class SearchResult:
     wall_s: float
     robustness: Robustness | None = None
     certified: Certified | None = None
+    predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -165,6 +168,7 @@ class SearchResult:
         static = data["best_static"]
         robust, certified = data.get("robustness"), data.get("certified")
         fields = {k: v for k, v in data.items() if k != "gap"}
+        predicted = data.get("predicted", {})
         return cls(
             **{
                 **fields,
@@ -174,6 +178,7 @@ class SearchResult:
                 "chosen": Outcome.from_json(data["chosen"]),
                 "best_static": None if static is None else Outcome.from_json(static),
                 "reference": Outcome.from_json(data["reference"]),
+                "predicted": {name: tuple(ends) for name, ends in predicted.items()},
             }
         )
 

@@ -30,12 +30,14 @@ def as_json(model: LatencyModel) -> dict[str, Any]:
         "about": dict(model.about),
         "law": dict(model.law),
         "stretch": model.stretch,
+        "spread": model.spread,
         "operators": [dataclasses.asdict(operator) for operator in operators],
         "models": [
             {
                 "name": name,
                 "latency_ms": model.latency_ms[name],
                 "error": model.errors.get(name),
+                "doubted": name in model.doubted,
                 "operators": [place[operator] for operator in used],
             }
             for name, used in model.models.items()
@@ -57,6 +59,8 @@ def from_json(data: Mapping[str, Any]) -> LatencyModel:
         latency_ms={row["name"]: float(row["latency_ms"]) for row in rows},
         stretch=float(data["stretch"]),
         errors={r["name"]: r["error"] for r in rows if r["error"] is not None},
+        spread=float(data["spread"]),
+        doubted=frozenset(row["name"] for row in rows if row["doubted"]),
         prior=None if data["prior"] is None else from_json(data["prior"]),
         prior_scale=float(data["prior_scale"]),
         about=dict(data["about"]),

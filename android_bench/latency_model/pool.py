@@ -13,19 +13,25 @@ import numpy as np
 from android_bench.latency_model.features import Operator
 from android_bench.latency_model.law import kind_of
 
-KIND_VARIANCE = 0.03
+KIND_VARIANCE = 0.003
 """Of what the operators of one kind and precision have in common beyond the law."""
 
-ALIKE_VARIANCE = 0.1
+ALIKE_VARIANCE = 0.01
 """Of what operators of nearly the same size have in common, too."""
 
-OWN_VARIANCE = 0.03
+OWN_VARIANCE = 0.003
 """Of what one operator has for itself. All three are of the factor between an
-operator's time and the law's, found on MobileNetV2, float32, one thread
-(docs/search.md)."""
+operator's time and the law's; how they were found stands in docs/search.md."""
 
-REACH = 1.0
-"""Distance at which alikeness has fallen to 61 %: a factor e in one size."""
+REACH = {
+    "cells": 1.0,
+    "channels_in": 1.0,
+    "channels_out": 0.4,
+    "kernel": 1.0,
+    "stride": 1.0,
+    "dilation": 3.0,
+}
+"""Logarithm of the factor in a size at which alikeness has fallen to 61 %."""
 
 
 class Pool:
@@ -49,14 +55,10 @@ class Pool:
         kinds = [(kind_of(o), o.precision, o.weights) for o in self.operators]
         number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
         kind = np.array([number[k] for k in kinds])
-        sizes = np.log(
-            [
-                (o.cells, o.channels_in, o.channels_out, o.kernel, o.stride, o.dilation)
-                for o in self.operators
-            ]
-        )
-        squares = ((sizes[:, None] - sizes[None]) ** 2).sum(axis=-1)
-        alike = ALIKE_VARIANCE * np.exp(-squares / (2 * REACH**2))
+        sizes = np.log([[getattr(o, name) for name in REACH] for o in self.operators])
+        sizes /= list(REACH.values())
+        squares = np.sum((sizes[:, None] - sizes[None]) ** 2, axis=-1)
+        alike = ALIKE_VARIANCE * np.exp(-squares / 2)
         same = kind[:, None] == kind[None]
         return same * (KIND_VARIANCE + alike) + OWN_VARIANCE * np.eye(len(kind))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from mess_tf.commands.shared import measured_latencies
+from mess_tf.commands.shared import Latencies, measured_latencies
 from mess_tf.doors import open_door
 from mess_tf.progress import Step, progress
-from mess_tf.records import Pieces, Precision, Statistics, SupernetSpec
+from mess_tf.records import Pieces, Precision, Statistics, SupernetSpec, head_name
 from mess_tf.runs import Run
 
 Setting = Literal["input-dependent", "budgeted"]
@@ -40,6 +41,7 @@ def search(
     max_image_drop_pp: float = 10.0,
     max_early_exits: int | None = None,
     time_limit_s: float = 120.0,
+    predicted: bool = False,
 ) -> dict[str, Any]:
     """Finds the best exits, heads and thresholds for a device and a requirement.
 
@@ -66,6 +68,8 @@ def search(
         max_image_drop_pp: loss of an image's own mIoU against the final exit.
         max_early_exits: exits before the last one, at most; None takes the recipe's.
         time_limit_s: per requirement.
+        predicted: predict the latencies of heads that are not measured; no Pareto front
+            is written then, and `mess export` refuses what rests on a prediction.
 
     Returns:
         ``run``, ``folder``, ``results`` (as in ``chosen.json``), ``unmet`` (name and
@@ -80,7 +84,9 @@ def search(
     recipe = opened.recipe
     spec = SupernetSpec.load(opened.supernet_structure)
     statistics = Statistics.load(opened.statistics(precision))
-    latencies = measured_latencies(opened, precision, device, threads)
+    latencies = measured_latencies(
+        opened, precision, device, threads, "predict" if predicted else "refuse"
+    )
     name = device or recipe.profile.device
     given = dict(
         zip(
@@ -130,10 +136,11 @@ def search(
                 if asked:
                     raise
                 unmet.append({"name": label, "reason": str(error)})
+    results = [_with_predicted(result, latencies) for result in results]
     folder = opened.search(name, precision)
     _store(folder / "chosen.json", results, {row["name"] for row in unmet})
     volume = None
-    if not asked:
+    if not asked and not latencies.predicted:
         with progress("Pareto front", time_limit_s) as step:
             front = open_door("pareto_front")(
                 statistics,
@@ -152,6 +159,19 @@ def search(
         "unmet": unmet,
         "hypervolume": volume,
     }
+
+
+def _with_predicted(result: Any, latencies: Latencies) -> Any:
+    """The result, saying which of its heads' latencies were predicted."""
+    outcomes = (result.chosen, result.best_static)
+    heads = {
+        head_name(choice.exit, choice.head)
+        for outcome in outcomes
+        if outcome is not None
+        for choice in outcome.configuration.exits
+    }
+    ends = {n: e for n, e in latencies.predicted.items() if n in heads}
+    return dataclasses.replace(result, predicted=ends)
 
 
 def _hypervolume(front: Any, results: list[Any]) -> float | None:
@@ -210,6 +230,7 @@ def render(result: dict[str, Any]) -> str:
             if outcome is not None:
                 lines.append(f"  {title:17s} {_outcome(outcome)}")
         lines += [f"  {line}" for line in _assurances(row)]
+        lines += [f"  {line}" for line in _predictions(row, result["run"])]
     lines += [f"{row['name']}: NOT MET. {row['reason']}" for row in result["unmet"]]
     if result["hypervolume"] is not None:
         lines.append(f"Pareto front: hypervolume {result['hypervolume']:.4f}")
@@ -237,6 +258,20 @@ def _assurances(row: dict[str, Any]) -> list[str]:
             f" {certified['steps']})"
         )
     return lines
+
+
+def _predictions(row: dict[str, Any], run: str) -> list[str]:
+    """Which heads have no measured latency, and what to do about it."""
+    if not row["predicted"]:
+        return []
+    ends = ", ".join(
+        f"{name} {low:.3f} to {high:.3f} ms"
+        for name, (low, high) in sorted(row["predicted"].items())
+    )
+    return [
+        f"PREDICTED, not measured: {ends}; run `mess profile {run} --share 0.2` to"
+        " measure what was chosen, and this search again, before you publish it"
+    ]
 
 
 def _outcome(outcome: dict[str, Any]) -> str:
