@@ -204,14 +204,6 @@ COMMANDS: dict[str, Command] = {
             ),
             Option("fresh", "measure again what is stored", bool, False),
             Option(
-                "share",
-                "part of a run's pieces to measure, e.g. 0.2: those that tell most"
-                " about the others, and what `mess search` has chosen; `mess search"
-                " --predicted` predicts the rest (default: all)",
-                float,
-                metavar="SHARE",
-            ),
-            Option(
                 "delegate",
                 "what runs the model; others than cpu on phones only. A model that"
                 " falls back to the CPU is a failure, not a figure",
@@ -253,6 +245,14 @@ COMMANDS: dict[str, Command] = {
                 " raw samples to <stem>.rounds.csv beside it",
                 Path,
                 metavar="FILE",
+            ),
+            Option(
+                "share",
+                "part of a run's pieces to measure, e.g. 0.2: those that tell most"
+                " about the others, and what `mess search` has chosen; `mess search"
+                " --predicted` predicts the rest (default: all)",
+                float,
+                metavar="SHARE",
             ),
         ),
     ),
