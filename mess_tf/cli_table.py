@@ -15,7 +15,8 @@ arguments are the options here, with the same names and defaults (a test compare
            setting="input-dependent", max_drop_pp=None, min_miou=None,
            max_latency_ms=None, max_p90_ms=None, max_size_mb=None, robust=None,
            confidence=None, max_image_drop_pp=10.0, max_early_exits=None,
-           time_limit_s=120.0, finalists=1, engine="local", scheduler=None)
+           time_limit_s=120.0, finalists=1, engine="local", scheduler=None,
+           predicted=False)
     quantise(run, choice=(), device=None, precision="int8", epochs=None)
     export(run, choice=(), device=None, precision="int8", form="linked", input=None,
            output=None, answer="logits", resolution="grid", threshold_input=False,
@@ -247,6 +248,14 @@ COMMANDS: dict[str, Command] = {
                 Path,
                 metavar="FILE",
             ),
+            Option(
+                "share",
+                "part of a run's pieces to measure, e.g. 0.2: those that tell most"
+                " about the others, and what `mess search` has chosen; `mess search"
+                " --predicted` predicts the rest (default: all)",
+                float,
+                metavar="SHARE",
+            ),
         ),
     ),
     "search": Command(
@@ -322,6 +331,13 @@ COMMANDS: dict[str, Command] = {
                 "of a Dask cluster, e.g. tcp://10.0.0.5:8786 (default: two workers"
                 " here)",
                 metavar="ADDRESS",
+            ),
+            Option(
+                "predicted",
+                "predict the latencies of heads that are not measured (after `mess"
+                " profile --share`)",
+                bool,
+                False,
             ),
         ),
     ),

@@ -24,6 +24,8 @@ DOORS = {
     "check_csv": "android_bench.tables:check_csv",
     "rounds_path": "android_bench.tables:rounds_path",
     "write_csv": "android_bench.tables:write_csv",
+    "choose_files": "android_bench.latency_model.learn:choose_files",
+    "predict_files": "android_bench.latency_model.learn:predict_files",
     "model_file": "android_bench.records:ModelFile",
     "measure_settings": "android_bench.records:MeasureSettings",
     "search": "search.run:search",

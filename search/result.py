@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,8 @@ class SearchResult:
             that ``value`` need not reach ``bound``.
         finalists: by promise, the best first; where they were measured, ``chosen`` is
             the one that was best then, and ``value`` need not reach ``bound``.
+        predicted: by name of a piece of ``chosen`` or ``best_static`` whose latency was
+            predicted and not measured: between which milliseconds it is likely to be.
     """
 
     name: str
@@ -144,6 +146,7 @@ class SearchResult:
     robustness: Robustness | None = None
     certified: Certified | None = None
     finalists: tuple[Finalist, ...] = ()
+    predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -196,6 +199,7 @@ class SearchResult:
         static = data["best_static"]
         robust, certified = data.get("robustness"), data.get("certified")
         fields = {k: v for k, v in data.items() if k != "gap"}
+        predicted = data.get("predicted", {})
         return cls(
             **{
                 **fields,
@@ -208,6 +212,7 @@ class SearchResult:
                 "finalists": tuple(
                     Finalist.from_json(row) for row in data.get("finalists", ())
                 ),
+                "predicted": {name: tuple(ends) for name, ends in predicted.items()},
             }
         )
 

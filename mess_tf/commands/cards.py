@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.shared import Latencies, measured_latencies
+from mess_tf.commands.shared import Latencies, Unmeasured, measured_latencies
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.files import sha256_of
@@ -59,6 +59,7 @@ class Source:
         precision: Precision,
         device: str | None = None,
         threads: int | None = None,
+        unmeasured_heads: Unmeasured = "refuse",
     ) -> Source:
         """Reads all of it; see ``measured_latencies`` for the errors."""
         return cls(
@@ -66,7 +67,9 @@ class Source:
             spec=SupernetSpec.load(run.supernet_structure),
             pieces=Pieces.load(run.pieces(precision)),
             statistics=Statistics.load(run.statistics(precision)),
-            latencies=measured_latencies(run, precision, device, threads),
+            latencies=measured_latencies(
+                run, precision, device, threads, unmeasured_heads
+            ),
             palette=open_data(run.recipe.data).train.palette.tolist(),
         )
 

@@ -72,7 +72,7 @@ def export(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
-    source = Source.open(opened, precision, device)
+    source = Source.open(opened, precision, device, unmeasured_heads="leave out")
     exports = [
         _export_one(source, by_name[wanted], wanted_form)
         for wanted in choice or by_name
@@ -85,6 +85,7 @@ def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]
     from mess_tf.compile.folder import swap
 
     outcome = _outcome(result, form)
+    _must_be_measured(source, result)
     _must_be_current(source, result, outcome)
     precision = source.pieces.precision
     folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
@@ -142,6 +143,19 @@ def _outcome(result: Any, form: ExportForm) -> Any:
             " or search with another requirement."
         )
     return result.best_static
+
+
+def _must_be_measured(source: Source, result: Any) -> None:
+    """A card promises what was measured, never what was predicted."""
+    if not result.predicted:
+        return
+    names = ", ".join(sorted(result.predicted))
+    folder = source.run.folder
+    raise MessError(
+        f"{result.name} rests on predicted latencies ({names}); measure them with `mess"
+        f" profile {folder} --share`, which takes what was chosen too, then run `mess"
+        f" search {folder}` again as before."
+    )
 
 
 def _must_be_current(source: Source, result: Any, outcome: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from mess_tf.commands.share import predictions, telling_pieces
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress_of_each
@@ -32,6 +33,7 @@ def profile(
     cooldown_s: float | None = None,
     benchmark_model: Path | None = None,
     csv: Path | None = None,
+    share: float | None = None,
 ) -> dict[str, Any]:
     """Measures every piece of a run, or one ``.tflite`` file, on one or more devices.
 
@@ -55,19 +57,25 @@ def profile(
         benchmark_model: Google's benchmark_model for phones; None looks for it.
         csv: file for the figures of these models; their rounds are written beside it
             as ``<stem>.rounds.csv``.
+        share: part of a run's pieces to measure, above 0 and at most 1: first what can
+            not be predicted and what searches have chosen, then the heads that tell
+            most about the others. None measures all.
 
     Returns:
         ``store``, ``csv`` (the tables that were written), ``devices`` (per device its
         ``name``, ``model``, how many were ``measured``, ``flagged`` and ``failed``, why
         it was ``lost``, and the other name it is the ``same_as``), ``measured`` (rows
-        with device, name, p50_ms, p90_ms, spread and flags) and
-        ``failed_measurements`` (rows with device, name, stage and message; a lost
+        with device, name, p50_ms, p90_ms, spread and flags), ``predictions`` (with a
+        share: per device and precision how many heads could be ``predicted`` from how
+        many ``learnt``, half the ``interval`` of the median prediction as a part of it,
+        and the parts of the held-out pieces ``within_5`` and ``within_10`` per cent)
+        and ``failed_measurements`` (rows with device, name, stage and message; a lost
         device is one too).
 
     Raises:
         MessError, BenchError: nothing to measure, or nothing could be measured.
     """
-    models, defaults, groups = _models(target, precision)
+    models, defaults, groups = _models(target, precision, share)
     names = (device,) if isinstance(device, str) else tuple(device)
     place = store or defaults["store"]
     further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
@@ -106,6 +114,7 @@ def profile(
             for row in run.measurements
             if not row.failed
         ],
+        "predictions": [] if share is None else predictions(target, place, runs),
         "failed_measurements": [failure for run in runs for failure in _failures(run)],
     }
 
@@ -145,10 +154,14 @@ def _failures(run: Any) -> list[dict[str, Any]]:
 
 
 def _models(
-    target: Path, precision: Precision | None
+    target: Path, precision: Precision | None, share: float | None
 ) -> tuple[dict[str, Path], dict[str, Any], dict[str, str]]:
     """Files by name in tables, what is not told, and the groups of the probes."""
     target = Path(target)
+    if share is not None and not 0 < share <= 1:
+        raise UsageError(f"Share {share:g} is no part; give more than 0, at most 1.")
+    if target.is_file() and share is not None:
+        raise UsageError(f"A share of one file ({target}) is nothing; leave it out.")
     if target.is_file():
         beside = target.with_name(target.name + ".profiles.sqlite")
         defaults = {"device": "host", "preset": "quick", "threads": 1, "store": beside}
@@ -159,7 +172,11 @@ def _models(
     precisions: Sequence[Precision] = run.recipe.compile.precisions
     models, groups = {}, {}
     for wanted in [precision] if precision else precisions:
-        for piece in Pieces.load(run.pieces(wanted)).pieces:
+        pieces = Pieces.load(run.pieces(wanted))
+        kept = None if share is None else telling_pieces(run, pieces, share)
+        for piece in pieces.pieces:
+            if kept is not None and piece.name not in kept:
+                continue
             name = f"{wanted}/{piece.name}"
             models[name] = run.pieces(wanted) / piece.file
             if is_probe(piece.name):
@@ -207,11 +224,19 @@ def render(result: dict[str, Any]) -> str:
         for r in result["failed_measurements"]
         if r["stage"] != LOST
     ]
+    lines += [
+        f"  {row['device']} {row['precision']}: {row['predicted']} heads can be"
+        f" predicted from {row['learnt']} pieces, to {row['interval']:.0%} in the"
+        f" median (95 % interval); held out, {row['within_5']:.0%} of these pieces were"
+        f" predicted within 5 %, {row['within_10']:.0%} within 10 %"
+        for row in result["predictions"]
+    ]
     lines.append(f"Stored in {result['store']}")
     if result["csv"]:
         lines.append(f"Tables: {', '.join(result['csv'])}")
     if Path(result["target"]).is_dir():
-        lines.append(f"Next: mess search {result['target']}")
+        option = " --predicted" if result["predictions"] else ""
+        lines.append(f"Next: mess search {result['target']}{option}")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any, Literal
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.search_text import render as render
+from mess_tf.commands.shared import Latencies, Unmeasured
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
 from mess_tf.progress import Step, progress
-from mess_tf.records import Precision
+from mess_tf.records import Precision, head_name
 from mess_tf.runs import Run
 
 Setting = Literal["input-dependent", "budgeted"]
@@ -59,6 +61,7 @@ def search(
     finalists: int = 1,
     engine: Engine = "local",
     scheduler: str | None = None,
+    predicted: bool = False,
 ) -> dict[str, Any]:
     """Finds the best exits, heads and thresholds for devices and a requirement.
 
@@ -91,6 +94,8 @@ def search(
             the device only has to say who it is.
         engine: ``local``, or ``dask``: devices and requirements go to a cluster.
         scheduler: address of the Dask cluster; None starts two workers here.
+        predicted: predict the latencies of heads that are not measured; no Pareto front
+            is written then, and `mess export` refuses what rests on a prediction.
 
     Returns:
         ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` (as in
@@ -105,7 +110,8 @@ def search(
     opened = Run.open(run)
     recipe = opened.recipe
     names = tuple(dict.fromkeys(device)) or (recipe.profile.device,)
-    sources = {n: Source.open(opened, precision, n, threads) for n in names}
+    unmeasured: Unmeasured = "predict" if predicted else "refuse"
+    sources = {n: Source.open(opened, precision, n, threads, unmeasured) for n in names}
     given = {
         "max_drop_pp": max_drop_pp,
         "min_miou": min_miou,
@@ -123,7 +129,11 @@ def search(
         for wish in wishes
     ]
     if not asked:
-        questions += [_Question(name, FRONT, None) for name in names]
+        questions += [
+            _Question(name, FRONT, None)
+            for name in names
+            if not sources[name].latencies.predicted
+        ]
     early = (
         recipe.search.max_early_exits if max_early_exits is None else max_early_exits
     )
@@ -234,7 +244,8 @@ def _finish(
     name: str, source: Source, row: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """Measures finalists, writes a device's files, and tells of them."""
-    results = pick_by_measurement(source, row["results"], name)
+    picked = pick_by_measurement(source, row["results"], name)
+    results = [_with_predicted(result, source.latencies) for result in picked]
     unmet, front = row["unmet"], row["front"]
     _store(folder / "chosen.json", results, {u["name"] for u in unmet})
     if front is not None:
@@ -246,6 +257,19 @@ def _finish(
         "unmet": unmet,
         "hypervolume": None if front is None else _hypervolume(front, results),
     }
+
+
+def _with_predicted(result: Any, latencies: Latencies) -> Any:
+    """The result, saying which of its heads' latencies were predicted."""
+    outcomes = (result.chosen, result.best_static)
+    heads = {
+        head_name(choice.exit, choice.head)
+        for outcome in outcomes
+        if outcome is not None
+        for choice in outcome.configuration.exits
+    }
+    ends = {n: e for n, e in latencies.predicted.items() if n in heads}
+    return dataclasses.replace(result, predicted=ends)
 
 
 def _hypervolume(front: Any, results: list[Any]) -> float | None:

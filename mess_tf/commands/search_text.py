@@ -13,13 +13,13 @@ def render(result: dict[str, Any]) -> str:
     for row in devices:
         if len(devices) > 1:
             lines.append(f"On {row['device']}:")
-        lines += _of_device(row)
+        lines += _of_device(row, result["run"])
     if len(devices) > 1:
         lines += ["", *_table(devices)]
     return "\n".join([*lines, f"Next: mess export {result['run']}"])
 
 
-def _of_device(device: dict[str, Any]) -> list[str]:
+def _of_device(device: dict[str, Any], run: str) -> list[str]:
     lines = []
     for row in device["results"]:
         lines.append(f"{row['name']} ({_proof(row)} of {row['space_size']:.2g}):")
@@ -32,6 +32,7 @@ def _of_device(device: dict[str, Any]) -> list[str]:
                 lines.append(f"  {title:17s} {_outcome(outcome)}")
         lines += [f"  {line}" for line in _assurances(row)]
         lines += [f"  {line}" for line in _finalists(row)]
+        lines += [f"  {line}" for line in _predictions(row, run)]
     lines += [f"{row['name']}: {row['reason']}" for row in device["unmet"]]
     if device["hypervolume"] is not None:
         lines.append(f"Pareto front: hypervolume {device['hypervolume']:.4f}")
@@ -44,6 +45,20 @@ def _proof(row: dict[str, Any]) -> str:
     if any(f["measured_ms"] is not None for f in row["finalists"]):
         return "picked by measurement"
     return f"gap {row['gap']:.3g} at the time limit"
+
+
+def _predictions(row: dict[str, Any], run: str) -> list[str]:
+    """Which heads have no measured latency, and what to do about it."""
+    if not row["predicted"]:
+        return []
+    ends = ", ".join(
+        f"{name} {low:.3f} to {high:.3f} ms"
+        for name, (low, high) in sorted(row["predicted"].items())
+    )
+    return [
+        f"PREDICTED, not measured: {ends}; run `mess profile {run} --share 0.2` to"
+        " measure what was chosen, and this search again, before you publish it"
+    ]
 
 
 def _finalists(row: dict[str, Any]) -> list[str]:

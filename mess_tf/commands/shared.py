@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,9 +19,12 @@ from mess_tf.records import (
     Preprocessing,
     SupernetSpec,
     TensorInfo,
+    head_name,
     is_probe,
 )
 from mess_tf.runs import Run
+
+Unmeasured = Literal["refuse", "predict", "leave out"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Latencies:
         threads: CPU threads they were measured with.
         preset: measuring preset.
         conditions: in which the final network in one file was measured.
+        predicted: by name of a head that was not measured but predicted, between which
+            milliseconds its latency is likely to be.
     """
 
     by_piece: dict[str, float]
@@ -42,6 +49,7 @@ class Latencies:
     threads: int
     preset: str
     conditions: dict[str, Any]
+    predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def measured_latencies(
@@ -49,12 +57,17 @@ def measured_latencies(
     precision: Precision,
     device: str | None = None,
     threads: int | None = None,
+    unmeasured_heads: Unmeasured = "refuse",
 ) -> Latencies:
     """Looks the pieces' latencies up; the device itself is only asked who it is.
 
+    Args:
+        unmeasured_heads: what becomes of heads that are not measured. What every
+            network needs, and what putting pieces together costs, is never predicted.
+
     Raises:
         MessError: a piece is not measured yet on this device with these settings.
-        BenchError: no such device, or no store.
+        BenchError: no such device, or no store; too few pieces to predict from.
     """
     import dataclasses
 
@@ -62,6 +75,7 @@ def measured_latencies(
     name = device or settings.device
     count = threads or settings.threads
     pieces = Pieces.load(run.pieces(precision))
+    spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
     with open_door("open_device")(name) as reached:
         info = reached.describe()
     wanted = open_door("measure_settings").preset(settings.preset, count)
@@ -74,28 +88,70 @@ def measured_latencies(
             for piece in pieces.pieces
             if is_probe(piece.name)
         }
-    by_piece = {p.name: found[p.sha256] for p in pieces.pieces if p.sha256 in found}
-    missing = [piece.name for piece in pieces.pieces if piece.name not in by_piece]
+        by_piece = {p.name: found[p.sha256] for p in pieces.pieces if p.sha256 in found}
+        missing = [piece.name for piece in pieces.pieces if piece.name not in by_piece]
+        likely: dict[str, Any] = {}
+        if unmeasured_heads != "refuse":
+            needed = always_measured(pieces, spec)
+            missing, heads = [n for n in missing if n in needed], missing
+            if unmeasured_heads == "predict" and heads and not missing:
+                likely, _ = open_door("predict_files")(
+                    predictable(pieces),
+                    store,
+                    info.fingerprint,
+                    wanted,
+                    keep=run.search(name, precision) / "latency_model.json",
+                )
+                by_piece |= {n: row.latency_ms for n, row in likely.items()}
     if missing:
         raise MessError(
             f"{len(missing)} of {len(pieces.pieces)} {precision} pieces are not"
             f" measured on {name} with {count} threads (e.g. {missing[0]}). Run `mess"
             f" profile {run.folder} --device {name} --threads {count}` first."
         )
-    spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
     whole = probes[WHOLE_PROBE]
     for name, row in probes.items():
         # What a branch costs is a small difference of two large figures.
         beyond_us = open_door("paired_difference")(row, whole)
         by_piece[name] = by_piece[WHOLE_PROBE] + beyond_us / 1000
+    together = composed(by_piece, spec)
     return Latencies(
-        by_piece=composed(by_piece, spec),
+        by_piece=together,
         whole_ms=by_piece[WHOLE_PROBE],
         device=dataclasses.asdict(info),
         threads=count,
         preset=settings.preset,
         conditions=_conditions(whole),
+        predicted={
+            name: (
+                row.low_ms * together[name] / row.latency_ms,
+                row.high_ms * together[name] / row.latency_ms,
+            )
+            for name, row in likely.items()
+        },
     )
+
+
+def predictable(pieces: Pieces) -> dict[str, Path]:
+    """Files by piece name that a latency model learns from and predicts."""
+    kinds = ("segment", "head")
+    return {p.name: pieces.path(p.name) for p in pieces.pieces if p.kind in kinds}
+
+
+def always_measured(pieces: Pieces, spec: SupernetSpec) -> set[str]:
+    """Names of the pieces that are never predicted.
+
+    All but heads; of these the final one and the first of every exit, which the probes
+    contain (``mess_tf.composition``).
+    """
+    last = spec.exit_points[-1].index
+    in_probes = {head_name(last, spec.final_head.id)} | {
+        head_name(point.index, heads[0].id)
+        for point, heads in zip(spec.exit_points, spec.heads, strict=True)
+        if heads
+    }
+    others = {piece.name for piece in pieces.pieces if piece.kind != "head"}
+    return others | in_probes
 
 
 def _conditions(measurement: Any) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Latency models as JSON: numbers under a schema, no pickles.
+
+What is stored is what was learnt from (operators and latencies) and what was fitted
+(the law's weights, the interval's stretch); the rest follows from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from android_bench.errors import BenchError
+from android_bench.latency_model.features import Operator
+from android_bench.latency_model.model import LatencyModel
+
+SCHEMA = 1
+
+
+def as_json(model: LatencyModel) -> dict[str, Any]:
+    """Plain values; each distinct operator is told once."""
+    operators = sorted({o for used in model.models.values() for o in used})
+    place = {operator: i for i, operator in enumerate(operators)}
+    return {
+        "schema": SCHEMA,
+        "about": dict(model.about),
+        "law": dict(model.law),
+        "stretch": model.stretch,
+        "spread": model.spread,
+        "operators": [dataclasses.asdict(operator) for operator in operators],
+        "models": [
+            {
+                "name": name,
+                "latency_ms": model.latency_ms[name],
+                "error": model.errors.get(name),
+                "doubted": name in model.doubted,
+                "operators": [place[operator] for operator in used],
+            }
+            for name, used in model.models.items()
+        ],
+        "prior": None if model.prior is None else as_json(model.prior),
+        "prior_scale": model.prior_scale,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> LatencyModel:
+    """The other way; KeyError, TypeError, ValueError or IndexError where it fails."""
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"schema {data['schema']!r} is not {SCHEMA}")
+    operators = [Operator(**row) for row in data["operators"]]
+    rows = data["models"]
+    return LatencyModel(
+        law=dict(data["law"]),
+        models={r["name"]: tuple(operators[i] for i in r["operators"]) for r in rows},
+        latency_ms={row["name"]: float(row["latency_ms"]) for row in rows},
+        stretch=float(data["stretch"]),
+        errors={r["name"]: r["error"] for r in rows if r["error"] is not None},
+        spread=float(data["spread"]),
+        doubted=frozenset(row["name"] for row in rows if row["doubted"]),
+        prior=None if data["prior"] is None else from_json(data["prior"]),
+        prior_scale=float(data["prior_scale"]),
+        about=dict(data["about"]),
+    )
+
+
+def save(model: LatencyModel, path: Path) -> None:
+    """Writes the file whole or not at all. Raises BenchError where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".json")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(as_json(model), file, indent=1, allow_nan=False)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise BenchError(
+            f"The latency model cannot be written to {path} ({error.strerror}); free"
+            " some space or give another path."
+        ) from error
+
+
+def load(path: Path) -> LatencyModel:
+    """Reads a model; BenchError when it is missing, damaged or something else."""
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BenchError(
+            f"The latency model {path} cannot be read ({error.strerror}); make it with"
+            " `mess profile --share`."
+        ) from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise BenchError(
+            f"{path} is no latency model of schema {SCHEMA} ({error}); make it again"
+            " with `mess profile --share`."
+        ) from error

@@ -1,0 +1,302 @@
+"""Latencies of models that were not measured, from some that were.
+
+An operator takes the law's time (``android_bench.latency_model.law``) times a factor
+near 1, which a Gaussian process learns: factors of operators of one kind, and more so
+of one size, deviate together. A model's time is the sum over its operators, so measured
+models are linear equations in the factors, and the posterior is exact. Models with
+operators in common tell about one another; the rest of the variance is the interval.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from sklearn.model_selection import KFold
+
+from android_bench.errors import BenchError
+from android_bench.latency_model.features import Operator
+from android_bench.latency_model.law import fit_law, kind_of, law_ms
+from android_bench.latency_model.pool import Pool
+
+LEVEL = 0.95
+"""Part of the predictions whose interval is to hold the measured latency."""
+
+LEAST_MODELS = 20
+"""Fewer than 19 held-out models cannot tell what 95 % of them keep."""
+
+NOISE_VARIANCE = 8e-4
+"""Of a measurement's relative error, and of what no sum of operators explains."""
+
+DOUBT = 3.5
+"""Deviations from what the others tell at which a measurement is not believed."""
+
+DISTRUST = 100.0
+"""Factor on the noise of such a measurement: other work on a machine can double it."""
+
+DISTRUSTED_SHARE = 0.02
+"""How many measurements are expected to be like that."""
+
+SPREADS = (1.0, 4.0, 16.0)
+"""Factors on the variances of operators' deviations from the law, to choose from."""
+
+ROUNDS_OF_DOUBT = 5
+FOLDS = 10
+FASTEST_FACTOR = 0.05
+"""Least part of the law's time that an operator is said to take: no time is below 0."""
+
+Models = Mapping[str, Sequence[Operator]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A latency in milliseconds, and where with probability ``LEVEL`` it lies."""
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """What was learnt of one device with one setting.
+
+    Attributes:
+        law: milliseconds per unit of work, by term.
+        models: operators of the measured models, by name.
+        latency_ms: their latencies.
+        stretch: standard deviations from the prediction to the interval's ends, on a
+            logarithmic scale.
+        errors: predicted / measured - 1 of each model when it was held out.
+        spread: factor on the variances of operators' deviations from the law.
+        doubted: names of measured models that the others contradict; they count little.
+        prior: of another device, whose operators' times, times ``prior_scale``, stand
+            in for the law.
+        about: what was measured: device fingerprint, settings, tool.
+    """
+
+    law: Mapping[str, float]
+    models: Models
+    latency_ms: Mapping[str, float]
+    stretch: float
+    errors: Mapping[str, float]
+    spread: float = 1.0
+    doubted: frozenset[str] = frozenset()
+    prior: LatencyModel | None = None
+    prior_scale: float = 1.0
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> set[tuple[str, str]]:
+        """Kind and precision of the operators that can be predicted."""
+        return _kinds(self.models.values())
+
+    def predict(self, models: Models) -> dict[str, Prediction]:
+        """Latencies of models, measured or not.
+
+        Within one call no operator is taken to be faster than another of its kind,
+        precision and dilation that has less to do, and none takes no time at all.
+
+        Raises:
+            BenchError: a model has a kind of operator that no measured model has.
+        """
+        known = self.kinds
+        for name, operators in models.items():
+            unknown = _kinds([operators]) - known
+            if unknown:
+                raise BenchError(
+                    f"Model {name} has operators of a kind that no measured model has:"
+                    f" {', '.join(' '.join(kind) for kind in sorted(unknown))}."
+                    " Measure it, or one like it, first (`mess profile`)."
+                )
+        typical, deviation = self._typical(models)
+        ends = np.exp(self.stretch * deviation)
+        return {
+            name: Prediction(float(ms), float(ms / end), float(ms * end))
+            for name, ms, end in zip(models, typical, ends, strict=True)
+        }
+
+    def operator_ms(self, operators: Sequence[Operator]) -> np.ndarray:
+        """Milliseconds of single operators, float array of shape (n_operators,)."""
+        return self._typical({str(i): [o] for i, o in enumerate(operators)})[0]
+
+    def _base_ms(self, operators: Sequence[Operator]) -> np.ndarray:
+        """What is expected of operators before the first model is measured."""
+        if self.prior is None:
+            return law_ms(self.law, operators)
+        return self.prior_scale * self.prior.operator_ms(operators)
+
+    def _typical(self, models: Models) -> tuple[np.ndarray, np.ndarray]:
+        """Latency, ms, and relative standard deviation, each of shape (n_models,)."""
+        measured = len(self.models)
+        pool = Pool([*self.models.values(), *models.values()])
+        base_ms = self._base_ms(pool.operators)
+        covariance = self._covariance(pool, base_ms)
+        counts, asked = pool.counts[:measured], pool.counts[measured:]
+        told = counts @ covariance
+        factor = cho_factor(told @ counts.T + np.diag(self._noise_ms2()))
+        missing_ms = self._measured_ms() - counts @ base_ms
+        operator_ms = base_ms + told.T @ cho_solve(factor, missing_ms)
+        operator_ms = pool.monotone(np.maximum(operator_ms, FASTEST_FACTOR * base_ms))
+        typical = asked @ operator_ms
+        shared = asked @ told.T
+        variance = np.einsum("ij,jk,ik->i", asked, covariance, asked)
+        variance -= np.einsum("ij,ij->i", shared, cho_solve(factor, shared.T).T)
+        relative = np.maximum(variance, 0) / typical**2 + NOISE_VARIANCE
+        return typical, np.sqrt(relative)
+
+    def contradicted(self) -> tuple[frozenset[str], float]:
+        """Measured models that are ``DOUBT`` deviations off what the others tell.
+
+        Leaving one out of a Gaussian process has a closed form (Rasmussen and Williams,
+        Gaussian Processes for Machine Learning, eq. 5.12).
+
+        Returns:
+            Their names; and the logarithm of the measurements' probability, with those
+            doubted now taken as such.
+        """
+        pool = Pool(list(self.models.values()))
+        base_ms = self._base_ms(pool.operators)
+        measured_ms, noise = self._measured_ms(), self._noise_ms2()
+        # Relative to the measurements, so that no unit remains.
+        relative = pool.counts / measured_ms[:, None]
+        noise = noise / measured_ms**2
+        covariance = relative @ self._covariance(pool, base_ms) @ relative.T
+        covariance += np.diag(noise)
+        inverse = np.linalg.inv(covariance)
+        missing = 1 - relative @ base_ms
+        off = inverse @ missing / np.diag(inverse)
+        # Judged as if it were believed, or none could win its trust back.
+        variance = 1 / np.diag(inverse) - noise + NOISE_VARIANCE
+        doubtful = np.abs(off) > DOUBT * np.sqrt(variance)
+        likelihood = -0.5 * (
+            missing @ inverse @ missing + np.linalg.slogdet(covariance)[1]
+        )
+        share = DISTRUSTED_SHARE
+        likelihood += len(self.doubted) * math.log(share / (1 - share))
+        return frozenset(np.array(list(self.models))[doubtful].tolist()), likelihood
+
+    def _covariance(self, pool: Pool, base_ms: np.ndarray) -> np.ndarray:
+        """Of the times of the pool's operators, milliseconds squared."""
+        return self.spread * pool.covariance() * np.outer(base_ms, base_ms)
+
+    def _measured_ms(self) -> np.ndarray:
+        return np.array([self.latency_ms[name] for name in self.models])
+
+    def _noise_ms2(self) -> np.ndarray:
+        """Variance of each measurement, milliseconds squared."""
+        factor = [DISTRUST if name in self.doubted else 1.0 for name in self.models]
+        variance: np.ndarray = NOISE_VARIANCE * self._measured_ms() ** 2 * factor
+        return variance
+
+
+def fit(
+    models: Models,
+    latency_ms: Mapping[str, float],
+    prior: LatencyModel | None = None,
+    about: Mapping[str, str] | None = None,
+) -> LatencyModel:
+    """Learns from measured models; the interval's width is cross-validated.
+
+    Args:
+        models: operators by name.
+        latency_ms: measured, of all of them.
+        prior: of another device or setting; the closer its operators' relative times
+            are, the fewer models are needed.
+
+    Raises:
+        BenchError: too few models, or a latency that is no positive number.
+    """
+    if len(models) < LEAST_MODELS:
+        raise BenchError(
+            f"{len(models)} measured models are too few to predict others from; measure"
+            f" at least {LEAST_MODELS}."
+        )
+    for name in models:
+        if not 0 < latency_ms.get(name, math.nan) < math.inf:
+            raise BenchError(
+                f"Latency of {name} is {latency_ms.get(name)} ms; a positive number is"
+                " needed: measure it again."
+            )
+    fitted = [_fit(models, latency_ms, prior, spread) for spread in SPREADS]
+    model = max(fitted, key=lambda candidate: candidate.contradicted()[1])
+    believed = {n: used for n, used in models.items() if n not in model.doubted}
+    distances, errors = _held_out(believed, latency_ms, prior, model.spread)
+    if len(distances) < LEAST_MODELS // 2:
+        raise BenchError(
+            f"Only {len(distances)} of {len(models)} measured models have operators of"
+            " kinds that others have too; predict from models that are more alike."
+        )
+    rank = min(len(distances), math.ceil(LEVEL * (len(distances) + 1)))
+    stretch = float(np.sort(distances)[rank - 1])
+    return dataclasses.replace(
+        model, stretch=stretch, errors=errors, about=dict(about or {})
+    )
+
+
+def _held_out(
+    models: Models,
+    latency_ms: Mapping[str, float],
+    prior: LatencyModel | None,
+    spread: float,
+) -> tuple[list[float], dict[str, float]]:
+    """Per model that others can predict: deviations it is off, and relative error."""
+    names = list(models)
+    distances: list[float] = []
+    errors: dict[str, float] = {}
+    for kept, held in KFold(FOLDS, shuffle=True, random_state=0).split(names):
+        part = {names[i]: models[names[i]] for i in kept}
+        model = _fit(part, latency_ms, prior, spread)
+        known = model.kinds
+        left = {
+            names[i]: models[names[i]]
+            for i in held
+            if _kinds([models[names[i]]]) <= known
+        }
+        if not left:
+            continue
+        typical, deviation = model._typical(left)
+        for name, ms, deviates in zip(left, typical, deviation, strict=True):
+            errors[name] = float(ms / latency_ms[name] - 1)
+            distances.append(abs(math.log(ms / latency_ms[name])) / deviates)
+    return distances, errors
+
+
+def _fit(
+    models: Models,
+    latency_ms: Mapping[str, float],
+    prior: LatencyModel | None,
+    spread: float,
+) -> LatencyModel:
+    """Everything but the interval's width."""
+    measured_ms = np.array([latency_ms[name] for name in models])
+    scale = 1.0
+    if prior is not None:
+        scale = float(np.median(measured_ms / prior._typical(models)[0]))
+    doubted: frozenset[str] = frozenset()
+    for _ in range(ROUNDS_OF_DOUBT):
+        trust = np.array([1 / DISTRUST if name in doubted else 1.0 for name in models])
+        model = LatencyModel(
+            law=fit_law(list(models.values()), measured_ms, trust),
+            models=models,
+            latency_ms={name: float(latency_ms[name]) for name in models},
+            stretch=math.nan,
+            errors={},
+            spread=spread,
+            doubted=doubted,
+            prior=prior,
+            prior_scale=scale,
+        )
+        found, _ = model.contradicted()
+        if found == doubted:
+            break
+        doubted = found
+    return model
+
+
+def _kinds(models: Iterable[Sequence[Operator]]) -> set[tuple[str, str]]:
+    return {(kind_of(o), o.precision) for operators in models for o in operators}

@@ -1,0 +1,70 @@
+"""Measuring a share of a run's pieces, so that the others can be predicted."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mess_tf.commands.shared import always_measured, predictable
+from mess_tf.doors import open_door
+from mess_tf.records import Pieces, Precision, SupernetSpec, head_name
+from mess_tf.runs import Run
+
+
+def telling_pieces(run: Run, pieces: Pieces, share: float) -> set[str]:
+    """Pieces to measure so that the other heads can be predicted best."""
+    spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
+    known = {piece.name for piece in pieces.pieces}
+    kept = always_measured(pieces, spec) | (_found(run, pieces.precision) & known)
+    count = max(0, math.ceil(share * len(pieces.pieces)) - len(kept))
+    files = predictable(pieces)
+    count = min(count, len(set(files) - kept))
+    return kept | set(open_door("choose_files")(files, count, kept & set(files)))
+
+
+def _found(run: Run, precision: Precision) -> set[str]:
+    """Heads of all search results of a precision, whatever the device."""
+    heads = set()
+    for path in run.folder.glob(f"search/*/{precision}/chosen.json"):
+        for result in open_door("load_results")(path):
+            for outcome in (result.chosen, result.best_static):
+                exits = () if outcome is None else outcome.configuration.exits
+                heads |= {head_name(choice.exit, choice.head) for choice in exits}
+    return heads
+
+
+def predictions(
+    target: Path, place: str | Path, runs: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """How well the rest can be predicted, by device and precision."""
+    opened, rows = Run.open(target), []
+    settings_from = open_door("measure_settings").from_key
+    with open_door("store")(place) as store:
+        for run in runs:
+            if run.lost:
+                continue
+            measured = [row for row in run.measurements if not row.failed]
+            for precision in dict.fromkeys(r.name.split("/")[0] for r in measured):
+                found, model = open_door("predict_files")(
+                    predictable(Pieces.load(opened.pieces(precision))),
+                    store,
+                    measured[0].fingerprint,
+                    settings_from(measured[0].settings_key),
+                )
+                off = [abs(error) for error in model.errors.values()]
+                ends = [row.high_ms / row.latency_ms - 1 for row in found.values()]
+                rows.append(
+                    {
+                        "device": run.name,
+                        "precision": precision,
+                        "learnt": len(model.models),
+                        "predicted": len(found),
+                        "interval": statistics.median(ends) if ends else 0.0,
+                        "within_5": sum(error <= 0.05 for error in off) / len(off),
+                        "within_10": sum(error <= 0.10 for error in off) / len(off),
+                    }
+                )
+    return rows
