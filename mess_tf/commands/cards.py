@@ -64,8 +64,8 @@ class Source:
         return cls(
             run=run,
             spec=SupernetSpec.load(run.supernet_structure),
-            pieces=Pieces.load(run.pieces(precision)),
             statistics=Statistics.load(run.statistics(precision)),
+            pieces=Pieces.load(run.pieces(precision)),
             latencies=measured_latencies(run, precision, device, threads),
             palette=open_data(run.recipe.data).train.palette.tolist(),
         )
