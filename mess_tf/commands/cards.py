@@ -65,8 +65,8 @@ class Source:
         return cls(
             run=run,
             spec=SupernetSpec.load(run.supernet_structure),
-            pieces=Pieces.load(run.pieces(precision)),
             statistics=Statistics.load(run.statistics(precision)),
+            pieces=Pieces.load(run.pieces(precision)),
             latencies=measured_latencies(
                 run, precision, device, threads, unmeasured_heads
             ),
