@@ -1,4 +1,4 @@
-"""What measuring needs of a device, and the way to one by its name."""
+"""What measuring needs of a device."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from android_bench.records import (
 
 ModelInputs = Sequence[np.ndarray] | Mapping[str, np.ndarray]
 ModelOutputs = Mapping[str, np.ndarray]
-
-HOST = "host"
 
 
 class Device(Protocol):
@@ -90,24 +88,3 @@ class Device(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-def open_device(name: str) -> Device:
-    """Opens a device by the name that a user types.
-
-    Args:
-        name: ``host`` (this computer); a phone's serial number, reached through a
-            running adb server that lists it, else by USB; ``host:port`` of a phone that
-            listens on the network; ``usb:SERIAL`` or ``server:SERIAL`` to choose the
-            way; ``phone`` for the only phone there is.
-
-    Raises:
-        BenchError: no device of that name, or it cannot be used as it is.
-    """
-    if name == HOST:
-        from android_bench.host import HostDevice
-
-        return HostDevice()
-    from android_bench.phone_device import open_phone
-
-    return open_phone(name)

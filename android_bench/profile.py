@@ -7,15 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from android_bench.device import HOST, Device, open_device
+from android_bench.device import Device
+from android_bench.devices import HOST, chosen, open_device
 from android_bench.errors import BenchError
 from android_bench.many import DeviceProgress, DeviceRun, measure_many
 from android_bench.records import MeasureSettings, ModelFile
-
-ALL = "all"
-
-OPENABLE = ("device", "unauthorized")
-"""States in which a phone of ``all`` is opened; the second asks its user for trust."""
 
 
 def profile(
@@ -60,13 +56,13 @@ def profile(
         for file in _files(models)
     ]
     wanted = dataclasses.replace(MeasureSettings.preset(preset, threads), **settings)
-    names, unready = _names(devices)
+    names, unready = chosen(devices)
 
     def open_one(name: str) -> Device:
-        return _open(name, benchmark_model)
+        return open_device(name, benchmark_model)
 
     runs = measure_many(names, files, wanted, store, open_one, fresh, progress)
-    runs += unready
+    runs += [DeviceRun(name, None, (), reason) for name, reason in unready.items()]
     if not any(run.measurements for run in runs):
         raise BenchError(_nothing_measured(runs))
     return runs
@@ -77,76 +73,6 @@ def _nothing_measured(runs: Sequence[DeviceRun]) -> str:
         return runs[0].lost
     reasons = "; ".join(f"{run.name}: {run.lost}" for run in runs if run.lost)
     return f"None of {len(runs)} devices could be measured. {reasons}"
-
-
-def list_devices() -> list[dict[str, Any]]:
-    """This computer and every phone within reach, in whatever state.
-
-    Returns:
-        Per device the fields of ``PhoneListing``.
-    """
-    from android_bench.host_state import max_frequencies_khz
-    from android_bench.phones import list_phones
-
-    with open_device(HOST) as host:
-        info, state = host.describe(), host.state()
-    computer: dict[str, Any] = {
-        "name": HOST,
-        "serial": "",
-        "transport": HOST,
-        "state": "device",
-        "advice": f"measure on it: mess profile ... --device {HOST}",
-        "model": info.model,
-        "soc": info.soc,
-        "android": None,
-        "system": info.os_version,
-        "abi": info.abi,
-        "cores": info.cores,
-        "core_max_khz": max_frequencies_khz(),
-        "gpu": None,
-        "battery_percent": state.battery_percent,
-        "charging": state.charging,
-        "temperature_c": state.temperature_c,
-        "thermal_status": None,
-    }
-    phones = [dataclasses.asdict(phone) for phone in list_phones()]
-    for phone in phones:
-        android = phone["android"]
-        phone["system"] = None if android is None else f"Android {android}"
-    return [computer, *phones]
-
-
-def _names(devices: Sequence[str]) -> tuple[list[str], list[DeviceRun]]:
-    """Names to open, each once, and phones of ``all`` that cannot be used now."""
-    names: dict[str, None] = {}
-    unready = []
-    for device in devices:
-        if device != ALL:
-            names[device] = None
-            continue
-        from android_bench.phones import list_phones
-
-        phones = list_phones()
-        if not phones:
-            raise BenchError(
-                "No phone is within reach for 'all'; `mess devices` shows what is. Plug"
-                " one in and allow USB debugging on it."
-            )
-        for phone in phones:
-            if phone.state in OPENABLE:
-                names[phone.name] = None
-            else:
-                reason = f"it is {phone.state!r}: {phone.advice}"
-                unready.append(DeviceRun(phone.name, None, (), reason))
-    return list(names), unready
-
-
-def _open(name: str, benchmark_model: Path | None) -> Device:
-    if name == HOST or benchmark_model is None:
-        return open_device(name)
-    from android_bench.phone_device import open_phone
-
-    return open_phone(name, benchmark_model)
 
 
 def _files(models: Sequence[Path] | Mapping[str, Path]) -> list[ModelFile]:

@@ -41,7 +41,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from android_bench.compare import Comparison, compare
-from android_bench.device import open_device
+from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.compile.link import link_configuration, link_static
 from mess_tf.compile.stages import link_stages, stage_files

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from android_bench.adb.reach import find
 from android_bench.compare import median_interval
 from android_bench.device import Device
-from android_bench.host import HostDevice
-from android_bench.phone_device import AdbDevice
-from android_bench.reach import find
+from android_bench.host.device import HostDevice
+from android_bench.phones.device import AdbDevice
 from android_bench.records import Failure, MeasureSettings, ModelFile
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

@@ -21,7 +21,7 @@ import numpy as np
 from bench_forms import chosen, forced, parser_of
 
 from android_bench.compare import compare, median_interval
-from android_bench.device import open_device
+from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.compile.link import link_configuration
 from mess_tf.doors import open_door

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from android_bench.connect import connect
-from android_bench.phone_questions import STATE, ask
-from android_bench.phone_rounds import run_commands
-from android_bench.phone_session import PhoneSession
-from android_bench.reach import find
+from android_bench.adb.connect import connect
+from android_bench.adb.reach import find
+from android_bench.phones.questions import STATE, ask
+from android_bench.phones.rounds import run_commands
+from android_bench.phones.session import PhoneSession
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

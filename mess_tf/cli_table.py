@@ -11,10 +11,12 @@ arguments are the options here, with the same names and defaults (a test compare
     profile(target, device=(), precision=None, preset=None, threads=None, store=None,
             fresh=False, delegate="cpu", affinity="auto", extra=(), cooldown_s=None,
             benchmark_model=None, csv=None)
-    search(run, device=None, precision="int8", threads=None,
+    search(run, device=(), precision="int8", threads=None,
            setting="input-dependent", max_drop_pp=None, min_miou=None,
-           max_latency_ms=None, max_p90_ms=None, max_early_exits=None,
-           time_limit_s=120.0)
+           max_latency_ms=None, max_p90_ms=None, max_size_mb=None, robust=None,
+           confidence=None, max_image_drop_pp=10.0, max_early_exits=None,
+           time_limit_s=120.0, finalists=1, engine="local", scheduler=None,
+           predicted=False)
     quantise(run, choice=(), device=None, precision="int8", epochs=None)
     export(run, choice=(), device=None, precision="int8", form="linked", input=None,
            output=None, answer="logits", resolution="grid", threshold_input=False,
@@ -263,7 +265,13 @@ COMMANDS: dict[str, Command] = {
         " the recipe's accuracy drops.",
         (
             RUN,
-            DEVICE,
+            Option(
+                "device",
+                "device to search for, e.g. host; may be repeated: each gets its own"
+                " configurations (default: the recipe's)",
+                default=(),
+                many=True,
+            ),
             PRECISION,
             THREADS,
             Option(
@@ -303,6 +311,27 @@ COMMANDS: dict[str, Command] = {
                 metavar="N",
             ),
             Option("time_limit_s", "seconds per requirement", float, 120.0),
+            Option(
+                "finalists",
+                "so many of the best are linked and measured on the device, and the one"
+                " that measures best is chosen; 1 chooses by the promise alone",
+                int,
+                1,
+                metavar="N",
+            ),
+            Option(
+                "engine",
+                "where several devices and requirements are searched: one after the"
+                " other here, or spread over a Dask cluster",
+                default="local",
+                choices=("local", "dask"),
+            ),
+            Option(
+                "scheduler",
+                "of a Dask cluster, e.g. tcp://10.0.0.5:8786 (default: two workers"
+                " here)",
+                metavar="ADDRESS",
+            ),
             Option(
                 "predicted",
                 "predict the latencies of heads that are not measured (after `mess"

@@ -13,8 +13,8 @@ from typing import Any
 from mess_tf.errors import MessError
 
 DOORS = {
-    "list_devices": "android_bench.profile:list_devices",
-    "open_device": "android_bench.device:open_device",
+    "list_devices": "android_bench.devices:list_devices",
+    "open_device": "android_bench.devices:open_device",
     "profile": "android_bench.profile:profile",
     "run_inference": "android_bench.measure:run_inference",
     "compare": "android_bench.compare:compare",
@@ -29,6 +29,9 @@ DOORS = {
     "model_file": "android_bench.records:ModelFile",
     "measure_settings": "android_bench.records:MeasureSettings",
     "search": "search.run:search",
+    "answer_all": "search.jobs:answer_all",
+    "job": "search.jobs:Job",
+    "pick": "search.finalists:pick",
     "infeasible_error": "search.infeasible:InfeasibleError",
     "requirement": "search.requirement:Requirement",
     "resources": "search.resources:Resources",
@@ -36,7 +39,6 @@ DOORS = {
     "hypervolume": "search.pareto:hypervolume",
     "load_results": "search.result:load_results",
     "save_results": "search.result:save_results",
-    "pareto_front": "search.pareto:pareto_front",
     "save_pareto": "search.pareto:save_pareto",
     "load_pareto": "search.pareto:load_pareto",
     "leave_at": "search.evaluate:leave_at",

@@ -76,6 +76,8 @@ class Optimum:
         proven: nothing is left that could be better (or, without ``best``, that could
             keep the limits at all).
         nodes, listed: as in ``Progress``.
+        runners: the best of each chain of heads that was found within the share asked
+            for, ``best`` first.
     """
 
     best: Chosen | None
@@ -83,6 +85,7 @@ class Optimum:
     proven: bool
     nodes: int
     listed: int
+    runners: tuple[Chosen, ...] = ()
 
 
 class Search:
@@ -96,7 +99,9 @@ class Search:
         deadline: float,
         progress: ProgressCall | None = None,
         start: Chosen | None = None,
+        within: float = 0.0,
     ) -> None:
+        """``within``: what is worse than the best by up to this share is kept too."""
         self.problem = problem
         self.target = target
         self.max_early_exits = max_early_exits
@@ -104,6 +109,8 @@ class Search:
         self.progress = progress
         self.best: Chosen | None = None
         self.start = start
+        self._within = within
+        self._runners: dict[tuple[int, ...], Chosen] = {}
         self.limits = Limits(target.floor, target.ceiling_ms)
         self.nodes = self.listed = 0
         self._started = self._told = time.monotonic()
@@ -176,14 +183,20 @@ class Search:
             float(batch.latency_ms[first]),
             float(batch.miou[first]),
         )
+        if self._within:
+            known = self._runners.setdefault(found.heads, found)
+            if self._key(found) < self._key(known):
+                self._runners[found.heads] = found
         if self.best is not None and self._key(found) >= self._key(self.best):
             return
         self.best = found
         # Only what is better than this is of use from now on.
         if self.target.minimise_latency:
-            self.limits.ceiling_ms = found.latency_ms - 2 * LATENCY_TOLERANCE_MS
+            reach_ms = self._reach() - 2 * LATENCY_TOLERANCE_MS
+            self.limits.ceiling_ms = min(self.target.ceiling_ms, reach_ms)
         else:
-            self.limits.floor = found.miou + 2 * MIOU_TOLERANCE
+            reach = -self._reach() + 2 * MIOU_TOLERANCE
+            self.limits.floor = max(self.target.floor, reach)
 
     def _key(self, found: Chosen) -> tuple[float, float]:
         """Order of preference; differences within rounding do not count."""
@@ -196,11 +209,19 @@ class Search:
             return math.inf
         return self._key(self.best)[0]
 
+    def _reach(self) -> float:
+        """What is worse than this is of no use; infinite while nothing is found."""
+        value = self._value()
+        return value + self._within * abs(value) if math.isfinite(value) else value
+
     def _beaten(self, bound: float) -> bool:
-        tolerance = (
-            LATENCY_TOLERANCE_MS if self.target.minimise_latency else MIOU_TOLERANCE
-        )
-        return bound >= self._value() - 2 * tolerance
+        return bound >= self._reach() - 2 * self._tolerance
+
+    @property
+    def _tolerance(self) -> float:
+        if self.target.minimise_latency:
+            return LATENCY_TOLERANCE_MS
+        return MIOU_TOLERANCE
 
     def _branch(self, rate: float) -> Optimum:
         """Takes what is open in the order of its bound until nothing can be better."""
@@ -272,9 +293,24 @@ class Search:
         return True
 
     def _outcome(self, bound: float, proven: bool) -> Optimum:
-        bound = min(bound, self._value())
+        value = self._value()
+        if not math.isinf(value) and bound >= value - 2 * self._tolerance:
+            # What is still open could only have been a runner-up.
+            proven = True
         sign = 1.0 if self.target.minimise_latency else -1.0
-        return Optimum(self.best, sign * bound, proven, self.nodes, self.listed)
+        return Optimum(
+            self.best,
+            sign * min(bound, value),
+            proven,
+            self.nodes,
+            self.listed,
+            self._ranked(),
+        )
+
+    def _ranked(self) -> tuple[Chosen, ...]:
+        reach = self._reach()
+        kept = [r for r in self._runners.values() if self._key(r)[0] <= reach]
+        return tuple(sorted(kept, key=self._key))
 
     def _tell(self, bound: float) -> None:
         now = time.monotonic()

@@ -15,6 +15,7 @@ from search.guarantee import Certified
 from search.requirement import Requirement, Setting
 
 _RECORDS = ("requirement", "robustness", "certified")
+_OWN_FORM = ("chosen", "best_static", "reference", "finalists", *_RECORDS)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,32 @@ class Outcome:
             None if report is None else Figures.from_json(report),
             {k: Interval(**v) for k, v in data["intervals"].items()},
         )
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best configurations, and what it took on the device.
+
+    Attributes:
+        outcome: as promised.
+        measured_ms, measured_p90_ms: of the linked file over the calibration images;
+            None while it is not measured.
+    """
+
+    outcome: Outcome
+    measured_ms: float | None = None
+    measured_p90_ms: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome.as_json(),
+            "measured_ms": self.measured_ms,
+            "measured_p90_ms": self.measured_p90_ms,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Finalist:
+        return cls(**{**data, "outcome": Outcome.from_json(data["outcome"])})
 
 
 @dataclass(frozen=True)
@@ -94,6 +121,8 @@ class SearchResult:
             requirement in it.
         certified: of a choice with a guarantee: thresholds may have been drawn back, so
             that ``value`` need not reach ``bound``.
+        finalists: by promise, the best first; where they were measured, ``chosen`` is
+            the one that was best then, and ``value`` need not reach ``bound``.
         predicted: by name of a piece of ``chosen`` or ``best_static`` whose latency was
             predicted and not measured: between which milliseconds it is likely to be.
     """
@@ -116,6 +145,7 @@ class SearchResult:
     wall_s: float
     robustness: Robustness | None = None
     certified: Certified | None = None
+    finalists: tuple[Finalist, ...] = ()
     predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -144,7 +174,7 @@ class SearchResult:
         data = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in ("chosen", "best_static", "reference", *_RECORDS)
+            if f.name not in _OWN_FORM
         }
         static = self.best_static
         return {
@@ -161,6 +191,7 @@ class SearchResult:
             "chosen": self.chosen.as_json(),
             "best_static": None if static is None else static.as_json(),
             "reference": self.reference.as_json(),
+            "finalists": [finalist.as_json() for finalist in self.finalists],
         }
 
     @classmethod
@@ -178,6 +209,9 @@ class SearchResult:
                 "chosen": Outcome.from_json(data["chosen"]),
                 "best_static": None if static is None else Outcome.from_json(static),
                 "reference": Outcome.from_json(data["reference"]),
+                "finalists": tuple(
+                    Finalist.from_json(row) for row in data.get("finalists", ())
+                ),
                 "predicted": {name: tuple(ends) for name, ends in predicted.items()},
             }
         )

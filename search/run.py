@@ -21,7 +21,7 @@ from search.parts import halves
 from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
-from search.result import Outcome, Robustness, SearchResult
+from search.result import Finalist, Outcome, Robustness, SearchResult
 from search.robust import tighten
 from search.space import space_size
 from search.target import Target
@@ -41,6 +41,7 @@ def search(
     thresholds_per_policy: int = 24,
     resources: Resources | None = None,
     guarantee: Guarantee | None = None,
+    finalists: int = 1,
     seed: int = 0,
 ) -> SearchResult:
     """Finds the best configuration for a requirement.
@@ -65,6 +66,8 @@ def search(
         resources: bytes of the pieces, for limits of size or memory.
         guarantee: half of the calibration's groups are kept for testing, and thresholds
             are drawn back until it holds.
+        finalists: keep so many of the best, each of other heads and at most
+            ``FINALISTS_WITHIN`` worse than the best, for ``search.finalists.pick``.
         seed: of the bootstrap and of what is kept for testing.
 
     Raises:
@@ -77,6 +80,13 @@ def search(
         raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
     resources = resources or Resources()
     resources.check(requirement)
+    if finalists < 1:
+        raise MessError(f"finalists is {finalists}; it must be at least 1.")
+    if finalists > 1 and guarantee is not None:
+        raise MessError(
+            "Finalists were asked for together with a guarantee, which is tested for"
+            " one configuration; leave one of them out."
+        )
     testing = np.zeros(0, np.int64)
     if guarantee is not None:
         statistics, testing = halves(statistics, seed)
@@ -89,6 +99,7 @@ def search(
         progress,
         thresholds_per_policy,
         resources,
+        FINALISTS_WITHIN if finalists > 1 else 0.0,
     )
     robustness = None
     asked = requirement
@@ -109,6 +120,7 @@ def search(
             functools.partial(Evaluation, statistics, spec, latency_ms),
         )
     chosen = reporter.outcome(configuration)
+    others = [reporter.outcome(other) for other in found.runners[1:finalists]]
     drawn_back = configuration != found.configuration
     seen = chosen.calibration
     moved = seen.mean_ms if found.target.minimise_latency else seen.miou
@@ -134,7 +146,14 @@ def search(
         wall_s=time.monotonic() - started,
         robustness=robustness,
         certified=certified,
+        finalists=tuple(Finalist(outcome) for outcome in [chosen, *others])
+        if finalists > 1
+        else (),
     )
+
+
+# Promises are off by about so much (`docs/results.md`): what lies closer may be better.
+FINALISTS_WITHIN = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +166,7 @@ class _Found:
     optimum: Optimum
     configuration: Configuration
     value: float
+    runners: tuple[Configuration, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +181,7 @@ class _Task:
     progress: ProgressCall | None
     thresholds_per_policy: int
     resources: Resources
+    within: float
 
     def find(self, statistics: Statistics, requirement: Requirement) -> _Found:
         """The best configuration on the calibration part.
@@ -181,7 +202,9 @@ class _Task:
             requirement,
         )
         target = target_of(problem, requirement)
-        optimum = Search(problem, target, early, deadline, self.progress).run()
+        optimum = Search(
+            problem, target, early, deadline, self.progress, within=self.within
+        ).run()
         best = optimum.best
         if best is None:
             raise failure(
@@ -189,7 +212,8 @@ class _Task:
             )
         value = best.latency_ms if target.minimise_latency else best.miou
         chosen = problem.configuration(best.heads, best.gates)
-        return _Found(problem, target, early, optimum, chosen, value)
+        runners = [problem.configuration(r.heads, r.gates) for r in optimum.runners]
+        return _Found(problem, target, early, optimum, chosen, value, tuple(runners))
 
 
 def _robust(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.shared import Latencies
+from mess_tf.commands.shared import Latencies, Unmeasured, measured_latencies
+from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.files import sha256_of
 from mess_tf.forms import ExportForm
@@ -18,6 +19,7 @@ from mess_tf.records import (
     SCHEMA,
     Configuration,
     Pieces,
+    Precision,
     Statistics,
     SupernetSpec,
     TensorInfo,
@@ -49,6 +51,27 @@ class Source:
     statistics: Statistics
     latencies: Latencies
     palette: list[list[int]]
+
+    @classmethod
+    def open(
+        cls,
+        run: Run,
+        precision: Precision,
+        device: str | None = None,
+        threads: int | None = None,
+        unmeasured_heads: Unmeasured = "refuse",
+    ) -> Source:
+        """Reads all of it; see ``measured_latencies`` for the errors."""
+        return cls(
+            run=run,
+            spec=SupernetSpec.load(run.supernet_structure),
+            pieces=Pieces.load(run.pieces(precision)),
+            statistics=Statistics.load(run.statistics(precision)),
+            latencies=measured_latencies(
+                run, precision, device, threads, unmeasured_heads
+            ),
+            palette=open_data(run.recipe.data).train.palette.tolist(),
+        )
 
 
 def make_card(

@@ -121,7 +121,10 @@ def _check_one(
     with progress(f"Checking {folder.name}", 3) as step:
         before = _whole_ms(run, precision, where, count)
         step(1)
-        latency_ms, answers = answers_on_device(folder, card, images, where, count)
+        with open_door("open_device")(where) as reached:
+            latency_ms, answers = answers_on_device(
+                folder, card, images, reached, count
+            )
         step(1)
         after = _whole_ms(run, precision, where, count)
         step(1)

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mess_tf.commands.cards import Source, make_card
-from mess_tf.commands.shared import measured_latencies
-from mess_tf.data.open import open_data
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
 from mess_tf.files import sha256_of, write_file
 from mess_tf.forms import Answer, BorderType, ExportForm, Form, Resolution
 from mess_tf.records import (
     Configuration,
-    Pieces,
     Precision,
-    Statistics,
     SupernetSpec,
     TensorInfo,
     has_int8_activations,
@@ -68,7 +64,6 @@ def export(
         form, input, output, answer, resolution, threshold_input, exit_signatures
     )
     wanted_form.check(precision, len(spec.classes))
-    pieces = Pieces.load(opened.pieces(precision))
     results = open_door("load_results")(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
     for wanted in choice:
@@ -77,16 +72,7 @@ def export(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
-    source = Source(
-        run=opened,
-        spec=spec,
-        pieces=pieces,
-        statistics=Statistics.load(opened.statistics(precision)),
-        latencies=measured_latencies(
-            opened, precision, device, unmeasured_heads="leave out"
-        ),
-        palette=open_data(opened.recipe.data).train.palette.tolist(),
-    )
+    source = Source.open(opened, precision, device, unmeasured_heads="leave out")
     exports = [
         _export_one(source, by_name[wanted], wanted_form)
         for wanted in choice or by_name
@@ -96,7 +82,6 @@ def export(
 
 def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
-    from mess_tf.compile.card import with_card
     from mess_tf.compile.folder import swap
 
     outcome = _outcome(result, form)
@@ -108,18 +93,7 @@ def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        files, borders = _write_files(source, outcome.configuration, form, partial)
-        card = {
-            "name": folder.name,
-            **make_card(source, result, outcome, form, files, borders),
-        }
-        write_file(files[0], with_card(files[0].read_bytes(), card))
-        card |= {
-            "model": files[0].name,
-            "sha256": sha256_of(files[0]),
-            "size_bytes": sum(path.stat().st_size for path in files),
-            "files": {path.name: sha256_of(path) for path in files},
-        }
+        card = write_export(source, result, outcome, form, partial, folder.name)
         write_json(partial / "card.json", card)
         swap(partial, folder)
     except OSError as error:
@@ -128,11 +102,34 @@ def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]
         shutil.rmtree(partial, ignore_errors=True)
     return {
         "name": folder.name,
-        "model": str(folder / files[0].name),
+        "model": str(folder / card["model"]),
         "precision": precision,
         "size_bytes": card["size_bytes"],
         "exits": card["exits"],
         "in_float": card["in_float"],
+    }
+
+
+def write_export(
+    source: Source, result: Any, outcome: Any, form: ExportForm, folder: Path, name: str
+) -> dict[str, Any]:
+    """Writes an export's ``.tflite`` files into a folder and gives its whole card.
+
+    Args:
+        result: the search's.
+        outcome: the one of the result's outcomes that is exported.
+        name: of the export, for its card.
+    """
+    from mess_tf.compile.card import with_card
+
+    files, borders = _write_files(source, outcome.configuration, form, folder)
+    card = {"name": name, **make_card(source, result, outcome, form, files, borders)}
+    write_file(files[0], with_card(files[0].read_bytes(), card))
+    return card | {
+        "model": files[0].name,
+        "sha256": sha256_of(files[0]),
+        "size_bytes": sum(path.stat().st_size for path in files),
+        "files": {path.name: sha256_of(path) for path in files},
     }
 
 

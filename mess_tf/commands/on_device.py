@@ -19,8 +19,9 @@ def answers_on_device(
     folder: Path,
     card: dict[str, Any],
     images: Sequence[np.ndarray],
-    device: str,
+    reached: Any,
     threads: int,
+    passes: int = PASSES,
 ) -> tuple[np.ndarray, list[Any]]:
     """Runs an export over images.
 
@@ -28,8 +29,9 @@ def answers_on_device(
         folder: of the export.
         card: of the export.
         images: as the export takes them, each of shape (H, W, 3).
-        device: e.g. ``host``.
+        reached: the opened device.
         threads: CPU threads.
+        passes: rounds over all images.
 
     Returns:
         Median latency per image, float64 array of shape (n,), milliseconds (of stages:
@@ -43,14 +45,13 @@ def answers_on_device(
     info = tensor_of(card["input"])
     given = [as_input(image, info, folder) for image in images]
     latencies = []
-    with open_door("open_device")(device) as reached:
-        runner = _OnDevice(reached, folder, threads)
-        for _ in range(PASSES):
-            if card["form"]["form"] == "stages":
-                latency_ms, answers = _follow_plan(runner, folder, given)
-            else:
-                latency_ms, answers = _run_file(runner, card, given)
-            latencies.append(latency_ms)
+    runner = _OnDevice(reached, folder, threads)
+    for _ in range(passes):
+        if card["form"]["form"] == "stages":
+            latency_ms, answers = _follow_plan(runner, folder, given)
+        else:
+            latency_ms, answers = _run_file(runner, card, given)
+        latencies.append(latency_ms)
     return np.median(latencies, axis=0), answers
 
 

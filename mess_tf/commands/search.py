@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mess_tf.commands.shared import Latencies, measured_latencies
+from mess_tf.commands.cards import Source
+from mess_tf.commands.finalists import pick_by_measurement
+from mess_tf.commands.search_text import render as render
+from mess_tf.commands.shared import Latencies, Unmeasured
 from mess_tf.doors import open_door
+from mess_tf.errors import MessError
 from mess_tf.progress import Step, progress
-from mess_tf.records import Pieces, Precision, Statistics, SupernetSpec, head_name
+from mess_tf.records import Precision, head_name
 from mess_tf.runs import Run
 
 Setting = Literal["input-dependent", "budgeted"]
 Robust = Literal["worst-group", "left-out", "upper-bound"]
+Engine = Literal["local", "dask"]
 
 # Limits of a requirement, and what they are called in a result's name.
 _LIMITS = {
@@ -23,11 +30,21 @@ _LIMITS = {
     "max_p90_ms": "p90_ms",
     "max_size_mb": "mb",
 }
+FRONT = "Pareto front"
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """One search: on a device, for a wish (None: the front), under a label."""
+
+    device: str
+    label: str
+    wish: dict[str, float] | None
 
 
 def search(
     run: Path,
-    device: str | None = None,
+    device: Sequence[str] = (),
     precision: Precision = "int8",
     threads: int | None = None,
     setting: Setting = "input-dependent",
@@ -41,9 +58,12 @@ def search(
     max_image_drop_pp: float = 10.0,
     max_early_exits: int | None = None,
     time_limit_s: float = 120.0,
+    finalists: int = 1,
+    engine: Engine = "local",
+    scheduler: str | None = None,
     predicted: bool = False,
 ) -> dict[str, Any]:
-    """Finds the best exits, heads and thresholds for a device and a requirement.
+    """Finds the best exits, heads and thresholds for devices and a requirement.
 
     Choices are made on the calibration part alone; the report part is only reported.
     Without a requirement the recipe's accuracy drops are answered, each under the name
@@ -51,7 +71,8 @@ def search(
 
     Args:
         run: folder of the run.
-        device: e.g. ``host``; None takes the recipe's.
+        device: e.g. ``host``; each of several gets its own configurations; none given
+            takes the recipe's.
         precision: of the pieces.
         threads: CPU threads the pieces were measured with; None takes the recipe's.
         setting: ``input-dependent``, or ``budgeted`` (one exit for all images).
@@ -68,96 +89,173 @@ def search(
         max_image_drop_pp: loss of an image's own mIoU against the final exit.
         max_early_exits: exits before the last one, at most; None takes the recipe's.
         time_limit_s: per requirement.
+        finalists: so many of the best are linked and measured on the device, and the
+            one that measures best is chosen; 1 chooses by the promise alone, for which
+            the device only has to say who it is.
+        engine: ``local``, or ``dask``: devices and requirements go to a cluster.
+        scheduler: address of the Dask cluster; None starts two workers here.
         predicted: predict the latencies of heads that are not measured; no Pareto front
             is written then, and `mess export` refuses what rests on a prediction.
 
     Returns:
-        ``run``, ``folder``, ``results`` (as in ``chosen.json``), ``unmet`` (name and
-        reason per requirement that nothing keeps) and ``hypervolume`` (part of the
-        rectangle up to the final exit's latency that the front beats; None without).
+        ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` (as in
+        ``chosen.json``), ``unmet`` (name and reason per question without an answer)
+        and ``hypervolume`` (part of the rectangle up to the final exit's latency that
+        the front beats; None without).
 
     Raises:
-        MessError: not evaluated or not profiled yet, or the one requirement given
-            cannot be kept.
+        MessError: not evaluated or not profiled yet, no question has an answer on any
+            device, or the cluster fails.
     """
     opened = Run.open(run)
     recipe = opened.recipe
-    spec = SupernetSpec.load(opened.supernet_structure)
-    statistics = Statistics.load(opened.statistics(precision))
-    latencies = measured_latencies(
-        opened, precision, device, threads, "predict" if predicted else "refuse"
-    )
-    name = device or recipe.profile.device
-    given = dict(
-        zip(
-            _LIMITS,
-            (max_drop_pp, min_miou, max_latency_ms, max_p90_ms, max_size_mb),
-            strict=True,
-        )
-    )
+    names = tuple(dict.fromkeys(device)) or (recipe.profile.device,)
+    unmeasured: Unmeasured = "predict" if predicted else "refuse"
+    sources = {n: Source.open(opened, precision, n, threads, unmeasured) for n in names}
+    given = {
+        "max_drop_pp": max_drop_pp,
+        "min_miou": min_miou,
+        "max_latency_ms": max_latency_ms,
+        "max_p90_ms": max_p90_ms,
+        "max_size_mb": max_size_mb,
+    }
+    asked = {key: value for key, value in given.items() if value is not None}
+    wishes = [asked] if asked else [{"max_drop_pp": d} for d in recipe.search.drops_pp]
+    suffix = f"-{robust}" if robust else ""
+    suffix += f"-{confidence:g}" if confidence is not None else ""
+    questions = [
+        _Question(name, _label(wish, setting) + suffix, wish)
+        for name in names
+        for wish in wishes
+    ]
+    if not asked:
+        questions += [
+            _Question(name, FRONT, None)
+            for name in names
+            if not sources[name].latencies.predicted
+        ]
     early = (
         recipe.search.max_early_exits if max_early_exits is None else max_early_exits
     )
     common = {
         "setting": setting,
-        "max_early_exits": early,
         "thresholds_per_policy": recipe.search.thresholds_per_policy,
+        "time_limit_s": time_limit_s,
     }
-    asked = {key: value for key, value in given.items() if value is not None}
-    wishes = [asked] if asked else [{"max_drop_pp": d} for d in recipe.search.drops_pp]
-    find, requirement = open_door("search"), open_door("requirement")
-    pieces = Pieces.load(opened.pieces(precision)).pieces
-    takes = open_door("resources")({piece.name: piece.size_bytes for piece in pieces})
-    promise = None
+    own: dict[str, Any] = {"max_early_exits": early, "finalists": finalists, **common}
     if confidence is not None:
         promise = open_door("guarantee")(max_image_drop_pp, 1 - confidence, confidence)
-    results, unmet = [], []
-    for wish in wishes:
-        label = _label(wish, setting)
-        label += f"-{robust}" if robust else ""
-        label += f"-{confidence:g}" if confidence is not None else ""
-        with progress(f"Searching {label}", time_limit_s) as step:
-            try:
-                results.append(
-                    find(
-                        statistics,
-                        spec,
-                        latencies.by_piece,
-                        requirement(**wish, robust=robust),
-                        resources=takes,
-                        guarantee=promise,
-                        time_limit_s=time_limit_s,
-                        progress=_shown(step, time_limit_s),
-                        name=label,
-                        **common,
-                    )
-                )
-            except open_door("infeasible_error") as error:
-                if asked:
-                    raise
-                unmet.append({"name": label, "reason": str(error)})
-    results = [_with_predicted(result, latencies) for result in results]
-    folder = opened.search(name, precision)
-    _store(folder / "chosen.json", results, {row["name"] for row in unmet})
-    volume = None
-    if not asked and not latencies.predicted:
-        with progress("Pareto front", time_limit_s) as step:
-            front = open_door("pareto_front")(
-                statistics,
-                spec,
-                latencies.by_piece,
-                time_limit_s=time_limit_s,
-                progress=_shown(step, time_limit_s),
-                **{**common, "max_early_exits": min(early, 2)},
-            )
-        open_door("save_pareto")(folder / "pareto.csv", front)
-        volume = _hypervolume(front, results)
+        own["guarantee"] = promise
+    jobs = [
+        _job(question, sources[question.device], robust, own, common)
+        for question in questions
+    ]
+    any_source = sources[names[0]]
+    answers = _answers(any_source, questions, jobs, engine, scheduler, time_limit_s)
+    rows: dict[str, dict[str, Any]] = {
+        name: {"results": [], "unmet": [], "front": None, "errors": []}
+        for name in names
+    }
+    for question, answer in answers:
+        _file_answer(rows[question.device], question, answer)
+    if not any(row["results"] or row["front"] for row in rows.values()):
+        raise rows[names[0]]["errors"][0]
     return {
         "run": str(run),
+        "devices": [
+            _finish(name, sources[name], rows[name], opened.search(name, precision))
+            for name in names
+        ],
+    }
+
+
+def _job(
+    question: _Question,
+    source: Source,
+    robust: Robust | None,
+    own: dict[str, Any],
+    common: dict[str, Any],
+) -> Any:
+    """The question as the search takes it."""
+    by_piece = source.latencies.by_piece
+    if question.wish is None:
+        early = min(own["max_early_exits"], 2)
+        return open_door("job")(by_piece, None, {"max_early_exits": early, **common})
+    requirement = open_door("requirement")(**question.wish, robust=robust)
+    sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
+    takes = open_door("resources")(sizes)
+    options = {"name": question.label, "resources": takes, **own}
+    return open_door("job")(by_piece, requirement, options)
+
+
+def _answers(
+    source: Source,
+    questions: Sequence[_Question],
+    jobs: Sequence[Any],
+    engine: Engine,
+    scheduler: str | None,
+    time_limit_s: float,
+) -> Iterator[tuple[_Question, Any]]:
+    """Every question with its answer, while it is shown how far things are."""
+    several = len({question.device for question in questions}) > 1
+    told: dict[str, Step] = {}
+    answers = open_door("answer_all")(
+        source.statistics,
+        source.spec,
+        jobs,
+        engine,
+        scheduler,
+        lambda state: _tell(told["step"], state, time_limit_s),
+    )
+    if engine != "local":
+        with progress(f"Searching on {engine}", len(jobs)) as step:
+            for question, answer in zip(questions, answers, strict=True):
+                step(note=question.label)
+                yield question, answer
+        return
+    for question in questions:
+        what = f"{'' if question.wish is None else 'Searching '}{question.label}"
+        what += f" on {question.device}" if several else ""
+        with progress(what, time_limit_s) as step:
+            told["step"] = step
+            yield question, next(answers)
+
+
+def _tell(step: Step, state: Any, limit_s: float) -> None:
+    """The search tells seconds, best and bound; the display wants a share."""
+    text = "nothing found yet"
+    if state.value is not None:
+        text = f"best {state.value:.4g}, bound {state.bound:.4g}"
+    step.at(min(state.elapsed_s, limit_s), limit_s, text)
+
+
+def _file_answer(row: dict[str, Any], question: _Question, answer: Any) -> None:
+    """Puts an answer where it belongs in its device's row."""
+    if isinstance(answer, MessError):
+        row["unmet"].append({"name": question.label, "reason": str(answer)})
+        row["errors"].append(answer)
+    elif question.wish is None:
+        row["front"] = answer
+    else:
+        row["results"].append(answer)
+
+
+def _finish(
+    name: str, source: Source, row: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Measures finalists, writes a device's files, and tells of them."""
+    picked = pick_by_measurement(source, row["results"], name)
+    results = [_with_predicted(result, source.latencies) for result in picked]
+    unmet, front = row["unmet"], row["front"]
+    _store(folder / "chosen.json", results, {u["name"] for u in unmet})
+    if front is not None:
+        open_door("save_pareto")(folder / "pareto.csv", front)
+    return {
+        "device": name,
         "folder": str(folder),
         "results": [result.as_json() for result in results],
         "unmet": unmet,
-        "hypervolume": volume,
+        "hypervolume": None if front is None else _hypervolume(front, results),
     }
 
 
@@ -184,21 +282,6 @@ def _hypervolume(front: Any, results: list[Any]) -> float | None:
     return float(open_door("hypervolume")(points, slowest))
 
 
-def _shown(step: Step, limit_s: float) -> Any:
-    """The search tells seconds, best and bound; the display wants a share."""
-
-    def show(state: Any) -> None:
-        step.at(min(state.elapsed_s, limit_s), limit_s, _progress_text(state))
-
-    return show
-
-
-def _progress_text(state: Any) -> str:
-    if state.value is None:
-        return "nothing found yet"
-    return f"best {state.value:.4g}, bound {state.bound:.4g}"
-
-
 def _store(path: Path, results: list[Any], unmet: set[str]) -> None:
     """Adds results to those of earlier calls; one of the same name is replaced."""
     old = open_door("load_results")(path) if path.is_file() else ()
@@ -210,83 +293,3 @@ def _store(path: Path, results: list[Any], unmet: set[str]) -> None:
 def _label(wish: dict[str, float], setting: Setting) -> str:
     parts = [f"{_LIMITS[key]}{value:g}" for key, value in wish.items()]
     return "-".join([*parts, *(["budgeted"] if setting == "budgeted" else [])])
-
-
-def render(result: dict[str, Any]) -> str:
-    """Every result beside the best static exit and the final exit."""
-    lines = []
-    for row in result["results"]:
-        proof = (
-            "proven optimal"
-            if row["proven"]
-            else f"gap {row['gap']:.3g} at the time limit"
-        )
-        lines.append(f"{row['name']} ({proof} of {row['space_size']:.2g}):")
-        for title, outcome in (
-            ("chosen", row["chosen"]),
-            ("best static exit", row["best_static"]),
-            ("final exit", row["reference"]),
-        ):
-            if outcome is not None:
-                lines.append(f"  {title:17s} {_outcome(outcome)}")
-        lines += [f"  {line}" for line in _assurances(row)]
-        lines += [f"  {line}" for line in _predictions(row, result["run"])]
-    lines += [f"{row['name']}: NOT MET. {row['reason']}" for row in result["unmet"]]
-    if result["hypervolume"] is not None:
-        lines.append(f"Pareto front: hypervolume {result['hypervolume']:.4f}")
-    return "\n".join([*lines, f"Next: mess export {result['run']}"])
-
-
-def _assurances(row: dict[str, Any]) -> list[str]:
-    """What a robust choice or a guarantee says beyond the figures."""
-    lines = []
-    robust, certified = row["robustness"], row["certified"]
-    if robust is not None:
-        lines.append(
-            f"by {row['requirement']['robust']}: {robust['mean_ms']:.2f} ms mean, drop"
-            f" {robust['drop_pp']:+.2f} pp"
-        )
-    if certified is not None:
-        wish = certified["guarantee"]
-        held = certified["step"] > 0 or certified["steps"] == 0
-        lines.append(
-            f"guarantee {'met' if held else 'NOT MET beyond the final exit'}: at most"
-            f" {wish['max_share']:.1%} of new groups' images lose more than"
-            f" {wish['max_image_drop_pp']:g} pp, with confidence"
-            f" {wish['confidence']:g} (tested on {certified['groups']} groups, at least"
-            f" {certified['least_groups']} are needed; step {certified['step']} of"
-            f" {certified['steps']})"
-        )
-    return lines
-
-
-def _predictions(row: dict[str, Any], run: str) -> list[str]:
-    """Which heads have no measured latency, and what to do about it."""
-    if not row["predicted"]:
-        return []
-    ends = ", ".join(
-        f"{name} {low:.3f} to {high:.3f} ms"
-        for name, (low, high) in sorted(row["predicted"].items())
-    )
-    return [
-        f"PREDICTED, not measured: {ends}; run `mess profile {run} --share 0.2` to"
-        " measure what was chosen, and this search again, before you publish it"
-    ]
-
-
-def _outcome(outcome: dict[str, Any]) -> str:
-    figures = outcome["report"] or outcome["calibration"]
-    exits = " > ".join(
-        f"{c['exit']}:{c['head']}"
-        + (f" [{c['policy']} >= {c['threshold']:.4g}]" if c["policy"] else "")
-        for c in outcome["configuration"]
-    )
-    rates = "/".join(f"{rate:.0%}" for rate in figures["exit_rates"])
-    part = "calibration" if outcome["report"] is None else "report"
-    kept = all(figures["met"].values())
-    met = f", {'met' if kept else 'NOT MET'} on the {part} part"
-    return (
-        f"{figures['mean_ms']:.2f} ms mean, {figures['p90_ms']:.2f} ms p90, mIoU"
-        f" {figures['miou']:.2%} (drop {figures['drop_pp']:+.2f} pp), exits {rates}"
-        f"{met}: {exits}"
-    )

@@ -24,6 +24,8 @@ from mess_tf.records import (
 )
 from mess_tf.runs import Run
 
+Unmeasured = Literal["refuse", "predict", "leave out"]
+
 
 @dataclass(frozen=True)
 class Latencies:
@@ -55,7 +57,7 @@ def measured_latencies(
     precision: Precision,
     device: str | None = None,
     threads: int | None = None,
-    unmeasured_heads: Literal["refuse", "predict", "leave out"] = "refuse",
+    unmeasured_heads: Unmeasured = "refuse",
 ) -> Latencies:
     """Looks the pieces' latencies up; the device itself is only asked who it is.
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.benchmark_log import BenchmarkLog, LogError, parse_benchmark_log
-from android_bench.log_delegates import AppliedDelegate, Partition
-from android_bench.log_memory import Memory
-from android_bench.log_phases import RunStats
+from android_bench.logs.benchmark_log import BenchmarkLog, LogError, parse_benchmark_log
+from android_bench.logs.delegates import AppliedDelegate, Partition
+from android_bench.logs.memory import Memory
+from android_bench.logs.phases import RunStats
 
 LOGS = Path(__file__).parent / "logs"
 

@@ -6,7 +6,10 @@ import dataclasses
 
 import pytest
 
-from android_bench.benchmark_flags import (
+from android_bench.errors import BenchError
+from android_bench.logs.benchmark_log import BenchmarkLog, parse_benchmark_log
+from android_bench.phones.cores import choose_cores, clusters, mask_of
+from android_bench.phones.flags import (
     check_delegate,
     check_echo,
     check_known,
@@ -15,9 +18,6 @@ from android_bench.benchmark_flags import (
     known_flags,
     timing_flags,
 )
-from android_bench.benchmark_log import BenchmarkLog, parse_benchmark_log
-from android_bench.errors import BenchError
-from android_bench.phone_cores import choose_cores, clusters, mask_of
 from android_bench.records import MeasureSettings
 
 SETTINGS = MeasureSettings(threads=4)

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from android_bench import worker
-from android_bench.device import open_device
+from android_bench.devices import open_device
 from android_bench.errors import BenchError
-from android_bench.host import HostDevice
+from android_bench.host import worker
+from android_bench.host.device import HostDevice
 from android_bench.measure import measure, run_inference
 from android_bench.profile import profile
 from android_bench.records import MeasureSettings, ModelFile
@@ -205,7 +205,7 @@ def test_inputs_that_do_not_fit_are_told(
 MEASURING = """
 import dataclasses, sys
 from pathlib import Path
-from android_bench.host import HostDevice
+from android_bench.host.device import HostDevice
 from android_bench.measure import measure
 from android_bench.records import ModelFile, MeasureSettings
 from android_bench.store import Store

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from android_bench.benchmark_log import BenchmarkLog, LogError, parse_benchmark_log
-from android_bench.op_profile import parse_op_profile
+from android_bench.logs.benchmark_log import BenchmarkLog, LogError, parse_benchmark_log
+from android_bench.logs.op_profile import parse_op_profile
 
 LOGS = {p.stem: p.read_text() for p in (Path(__file__).parent / "logs").glob("*.txt")}
 RESULTS = (

@@ -289,17 +289,17 @@ def test_all_is_every_phone_and_those_that_are_not_ready_are_told(
     round_of: Make,
     copies: Make,
 ) -> None:
-    from android_bench.phones import PhoneListing
+    from android_bench.phones.listing import PhoneListing
 
     phones = [
         PhoneListing("usb:A1", "A1", "usb", "device", "measure on it"),
         PhoneListing("usb:B2", "B2", "usb", "offline", "plug it in again"),
     ]
-    monkeypatch.setattr("android_bench.phones.list_phones", lambda: phones)
+    monkeypatch.setattr("android_bench.devices.list_phones", lambda: phones)
     monkeypatch.setattr(
         profile_module,
         "open_device",
-        lambda name: fake_device(lambda *_: round_of(5.0)),
+        lambda name, tool: fake_device(lambda *_: round_of(5.0)),
     )
     (model,) = copies("m")
     ready, locked = profile_module.profile(

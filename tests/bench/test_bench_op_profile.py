@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.benchmark_log import LogError
-from android_bench.op_profile import OpGraph, OpProfile, parse_op_profile
+from android_bench.logs.benchmark_log import LogError
+from android_bench.logs.op_profile import OpGraph, OpProfile, parse_op_profile
 
 LOGS = Path(__file__).parent / "logs"
 TABLE = (LOGS / "profile.txt").read_text()

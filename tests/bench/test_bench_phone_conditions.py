@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from android_bench.errors import BenchError
-from android_bench.phone_conditions import (
+from android_bench.phones.conditions import (
     SlowState,
     as_conditions,
     parse_quick,
     parse_slow,
 )
-from android_bench.phone_facts import parse_facts
-from android_bench.phone_result import foreign_load, read_frame, summary_of
-from android_bench.phone_script import Frame
+from android_bench.phones.facts import parse_facts
+from android_bench.phones.result import foreign_load, read_frame, summary_of
+from android_bench.phones.script import Frame
 from android_bench.records import Conditions, Failure
 
 CPUFREQ = "/sys/devices/system/cpu/cpu{}/cpufreq/{}"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from android_bench.phone_folder import NoSpace, PhoneFolder, remove_left_overs
-from android_bench.transport import FileRefused, RemoteFile, ShellResult
+from android_bench.adb.transport import FileRefused, RemoteFile, ShellResult
+from android_bench.phones.folder import NoSpace, PhoneFolder, remove_left_overs
 
 Make = Callable[..., Any]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from android_bench.adb.transport import ConnectionLost
 from android_bench.errors import BenchError
-from android_bench.phone_conditions import QuickState
-from android_bench.phone_folder import NoSpace
-from android_bench.phone_resume import MOST_LOSSES, Resuming
-from android_bench.phone_rounds import ScriptBroken, in_order
-from android_bench.phone_script import Frame
+from android_bench.phones.conditions import QuickState
+from android_bench.phones.folder import NoSpace
+from android_bench.phones.resume import MOST_LOSSES, Resuming
+from android_bench.phones.rounds import ScriptBroken, in_order
+from android_bench.phones.script import Frame
 from android_bench.records import Failure, ModelFile, Round
-from android_bench.transport import ConnectionLost
 
 Make = Callable[..., Any]
 LOST = ConnectionLost("cable")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.phone_script import (
+from android_bench.adb.shell_output import STDOUT, as_lines
+from android_bench.phones.script import (
     KILL,
     MAX_LOG_BYTES,
     NAME,
@@ -18,7 +19,6 @@ from android_bench.phone_script import (
     FrameReader,
     make_script,
 )
-from android_bench.shell_output import STDOUT, as_lines
 
 Run = Callable[..., bytes]
 TOKEN = "mess-0123456789abcdef"

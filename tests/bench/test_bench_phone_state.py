@@ -9,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.phone_cpu import (
-    CoreFrequency,
-    CpuCore,
-    CpuInfo,
-    parse_core_list,
-    parse_cpufreq,
-    parse_cpuinfo,
-    parse_files,
-)
-from android_bench.phone_state import (
+from android_bench.phones.answers import (
     AdbListed,
     AnswerError,
     Battery,
@@ -27,6 +18,15 @@ from android_bench.phone_state import (
     parse_battery,
     parse_getprop,
     parse_thermal,
+)
+from android_bench.phones.cpu import (
+    CoreFrequency,
+    CpuCore,
+    CpuInfo,
+    parse_core_list,
+    parse_cpufreq,
+    parse_cpuinfo,
+    parse_files,
 )
 
 BATTERY = """\

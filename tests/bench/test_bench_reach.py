@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from android_bench import adb_server, reach
-from android_bench.adb_server import ServerAddress, server_address
-from android_bench.device import open_device
+from android_bench.adb import reach
+from android_bench.adb import server as adb_server
+from android_bench.adb.advice import advice_for, unknown_phone
+from android_bench.adb.reach import NotReached, find, places, tcp_place
+from android_bench.adb.server import ServerAddress, server_address
+from android_bench.adb.usb import UsbPhone, usb_phones
+from android_bench.devices import open_device
 from android_bench.errors import BenchError
-from android_bench.phone_advice import advice_for, unknown_phone
-from android_bench.phone_state import AdbListed, parse_adb_devices
-from android_bench.reach import NotReached, find, places, tcp_place
-from android_bench.usb_phones import UsbPhone, usb_phones
+from android_bench.phones.answers import AdbListed, parse_adb_devices
 
 
 def plug_in(sys: Path, dev: Path, port: str, serial: str, **files: str) -> None:

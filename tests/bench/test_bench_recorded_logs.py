@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from android_bench.benchmark_log import LogError, parse_benchmark_log
-from android_bench.log_delegates import AppliedDelegate, Partition
-from android_bench.log_phases import RunStats
+from android_bench.logs.benchmark_log import LogError, parse_benchmark_log
+from android_bench.logs.delegates import AppliedDelegate, Partition
+from android_bench.logs.phases import RunStats
 
 
 class Figures(NamedTuple):

@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.phone_cpu import (
-    CoreFrequency,
-    CpuCore,
-    parse_core_list,
-    parse_cpufreq,
-    parse_cpuinfo,
-)
-from android_bench.phone_state import (
+from android_bench.phones.answers import (
     AdbListed,
     Battery,
     Temperature,
@@ -22,6 +15,13 @@ from android_bench.phone_state import (
     parse_battery,
     parse_getprop,
     parse_thermal,
+)
+from android_bench.phones.cpu import (
+    CoreFrequency,
+    CpuCore,
+    parse_core_list,
+    parse_cpufreq,
+    parse_cpuinfo,
 )
 
 # Lines, model, SoC (Android 12 on), board, Android version, ABIs of 64 and 32 bits.

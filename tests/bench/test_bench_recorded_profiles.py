@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from android_bench.op_profile import OpGraph, parse_op_profile
+from android_bench.logs.op_profile import OpGraph, parse_op_profile
 
 NN = "TfLiteNnapiDelegate"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.benchmark_tool import find_tool, read_tool
 from android_bench.errors import BenchError
+from android_bench.phones.tool_file import find_tool, read_tool
 
 ARM64, ARM = "arm64-v8a", "armeabi-v7a"
 

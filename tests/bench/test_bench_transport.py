@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.adb_keys import key_files, load_signers
-from android_bench.direct_transport import Refusal, SoundWire
-from android_bench.errors import BenchError
-from android_bench.shell_output import (
+from android_bench.adb.direct_transport import Refusal, SoundWire
+from android_bench.adb.keys import key_files, load_signers
+from android_bench.adb.shell_output import (
     EXIT,
     MAX_LINE,
     STDERR,
@@ -25,7 +24,8 @@ from android_bench.shell_output import (
     as_lines,
     collect,
 )
-from android_bench.transport import ConnectionLost, quote_command
+from android_bench.adb.transport import ConnectionLost, quote_command
+from android_bench.errors import BenchError
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from android_bench import worker
-from android_bench.host_state import (
+from android_bench.host import worker
+from android_bench.host.state import (
     describe_host,
     frequencies_khz,
     host_conditions,

@@ -11,7 +11,7 @@ import pytest
 
 from android_bench.errors import BenchError
 from android_bench.many import DeviceRun
-from android_bench.phones import PhoneListing
+from android_bench.phones.listing import PhoneListing
 from android_bench.records import (
     Conditions,
     DeviceInfo,
@@ -48,7 +48,7 @@ INFO = DeviceInfo("adb", "C3", "f", "Pixel 8", "soc", "abi", "os", 8)
 def test_devices_tells_what_each_is_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("android_bench.phones.list_phones", lambda: [PIXEL, LOCKED])
+    monkeypatch.setattr("android_bench.devices.list_phones", lambda: [PIXEL, LOCKED])
     result = devices_command.devices()
     host, pixel, locked = result["devices"]
     assert host["name"] == "host" and host["cores"] >= 1

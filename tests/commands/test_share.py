@@ -169,7 +169,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
         search(run.folder, min_miou=0.9)
 
     result = search(run.folder, min_miou=0.9, predicted=True)
-    (row,) = result["results"]
+    (row,) = result["devices"][0]["results"]
     assert list(row["predicted"]) == [name]
     low, high = row["predicted"][name]
     by_piece = measured_latencies(run, "int8", unmeasured_heads="predict").by_piece
@@ -191,14 +191,14 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     again = telling_pieces(run, pieces, 0.5)
     assert name in again
     measure(run, again - chosen)
-    (row,) = search(run.folder, min_miou=0.9, predicted=True)["results"]
+    (row,) = search(run.folder, min_miou=0.9, predicted=True)["devices"][0]["results"]
     assert row["predicted"] == {}
 
 
 def test_no_front_is_drawn_from_predictions(run: Run) -> None:
     measure(run, telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5))
     statistics_with(run, "fcn_r1_b0")
-    result = search(run.folder, predicted=True)
+    (result,) = search(run.folder, predicted=True)["devices"]
     assert result["results"] and result["hypervolume"] is None
     assert not (run.search("host", "int8") / "pareto.csv").exists()
 

@@ -15,8 +15,8 @@ from phone_double.recorded_phones import RECORDINGS, load_recorded
 from phone_double.serve import choose_phone
 from phone_double.state import Heating, PhoneState
 
-from android_bench.phone_cpu import parse_cpufreq, parse_cpuinfo, parse_files
-from android_bench.phone_state import parse_battery, parse_getprop, parse_thermal
+from android_bench.phones.answers import parse_battery, parse_getprop, parse_thermal
+from android_bench.phones.cpu import parse_cpufreq, parse_cpuinfo, parse_files
 
 CPU = "/sys/devices/system/cpu"
 

@@ -20,7 +20,7 @@ from phone_double.phones import BIG_LITTLE
 from phone_double.phones import OLD as OLD_PHONE
 from phone_double.tiny_model import convolutions
 
-from android_bench.benchmark_log import BenchmarkLog, parse_benchmark_log
+from android_bench.logs.benchmark_log import BenchmarkLog, parse_benchmark_log
 
 TMP = "/data/local/tmp"
 SHORT = "--num_runs=20 --min_secs=0 --warmup_min_secs=0"

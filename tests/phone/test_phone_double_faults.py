@@ -14,7 +14,7 @@ from phone_double.double import PhoneDouble
 from phone_double.faults import RUN_FAULTS
 from phone_double.protocol import OKAY, Message
 
-from android_bench.benchmark_log import LogError, parse_benchmark_log
+from android_bench.logs.benchmark_log import LogError, parse_benchmark_log
 
 TMP = "/data/local/tmp"
 SHORT = "--num_runs=20 --min_secs=0 --warmup_min_secs=0"

@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,18 @@ class BenchmarkDesk:
     """
 
     def __init__(
-        self, address: Path, phone: Phone, state: PhoneState, faults: Faults
+        self,
+        address: Path,
+        phone: Phone,
+        state: PhoneState,
+        faults: Faults,
+        refresh: Callable[[], None],
     ) -> None:
         self.style = "new"
         self.delegates: Mapping[str, str] = phone.delegates
         self.models: list[str] = []
         self._phone, self._state, self._faults = phone, state, faults
+        self._refresh = refresh
         self._lock = threading.Lock()
         self._cpu_s: dict[int, float] = {}
         self._ended_cpu_s = 0.0
@@ -95,6 +101,8 @@ class BenchmarkDesk:
                         self._cpu_s[pid] = float(json.loads(line)["cpu_s"])
                     # No run has its result before what was to happen in it.
                     acted.wait()
+                    # Nor is the uptime read after a run older than its end.
+                    self._refresh()
                     channel.sendall(b"{}\n")
             finally:
                 ended.set()

@@ -50,7 +50,7 @@ class System:
         self.phone, self.state, self.faults = phone, state, faults
         self._folder = folder
         self.uptime = Uptime()
-        self.desk = BenchmarkDesk(folder / "runs", phone, state, faults)
+        self.desk = BenchmarkDesk(folder / "runs", phone, state, faults, self.refresh)
         (folder / "root").mkdir()
         self.tree = FileTree(folder / "root")
         self.processes = Processes(self.tree.root, self._environment())

@@ -105,7 +105,7 @@ def test_options_arrive_with_their_types(fake: Fake) -> None:
     (call,) = fake.calls
     assert call["run"] == Path("r")
     assert (call["max_drop_pp"], call["max_early_exits"]) == (1.5, 2)
-    assert (call["precision"], call["device"]) == ("int8", None)
+    assert (call["precision"], call["device"]) == ("int8", [])
     assert set(call) == {option.name for option in COMMANDS["search"].options}
 
 

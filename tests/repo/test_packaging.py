@@ -57,7 +57,8 @@ def third_party_imports() -> set[str]:
 
 def test_every_import_is_a_requirement() -> None:
     required = requirements(setup()["options"]["install_requires"])
-    optional = {"jax", "libusb1"}  # of the extras jax and usb (by adb-shell's own usb)
+    # Of the extras jax, usb (by adb-shell's own usb) and dask.
+    optional = {"jax", "libusb1", "distributed", "joblib"}
     imported = {
         DISTRIBUTIONS.get(top, normalised(top)) for top in third_party_imports()
     }

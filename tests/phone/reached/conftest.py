@@ -10,9 +10,9 @@ import pytest
 from phone_double.adb_binary import Adb
 from phone_double.double import PhoneDouble
 
-from android_bench.phone_device import AdbDevice
-from android_bench.phone_session import Patience
-from android_bench.reach import find
+from android_bench.adb.reach import find
+from android_bench.phones.device import AdbDevice
+from android_bench.phones.session import Patience
 
 PATIENCE = Patience(in_all_s=10.0, pause_s=0.1, farewell_s=3.0)
 

@@ -17,13 +17,13 @@ from phone_double.phones import BIG_LITTLE, OLD
 from phone_double.recorded_phones import RECORDINGS, load_recorded
 from phone_double.tiny_model import convolutions
 
-from android_bench.device import open_device
+from android_bench.adb.reach import find
+from android_bench.devices import open_device
 from android_bench.errors import BenchError
-from android_bench.host import HostDevice
+from android_bench.host.device import HostDevice
 from android_bench.measure import measure
-from android_bench.phone_device import AdbDevice
-from android_bench.phone_folder import BASE, OLD_S
-from android_bench.reach import find
+from android_bench.phones.device import AdbDevice
+from android_bench.phones.folder import BASE, OLD_S
 from android_bench.records import Failure, MeasureSettings, ModelFile, Round
 from android_bench.store import Store
 

@@ -19,9 +19,9 @@ from phone_double.tiny_model import convolutions
 
 from android_bench.errors import BenchError
 from android_bench.measure import measure
-from android_bench.phone_device import AdbDevice
-from android_bench.phone_folder import BASE
-from android_bench.phone_session import Patience
+from android_bench.phones.device import AdbDevice
+from android_bench.phones.folder import BASE
+from android_bench.phones.session import Patience
 from android_bench.records import Failure, Measurement, MeasureSettings, ModelFile
 from android_bench.store import Store
 
@@ -150,7 +150,7 @@ def test_phone_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = open_phone(BRIEF)
-    monkeypatch.setattr("android_bench.direct_transport.CONNECT_S", 1.0)
+    monkeypatch.setattr("android_bench.adb.direct_transport.CONNECT_S", 1.0)
     phone_double.faults.in_run(phone_double.link.mute.set, 0.1, of("b"))
     with Store(tmp_path / "p.sqlite") as store:
         with pytest.raises(BenchError, match="did not come back within 2 s"):
@@ -249,7 +249,7 @@ def test_benchmark_goes_wrong(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> MeasureSettings:
     """A model may take 3 s in all."""
-    monkeypatch.setattr("android_bench.phone_rounds.INIT_S", 2.0)
+    monkeypatch.setattr("android_bench.phones.rounds.INIT_S", 2.0)
     return dataclasses.replace(
         SHORT, max_seconds_per_round=0.5, min_seconds_per_round=0.1, timeout_s=3.0
     )

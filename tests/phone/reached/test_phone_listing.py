@@ -12,10 +12,10 @@ from phone_double.adb_binary import Adb
 from phone_double.auth import Trust
 from phone_double.double import PhoneDouble
 
-from android_bench.connect import connect
+from android_bench.adb.connect import connect
+from android_bench.adb.reach import NotReached, find
 from android_bench.errors import BenchError
-from android_bench.phones import list_phones
-from android_bench.reach import NotReached, find
+from android_bench.phones.listing import list_phones
 
 
 def test_a_phone_that_the_server_holds_tells_everything(
@@ -61,7 +61,7 @@ def test_looking_asks_no_phones_owner_for_trust(
 def test_an_owner_who_taps_too_late_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("android_bench.connect.TRUST_S", 0.5)
+    monkeypatch.setattr("android_bench.adb.connect.TRUST_S", 0.5)
     with PhoneDouble(trust=Trust(tap_after_s=None)) as phone:
         with pytest.raises(NotReached, match="nobody allowed it within 0.5 s") as error:
             connect(find(f"tcp:{phone.serial}"))

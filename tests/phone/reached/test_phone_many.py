@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -17,10 +18,9 @@ import pytest
 from phone_double.adb_binary import Adb
 from phone_double.double import PhoneDouble
 
-from android_bench import phone_device
-from android_bench.phone_folder import BASE
-from android_bench.phone_session import Patience
-from android_bench.reach import find
+from android_bench.phones.device import AdbDevice
+from android_bench.phones.folder import BASE
+from android_bench.phones.session import Patience
 from android_bench.records import ModelFile
 from android_bench.store import Store
 from mess_tf import cli
@@ -39,10 +39,9 @@ def mess(
     """Runs a command line with ``--json``: exit code, result, standard error."""
     monkeypatch.setenv("MESS_BENCHMARK_MODEL", str(tool_file))
 
-    def open_phone(name: str, tool: Path | None = None) -> phone_device.AdbDevice:
-        return phone_device.AdbDevice(find(name), tool, patience=BRIEF)
-
-    monkeypatch.setattr(phone_device, "open_phone", open_phone)
+    monkeypatch.setattr(
+        "android_bench.devices.AdbDevice", functools.partial(AdbDevice, patience=BRIEF)
+    )
 
     def mess(*arguments: object) -> tuple[int, Any, str]:
         code = cli.main([*map(str, arguments), "--json"])

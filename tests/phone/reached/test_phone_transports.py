@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from phone_double.double import PhoneDouble
 
-from android_bench.connect import connect
-from android_bench.reach import find
-from android_bench.transport import ConnectionLost, FileRefused, Transport
+from android_bench.adb.connect import connect
+from android_bench.adb.reach import find
+from android_bench.adb.transport import ConnectionLost, FileRefused, Transport
 
 TMP = "/data/local/tmp"
 

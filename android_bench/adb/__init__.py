@@ -1,0 +1,1 @@
+"""Reaches phones over adb: directly, or through a server that already runs."""

@@ -1,0 +1,1 @@
+"""Reads what Google's benchmark_model prints; text in, frozen records out."""

@@ -1,0 +1,297 @@
+"""A phone as a device: Google's benchmark tool, run there over adb."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from android_bench.adb.connect import connect
+from android_bench.adb.reach import Place, find_again
+from android_bench.adb.transport import ConnectionLost, Transport
+from android_bench.device import ModelInputs, ModelOutputs
+from android_bench.errors import BenchError
+from android_bench.phones.conditions import (
+    QuickState,
+    SlowState,
+    as_conditions,
+    parse_quick,
+    parse_slow,
+)
+from android_bench.phones.cores import AUTO, CoreChoice, choose_cores
+from android_bench.phones.facts import read_facts
+from android_bench.phones.flags import (
+    check_known,
+    check_settings,
+    delegates_text,
+    timing_flags,
+)
+from android_bench.phones.folder import NoSpace
+from android_bench.phones.infer import PhoneInference, open_local
+from android_bench.phones.questions import STATE, ask
+from android_bench.phones.result import foreign_load, read_frame, summary_of
+from android_bench.phones.resume import Resuming
+from android_bench.phones.rounds import Plan, in_order, make_plan, run_commands
+from android_bench.phones.script import Frame
+from android_bench.phones.session import Patience, PhoneSession
+from android_bench.phones.tool import PhoneTool, command_of
+from android_bench.records import (
+    Conditions,
+    DeviceInfo,
+    Failure,
+    MeasureSettings,
+    ModelFile,
+    Round,
+    Tool,
+)
+
+FRESH_S = 10.0
+"""A state younger than this is not asked again before a script."""
+
+T = TypeVar("T")
+
+
+class AdbDevice:
+    """One phone.
+
+    Args:
+        place: the phone and the way to it.
+        tool: the benchmark tool's file; see ``benchmark_tool.find_tool``.
+        key: adb's private key to use instead of the usual ones.
+        patience: how long to wait for a phone that is lost.
+
+    Raises:
+        BenchError: it is not reached, or is not an Android phone.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        tool: Path | None = None,
+        key: Path | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._first: Transport | None = connect(place, key)
+
+        def reach() -> Transport:
+            first, self._first = self._first, None
+            return first or connect(find_again(place), key, ask=False)
+
+        self._given_tool = tool
+        self._session = PhoneSession(reach, patience)
+        try:
+            self._facts = read_facts(self._session.transport)
+        except BenchError:
+            self._session.close()
+            raise
+        self._info = self._facts.as_device(place.name, place.serial)
+        self._tools: dict[str, PhoneTool] = {}
+        self._best_caps_khz: dict[int, int] = {}
+        self._slow = SlowState()
+        self._slow_at = -FRESH_S
+        self._used_cores = tuple(self._facts.core_max_khz)
+
+    def describe(self) -> DeviceInfo:
+        return self._info
+
+    def tool(self) -> Tool:
+        return self._tool().record
+
+    def state(self) -> Conditions:
+        """Asks the phone's services, too; some tenths of a second."""
+        quick = self._again_if_lost(self._ask_state)
+        return self._conditions(quick)
+
+    def benchmark(
+        self, models: Sequence[ModelFile], settings: MeasureSettings
+    ) -> Iterator[tuple[ModelFile, Round | Failure]]:
+        """One round; see ``Device.benchmark`` and ``phone_resume``."""
+        plan = self._again_if_lost(lambda: self._plan(settings))
+        resuming = Resuming(
+            run=lambda some: self._run(some, plan, settings.delegate),
+            recover=self._recover,
+            most=plan.most_models,
+        )
+        yield from resuming.visit(models)
+
+    def infer(
+        self,
+        model: ModelFile,
+        inputs: Iterable[ModelInputs],
+        settings: MeasureSettings,
+    ) -> Iterator[tuple[float, ModelOutputs]]:
+        """Real inputs, pushed as files; see ``Device.infer`` and ``phone_infer``."""
+        tool = self._tool(inputs=True)
+        plan = self._again_if_lost(lambda: self._plan(settings, tool))
+        inference = PhoneInference(
+            self._session, tool, model, settings, plan, open_local(model)
+        )
+        yield from inference.run(inputs)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # === Before a round ===
+
+    def _tool(self, inputs: bool = False) -> PhoneTool:
+        """The tool that takes times, or the one that also takes inputs: as a rule they
+        are the same file."""
+        kind = "inputs" if inputs else "times"
+        if kind not in self._tools:
+            name = "benchmark_model_io" if inputs else "benchmark_model"
+            made = PhoneTool(self._facts.abi, self._given_tool, inputs, name)
+            same = [t for t in self._tools.values() if t.record == made.record]
+            self._tools[kind] = same[0] if same else made
+        return self._tools[kind]
+
+    def _plan(self, settings: MeasureSettings, tool: PhoneTool | None = None) -> Plan:
+        """Checks the settings and makes the tool ready.
+
+        Raises:
+            BenchError: settings that this phone or its tool cannot have.
+        """
+        check_settings(settings)
+        tool = tool or self._tool()
+        cores = choose_cores(
+            settings.affinity, settings.threads, self._facts.core_max_khz
+        )
+        tool.bring(self._session)
+        flags = timing_flags(settings)
+        check_known(flags, tool.known)
+        if cores.mask and not tool.takes_mask(self._session, cores.mask):
+            if settings.affinity != AUTO:
+                raise BenchError(
+                    f"Affinity {settings.affinity!r} is refused by"
+                    f" {self._session.transport.label} (taskset); give 'none' or"
+                    " another mask."
+                )
+            cores = CoreChoice(None, tuple(self._facts.core_max_khz))
+        self._used_cores = cores.cores
+        return make_plan(settings, flags, cores)
+
+    def _bring(self, models: Sequence[ModelFile]) -> dict[str, str]:
+        """Pushes models; why not, by digest. Raises NoSpace when they do not fit."""
+        files = {_place(model): (model.path, model.sha256) for model in models}
+        folder = self._session.folder
+        try:
+            refused = folder.bring(files)
+        except NoSpace:
+            mine = {*files, *(tool.name for tool in self._tools.values())}
+            folder.drop([name for name in folder.names if name not in mine])
+            refused = folder.bring(files)
+        return {m.sha256: refused[_place(m)] for m in models if _place(m) in refused}
+
+    # === A round ===
+
+    def _run(
+        self, models: Sequence[ModelFile], plan: Plan, delegate: str
+    ) -> Iterator[Round | Failure]:
+        """Visits some models in one shell session."""
+        tool = self._tool()
+        tool.bring(self._session)
+        refused = self._bring(models)
+        self._refresh()
+        commands = [
+            command_of(
+                f"./{tool.name}", [f"--graph={_place(m)}", *plan.flags], plan.cores.mask
+            )
+            for m in models
+            if m.sha256 not in refused
+        ]
+        frames = run_commands(self._session, commands, plan.limit_s)
+        with contextlib.closing(frames):
+            numbered = in_order(frames, len(commands))
+            for model in models:
+                if model.sha256 in refused:
+                    yield Failure("push", refused[model.sha256])
+                else:
+                    yield self._outcome(next(numbered), plan, delegate)
+
+    def _outcome(
+        self, frame: Frame | None, plan: Plan, delegate: str
+    ) -> Round | Failure:
+        if frame is None:
+            return Failure("log", "its output is damaged: where it ends is not told")
+        log = read_frame(frame, plan.flags, delegate)
+        if isinstance(log, Failure):
+            return log
+        if log.timings is None or log.timings.regular is None:
+            return Failure("log", "the tool told no statistics of its runs", log.tail)
+        before, after = (self._conditions(q) for q in (frame.before, frame.after))
+        notes = {
+            "affinity": plan.cores.mask or "none",
+            "delegates": delegates_text(log),
+        }
+        conditions = dataclasses.replace(
+            after,
+            throttled=_either(before.throttled, after.throttled),
+            foreign_load=foreign_load(frame, plan.cores.cores),
+            other={**after.other, **{k: v for k, v in notes.items() if v}},
+        )
+        return Round.of_summary(
+            summary_of(log.timings.regular), conditions, log.timings.init_ms * 1000
+        )
+
+    # === The phone's state ===
+
+    def _ask_state(self) -> QuickState:
+        answers = ask(self._session.transport, STATE)
+        self._slow, self._slow_at = parse_slow(answers), time.monotonic()
+        return parse_quick(answers["quick"])
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._slow_at > FRESH_S:
+            self._conditions(self._ask_state())
+
+    def _conditions(self, quick: QuickState) -> Conditions:
+        for core, khz in quick.caps_khz.items():
+            best = self._best_caps_khz.get(core, 0)
+            self._best_caps_khz[core] = max(khz, best)
+        return as_conditions(
+            self._slow,
+            quick,
+            self._used_cores,
+            self._best_caps_khz,
+            self._facts.core_max_khz,
+        )
+
+    # === A lost connection ===
+
+    def _recover(self, lost: ConnectionLost | None) -> None:
+        if lost is None:
+            self._session.end_script()
+        else:
+            self._session.come_back(lost)
+        self._slow_at = -FRESH_S
+
+    def _again_if_lost(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except ConnectionLost as error:
+            self._recover(error)
+            return work()
+
+
+def _place(model: ModelFile) -> str:
+    """Its file name on the phone: of its digest, so that no name needs quoting."""
+    return f"models/{model.sha256}.tflite"
+
+
+def _either(one: bool | None, other: bool | None) -> bool | None:
+    told = [value for value in (one, other) if value is not None]
+    return any(told) if told else None

@@ -1,0 +1,146 @@
+"""Many searches at once: devices and requirements, one after the other or on Dask.
+
+A search is deterministic, so both ways give the same results; only the time taken and,
+where a time limit ends a search before the proof, how far it came can differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mess_tf.errors import MessError
+from mess_tf.records import Statistics, SupernetSpec
+from search.exact import Progress
+from search.pareto import ParetoPoint, pareto_front
+from search.requirement import Requirement
+from search.result import SearchResult
+from search.run import search
+
+Engine = Literal["local", "dask"]
+ENGINES: tuple[Engine, ...] = ("local", "dask")
+
+# Each search uses two threads itself.
+LOCAL_WORKERS = 2
+_SCHEDULER_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question to the search.
+
+    Attributes:
+        latency_ms: by piece name, of the device that is asked about.
+        requirement: None asks for the Pareto front.
+        options: further arguments of ``search`` or ``pareto_front``.
+    """
+
+    latency_ms: Mapping[str, float]
+    requirement: Requirement | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Answer = SearchResult | tuple[ParetoPoint, ...] | MessError
+
+
+def answer(
+    statistics: Statistics,
+    spec: SupernetSpec,
+    job: Job,
+    progress: Callable[[Progress], None] | None = None,
+) -> Answer:
+    """Answers one job; what cannot be answered is the error, as a value."""
+    given = (statistics, spec, job.latency_ms)
+    try:
+        if job.requirement is None:
+            return pareto_front(*given, progress=progress, **job.options)
+        return search(*given, job.requirement, progress=progress, **job.options)
+    except MessError as error:
+        return error
+
+
+def answer_all(
+    statistics: Statistics,
+    spec: SupernetSpec,
+    jobs: Sequence[Job],
+    engine: Engine = "local",
+    scheduler: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Answer]:
+    """Answers jobs, in their order; each as soon as it and those before it are ready.
+
+    Args:
+        engine: ``local``: one after the other; ``dask``: spread over a cluster.
+        scheduler: address of a Dask cluster, e.g. ``tcp://10.0.0.5:8786``, whose
+            workers have this package; None starts a cluster of two workers here.
+        progress: told of each search as it runs; by ``local`` only.
+
+    Raises:
+        MessError: the engine is unknown or not installed, or the cluster is out of
+            reach or loses its workers.
+    """
+    if engine not in ENGINES:
+        raise MessError(f"Engine {engine!r} is unknown; accepted: {ENGINES}.")
+    if scheduler is not None and engine != "dask":
+        raise MessError(
+            f"A scheduler ({scheduler}) was given for engine {engine!r}; only 'dask'"
+            " has one."
+        )
+    if engine == "local":
+        for job in jobs:
+            yield answer(statistics, spec, job, progress)
+        return
+    with _cluster(scheduler):
+        yield from _on_dask(statistics, spec, jobs)
+
+
+def _on_dask(
+    statistics: Statistics, spec: SupernetSpec, jobs: Sequence[Job]
+) -> Iterator[Answer]:
+    import joblib
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        # The statistics are large and the same for all: they travel once.
+        with joblib.parallel_config(backend="dask", scatter=[statistics, spec]):
+            calls = (joblib.delayed(answer)(statistics, spec, job) for job in jobs)
+            yield from joblib.Parallel(return_as="generator")(calls)
+    except (KilledWorker, CommClosedError) as error:
+        raise MessError(
+            f"The Dask cluster lost its workers ({type(error).__name__}: {error}); give"
+            " them more memory, or use --engine local."
+        ) from error
+
+
+@contextlib.contextmanager
+def _cluster(scheduler: str | None) -> Iterator[None]:
+    """Makes a Dask cluster the one that joblib uses."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise MessError(
+            "Engine 'dask' needs Dask: pip install 'mess-tf[dask]'."
+        ) from error
+    with contextlib.ExitStack() as stack:
+        address: str | LocalCluster
+        if scheduler is None:
+            address = stack.enter_context(
+                LocalCluster(
+                    n_workers=LOCAL_WORKERS,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                )
+            )
+        else:
+            address = scheduler
+        try:
+            stack.enter_context(Client(address, timeout=_SCHEDULER_TIMEOUT_S))
+        except (OSError, ValueError) as error:
+            raise MessError(
+                f"No Dask scheduler answers at {scheduler} ({error}); start one with"
+                " `dask scheduler`, or leave --scheduler out."
+            ) from error
+        yield
