@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from android_bench.errors import BenchError
 from android_bench.latency_model.features import operators_of
+from android_bench.latency_model.learn import predict_files
 from android_bench.records import Conditions, Measurement, MeasureSettings, Round
 from android_bench.store import Store
 from mess_tf.commands import export as export_command
 from mess_tf.commands.profile import profile
 from mess_tf.commands.search import render, search
 from mess_tf.commands.share import predictions, telling_pieces
-from mess_tf.commands.shared import measured_latencies
+from mess_tf.commands.shared import measured_latencies, predictable
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.recipe import Recipe
@@ -108,7 +110,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def measure(run: Run, names: set[str]) -> None:
+def measure(run: Run, names: set[str], threads: int = 1) -> None:
     """Stores what the law says of pieces, as if the host had been asked."""
     with open_door("open_device")("host") as device:
         info = device.describe()
@@ -116,12 +118,12 @@ def measure(run: Run, names: set[str]) -> None:
     with Store(run.profiles) as store:
         store.put_device(info)
         for name in names:
-            us = law_us(pieces.path(name))
+            us = law_us(pieces.path(name)) / threads
             row = Measurement(
                 name=f"int8/{name}",
                 sha256=pieces[name].sha256,
                 fingerprint=info.fingerprint,
-                settings_key=MeasureSettings.preset("quick", 1).key,
+                settings_key=MeasureSettings.preset("quick", threads).key,
                 tool_key="tool 1",
                 rounds=(Round((us, us), CONDITIONS, runs=2),) * 2,
                 time=CONDITIONS.time,
@@ -236,3 +238,26 @@ def test_how_well_the_rest_is_predicted_is_told(run: Run) -> None:
     assert told["learnt"] + told["predicted"] == 59
     assert 0 < told["interval"] < 0.2
     assert told["within_5"] <= told["within_10"] <= 1
+
+
+def test_what_is_known_from_other_settings_is_taken_where_it_helps(run: Run) -> None:
+    pieces = Pieces.load(run.pieces("int8"))
+    chosen = telling_pieces(run, pieces, 0.4)
+    measure(run, chosen)
+    files = predictable(pieces)
+    with Store(run.profiles) as store, open_door("open_device")("host") as device:
+        fingerprint = device.describe().fingerprint
+        settings = MeasureSettings.preset("quick", 1)
+        alone, model = predict_files(files, store, fingerprint, settings)
+        assert model.prior is None
+        measure(run, {piece.name for piece in pieces.pieces}, threads=2)
+        helped, model = predict_files(files, store, fingerprint, settings)
+    assert model.prior is not None
+    assert model.prior.about["settings"] == MeasureSettings.preset("quick", 2).key
+
+    def off(found: dict[str, Any]) -> float:
+        true_ms = {name: law_us(files[name]) / 1000 for name in found}
+        return sum(abs(found[n].latency_ms / true_ms[n] - 1) for n in found)
+
+    assert helped.keys() == alone.keys() == files.keys() - chosen
+    assert off(helped) <= off(alone)
