@@ -20,7 +20,11 @@ from mess_tf.commands import export as export_command
 from mess_tf.commands.profile import profile
 from mess_tf.commands.search import render, search
 from mess_tf.commands.share import predictions, telling_pieces
-from mess_tf.commands.shared import measured_latencies, predictable
+from mess_tf.commands.shared import (
+    compared_with_probes,
+    measured_latencies,
+    predictable,
+)
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.recipe import Recipe
@@ -131,6 +135,11 @@ def measure(run: Run, names: set[str], threads: int = 1) -> None:
             store.put(row)
 
 
+def telling(run: Run, share: float) -> set[str]:
+    spec = SupernetSpec.load(run.supernet_structure)
+    return telling_pieces(run, Pieces.load(run.pieces("int8")), spec, share)
+
+
 def statistics_with(run: Run, right: str) -> None:
     """On 6 images all heads miss half of the pixels, but one."""
     names = SupernetSpec.load(run.supernet_structure).head_names()
@@ -152,17 +161,27 @@ def statistics_with(run: Run, right: str) -> None:
 
 
 def test_what_cannot_be_predicted_is_always_measured(run: Run) -> None:
-    pieces = Pieces.load(run.pieces("int8"))
-    chosen = telling_pieces(run, pieces, 0.4)
+    chosen = telling(run, 0.4)
     assert ALWAYS < chosen
     assert len(chosen) == 25  # two fifths of 62, rounded up
+
+
+def test_probes_are_measured_in_turns_with_what_they_are_compared_with(
+    run: Run,
+) -> None:
+    pieces = Pieces.load(run.pieces("int8"))
+    spec = SupernetSpec.load(run.supernet_structure)
+    assert compared_with_probes(pieces, spec) == {
+        *("segment_1", "segment_2", "head_2_fcn_r1_b0"),
+        *("probe_whole", "probe_branch_1"),
+    }
 
 
 def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     run: Run,
 ) -> None:
     pieces = Pieces.load(run.pieces("int8"))
-    chosen = telling_pieces(run, pieces, 0.5)
+    chosen = telling(run, 0.5)
     measure(run, chosen)
     right = next(h.id for h in reversed(HEADS) if f"head_1_{h.id}" not in chosen)
     name = f"head_1_{right}"
@@ -190,7 +209,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
             source, load_results(folder / "chosen.json")[0]
         )
 
-    again = telling_pieces(run, pieces, 0.5)
+    again = telling(run, 0.5)
     assert name in again
     measure(run, again - chosen)
     (row,) = search(run.folder, min_miou=0.9, predicted=True)["devices"][0]["results"]
@@ -198,7 +217,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
 
 
 def test_no_front_is_drawn_from_predictions(run: Run) -> None:
-    measure(run, telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5))
+    measure(run, telling(run, 0.5))
     statistics_with(run, "fcn_r1_b0")
     (result,) = search(run.folder, predicted=True)["devices"]
     assert result["results"] and result["hypervolume"] is None
@@ -206,7 +225,7 @@ def test_no_front_is_drawn_from_predictions(run: Run) -> None:
 
 
 def test_heads_alone_are_predicted(run: Run) -> None:
-    chosen = telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5)
+    chosen = telling(run, 0.5)
     measure(run, chosen - {"decision_mean_8x8"})
     with pytest.raises(MessError, match="decision_mean_8x8"):
         measured_latencies(run, "int8", unmeasured_heads="predict")
@@ -225,7 +244,7 @@ def test_a_share_that_tells_nothing_is_refused_before_measuring(run: Run) -> Non
 
 
 def test_how_well_the_rest_is_predicted_is_told(run: Run) -> None:
-    chosen = telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5)
+    chosen = telling(run, 0.5)
     measure(run, chosen)
     with Store(run.profiles) as store:
         rows = store.measurements()
@@ -242,7 +261,7 @@ def test_how_well_the_rest_is_predicted_is_told(run: Run) -> None:
 
 def test_what_is_known_from_other_settings_is_taken_where_it_helps(run: Run) -> None:
     pieces = Pieces.load(run.pieces("int8"))
-    chosen = telling_pieces(run, pieces, 0.4)
+    chosen = telling(run, 0.4)
     measure(run, chosen)
     files = predictable(pieces)
     with Store(run.profiles) as store, open_door("open_device")("host") as device:
