@@ -27,7 +27,11 @@ from android_bench.latency_model.features import operators_of
 from android_bench.latency_model.model import LatencyModel, Models, fit
 from android_bench.profile import profile
 from android_bench.records import Measurement
-from mess_tf.commands.shared import always_measured, predictable
+from mess_tf.commands.shared import (
+    always_measured,
+    compared_with_probes,
+    predictable,
+)
 from mess_tf.composition import composed
 from mess_tf.records import (
     EXTRA_BLOCKS,
@@ -39,7 +43,6 @@ from mess_tf.records import (
     Pieces,
     SupernetSpec,
     head_name,
-    is_probe,
     output_name,
     segment_name,
 )
@@ -72,8 +75,8 @@ def main() -> None:
     pieces = Pieces.load(options.folder / options.precision)
     spec = pieces.part_of(SupernetSpec.load(options.folder / "supernet.json"))
     whole = link_drawn(pieces, spec)
-    first = measure(options, pieces, whole, 1)
-    second = measure(options, pieces, whole, 2)
+    first = measure(options, pieces, spec, whole, 1)
+    second = measure(options, pieces, spec, whole, 2)
     report(options, pieces, spec, whole, first, second)
 
 
@@ -136,6 +139,7 @@ def whole_path(pieces: Pieces, name: str) -> Path:
 def measure(
     options: argparse.Namespace,
     pieces: Pieces,
+    spec: SupernetSpec,
     whole: Mapping[str, Configuration],
     number: int,
 ) -> dict[str, Measurement]:
@@ -149,7 +153,7 @@ def measure(
         files,
         store=options.folder / f"pass_{number}.sqlite",
         threads=options.threads,
-        groups={name: "probes" for name in files if is_probe(name)},
+        groups=dict.fromkeys(compared_with_probes(pieces, spec) & set(files), "probes"),
         seed=number,
         **SHORTER,
     )[0]

@@ -43,7 +43,6 @@ def as_json(model: LatencyModel) -> dict[str, Any]:
             for name, used in model.models.items()
         ],
         "prior": None if model.prior is None else as_json(model.prior),
-        "prior_scale": model.prior_scale,
     }
 
 
@@ -62,7 +61,6 @@ def from_json(data: Mapping[str, Any]) -> LatencyModel:
         spread=float(data["spread"]),
         doubted=frozenset(row["name"] for row in rows if row["doubted"]),
         prior=None if data["prior"] is None else from_json(data["prior"]),
-        prior_scale=float(data["prior_scale"]),
         about=dict(data["about"]),
     )
 

@@ -44,6 +44,10 @@ DISTRUSTED_SHARE = 0.02
 SPREADS = (1.0, 4.0, 16.0)
 """Factors on the variances of operators' deviations from the law, to choose from."""
 
+TRANSFER = 0.5
+"""Part, on a logarithmic scale, of another device's deviations that is taken over: all
+of them did more harm between one and two threads than none (docs/search.md)."""
+
 ROUNDS_OF_DOUBT = 5
 FOLDS = 10
 FASTEST_FACTOR = 0.05
@@ -74,8 +78,8 @@ class LatencyModel:
         errors: predicted / measured - 1 of each model when it was held out.
         spread: factor on the variances of operators' deviations from the law.
         doubted: names of measured models that the others contradict; they count little.
-        prior: of another device, whose operators' times, times ``prior_scale``, stand
-            in for the law.
+        prior: of another device or setting; ``TRANSFER`` of what its operators deviate
+            from its law is expected here, too.
         about: what was measured: device fingerprint, settings, tool.
     """
 
@@ -87,7 +91,6 @@ class LatencyModel:
     spread: float = 1.0
     doubted: frozenset[str] = frozenset()
     prior: LatencyModel | None = None
-    prior_scale: float = 1.0
     about: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -126,9 +129,12 @@ class LatencyModel:
 
     def _base_ms(self, operators: Sequence[Operator]) -> np.ndarray:
         """What is expected of operators before the first model is measured."""
-        if self.prior is None:
-            return law_ms(self.law, operators)
-        return self.prior_scale * self.prior.operator_ms(operators)
+        expected: np.ndarray = law_ms(self.law, operators)
+        if self.prior is not None:
+            there_ms = self.prior.operator_ms(operators)
+            deviation = there_ms / law_ms(self.prior.law, operators)
+            expected = expected * deviation**TRANSFER
+        return expected
 
     def _typical(self, models: Models) -> tuple[np.ndarray, np.ndarray]:
         """Latency, ms, and relative standard deviation, each of shape (n_models,)."""
@@ -274,9 +280,6 @@ def _fit(
 ) -> LatencyModel:
     """Everything but the interval's width."""
     measured_ms = np.array([latency_ms[name] for name in models])
-    scale = 1.0
-    if prior is not None:
-        scale = float(np.median(measured_ms / prior._typical(models)[0]))
     doubted: frozenset[str] = frozenset()
     for _ in range(ROUNDS_OF_DOUBT):
         trust = np.array([1 / DISTRUST if name in doubted else 1.0 for name in models])
@@ -289,7 +292,6 @@ def _fit(
             spread=spread,
             doubted=doubted,
             prior=prior,
-            prior_scale=scale,
         )
         found, _ = model.contradicted()
         if found == doubted:

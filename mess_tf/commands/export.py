@@ -153,8 +153,8 @@ def _must_be_measured(source: Source, result: Any) -> None:
     folder = source.run.folder
     raise MessError(
         f"{result.name} rests on predicted latencies ({names}); measure them with `mess"
-        f" profile {folder} --share`, which takes what was chosen too, then run `mess"
-        f" search {folder}` again as before."
+        f" profile {folder} --share` and the share you took, which now takes what was"
+        f" chosen too, then run `mess search {folder}` again as before."
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mess_tf.commands.share import predictions, telling_pieces
+from mess_tf.commands.shared import compared_with_probes
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress_of_each
-from mess_tf.records import Pieces, Precision, is_probe
+from mess_tf.records import Pieces, Precision, SupernetSpec
 from mess_tf.runs import Run
 
 Preset = Literal["quick", "report"]
@@ -173,13 +174,15 @@ def _models(
     models, groups = {}, {}
     for wanted in [precision] if precision else precisions:
         pieces = Pieces.load(run.pieces(wanted))
-        kept = None if share is None else telling_pieces(run, pieces, share)
+        spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
+        beside_probes = compared_with_probes(pieces, spec)
+        kept = None if share is None else telling_pieces(run, pieces, spec, share)
         for piece in pieces.pieces:
             if kept is not None and piece.name not in kept:
                 continue
             name = f"{wanted}/{piece.name}"
             models[name] = run.pieces(wanted) / piece.file
-            if is_probe(piece.name):
+            if piece.name in beside_probes:
                 groups[name] = f"probes of {wanted}"
     settings = run.recipe.profile
     defaults = {

@@ -56,8 +56,9 @@ def _predictions(row: dict[str, Any], run: str) -> list[str]:
         for name, (low, high) in sorted(row["predicted"].items())
     )
     return [
-        f"PREDICTED, not measured: {ends}; run `mess profile {run} --share 0.2` to"
-        " measure what was chosen, and this search again, before you publish it"
+        f"PREDICTED, not measured: {ends}. Before you publish it, run `mess profile"
+        f" {run} --share` with the share you took, which now measures what was chosen"
+        " too, and this search again"
     ]
 
 

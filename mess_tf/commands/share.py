@@ -14,9 +14,10 @@ from mess_tf.records import Pieces, Precision, SupernetSpec, head_name
 from mess_tf.runs import Run
 
 
-def telling_pieces(run: Run, pieces: Pieces, share: float) -> set[str]:
+def telling_pieces(
+    run: Run, pieces: Pieces, spec: SupernetSpec, share: float
+) -> set[str]:
     """Pieces to measure so that the other heads can be predicted best."""
-    spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
     known = {piece.name for piece in pieces.pieces}
     kept = always_measured(pieces, spec) | (_found(run, pieces.precision) & known)
     count = max(0, math.ceil(share * len(pieces.pieces)) - len(kept))

@@ -138,6 +138,17 @@ def predictable(pieces: Pieces) -> dict[str, Path]:
     return {p.name: pieces.path(p.name) for p in pieces.pieces if p.kind in kinds}
 
 
+def compared_with_probes(pieces: Pieces, spec: SupernetSpec) -> set[str]:
+    """Names of the probes and of the pieces whose sum one of them is compared with.
+
+    They are measured in turns: a machine's speed may differ by 5 % from one block of
+    models to the next, as much as putting pieces together costs.
+    """
+    final = head_name(spec.exit_points[-1].index, spec.final_head.id)
+    kinds = ("probe", "segment", "output")
+    return {p.name for p in pieces.pieces if p.kind in kinds or p.name == final}
+
+
 def always_measured(pieces: Pieces, spec: SupernetSpec) -> set[str]:
     """Names of the pieces that are never predicted.
 

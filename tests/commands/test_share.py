@@ -6,19 +6,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from android_bench.errors import BenchError
 from android_bench.latency_model.features import operators_of
+from android_bench.latency_model.learn import predict_files
 from android_bench.records import Conditions, Measurement, MeasureSettings, Round
 from android_bench.store import Store
 from mess_tf.commands import export as export_command
 from mess_tf.commands.profile import profile
 from mess_tf.commands.search import render, search
 from mess_tf.commands.share import predictions, telling_pieces
-from mess_tf.commands.shared import measured_latencies
+from mess_tf.commands.shared import (
+    compared_with_probes,
+    measured_latencies,
+    predictable,
+)
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.recipe import Recipe
@@ -108,7 +114,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def measure(run: Run, names: set[str]) -> None:
+def measure(run: Run, names: set[str], threads: int = 1) -> None:
     """Stores what the law says of pieces, as if the host had been asked."""
     with open_door("open_device")("host") as device:
         info = device.describe()
@@ -116,17 +122,22 @@ def measure(run: Run, names: set[str]) -> None:
     with Store(run.profiles) as store:
         store.put_device(info)
         for name in names:
-            us = law_us(pieces.path(name))
+            us = law_us(pieces.path(name)) / threads
             row = Measurement(
                 name=f"int8/{name}",
                 sha256=pieces[name].sha256,
                 fingerprint=info.fingerprint,
-                settings_key=MeasureSettings.preset("quick", 1).key,
+                settings_key=MeasureSettings.preset("quick", threads).key,
                 tool_key="tool 1",
                 rounds=(Round((us, us), CONDITIONS, runs=2),) * 2,
                 time=CONDITIONS.time,
             )
             store.put(row)
+
+
+def telling(run: Run, share: float) -> set[str]:
+    spec = SupernetSpec.load(run.supernet_structure)
+    return telling_pieces(run, Pieces.load(run.pieces("int8")), spec, share)
 
 
 def statistics_with(run: Run, right: str) -> None:
@@ -150,17 +161,27 @@ def statistics_with(run: Run, right: str) -> None:
 
 
 def test_what_cannot_be_predicted_is_always_measured(run: Run) -> None:
-    pieces = Pieces.load(run.pieces("int8"))
-    chosen = telling_pieces(run, pieces, 0.4)
+    chosen = telling(run, 0.4)
     assert ALWAYS < chosen
     assert len(chosen) == 25  # two fifths of 62, rounded up
+
+
+def test_probes_are_measured_in_turns_with_what_they_are_compared_with(
+    run: Run,
+) -> None:
+    pieces = Pieces.load(run.pieces("int8"))
+    spec = SupernetSpec.load(run.supernet_structure)
+    assert compared_with_probes(pieces, spec) == {
+        *("segment_1", "segment_2", "head_2_fcn_r1_b0"),
+        *("probe_whole", "probe_branch_1"),
+    }
 
 
 def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     run: Run,
 ) -> None:
     pieces = Pieces.load(run.pieces("int8"))
-    chosen = telling_pieces(run, pieces, 0.5)
+    chosen = telling(run, 0.5)
     measure(run, chosen)
     right = next(h.id for h in reversed(HEADS) if f"head_1_{h.id}" not in chosen)
     name = f"head_1_{right}"
@@ -188,7 +209,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
             source, load_results(folder / "chosen.json")[0]
         )
 
-    again = telling_pieces(run, pieces, 0.5)
+    again = telling(run, 0.5)
     assert name in again
     measure(run, again - chosen)
     (row,) = search(run.folder, min_miou=0.9, predicted=True)["devices"][0]["results"]
@@ -196,7 +217,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
 
 
 def test_no_front_is_drawn_from_predictions(run: Run) -> None:
-    measure(run, telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5))
+    measure(run, telling(run, 0.5))
     statistics_with(run, "fcn_r1_b0")
     (result,) = search(run.folder, predicted=True)["devices"]
     assert result["results"] and result["hypervolume"] is None
@@ -204,7 +225,7 @@ def test_no_front_is_drawn_from_predictions(run: Run) -> None:
 
 
 def test_heads_alone_are_predicted(run: Run) -> None:
-    chosen = telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5)
+    chosen = telling(run, 0.5)
     measure(run, chosen - {"decision_mean_8x8"})
     with pytest.raises(MessError, match="decision_mean_8x8"):
         measured_latencies(run, "int8", unmeasured_heads="predict")
@@ -223,7 +244,7 @@ def test_a_share_that_tells_nothing_is_refused_before_measuring(run: Run) -> Non
 
 
 def test_how_well_the_rest_is_predicted_is_told(run: Run) -> None:
-    chosen = telling_pieces(run, Pieces.load(run.pieces("int8")), 0.5)
+    chosen = telling(run, 0.5)
     measure(run, chosen)
     with Store(run.profiles) as store:
         rows = store.measurements()
@@ -236,3 +257,26 @@ def test_how_well_the_rest_is_predicted_is_told(run: Run) -> None:
     assert told["learnt"] + told["predicted"] == 59
     assert 0 < told["interval"] < 0.2
     assert told["within_5"] <= told["within_10"] <= 1
+
+
+def test_what_is_known_from_other_settings_is_taken_where_it_helps(run: Run) -> None:
+    pieces = Pieces.load(run.pieces("int8"))
+    chosen = telling(run, 0.4)
+    measure(run, chosen)
+    files = predictable(pieces)
+    with Store(run.profiles) as store, open_door("open_device")("host") as device:
+        fingerprint = device.describe().fingerprint
+        settings = MeasureSettings.preset("quick", 1)
+        alone, model = predict_files(files, store, fingerprint, settings)
+        assert model.prior is None
+        measure(run, {piece.name for piece in pieces.pieces}, threads=2)
+        helped, model = predict_files(files, store, fingerprint, settings)
+    assert model.prior is not None
+    assert model.prior.about["settings"] == MeasureSettings.preset("quick", 2).key
+
+    def off(found: dict[str, Any]) -> float:
+        true_ms = {name: law_us(files[name]) / 1000 for name in found}
+        return sum(abs(found[n].latency_ms / true_ms[n] - 1) for n in found)
+
+    assert helped.keys() == alone.keys() == files.keys() - chosen
+    assert off(helped) <= off(alone)
