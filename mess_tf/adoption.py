@@ -108,6 +108,10 @@ def design_adopted(
             f" {len(names)} classes. Give its end as many channels, or end it in"
             " features and take another final head than 'own'."
         )
+    if keras.backend.backend() == "tensorflow":
+        from mess_tf.compile.trial import try_conversion
+
+        try_conversion(flat)
     height, width = flat.inputs[0].shape[1:3]
     return design_supernet(
         ADOPTED,

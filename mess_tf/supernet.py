@@ -14,6 +14,7 @@ from mess_tf.exits import place_exits
 from mess_tf.files import UNREADABLE, write_atomically
 from mess_tf.macs import layer_macs
 from mess_tf.models.backbones import BlockEnd, get_backbone
+from mess_tf.models.flat import output_of
 from mess_tf.models.heads import build_head
 from mess_tf.records import (
     IMAGE_TENSOR,
@@ -40,7 +41,7 @@ class Supernet:
 
     def exit_tensors(self) -> list[Any]:
         """The exit points' Keras tensors, in order of depth."""
-        return [self.model.get_layer(p.layer).output for p in self.spec.exit_points]
+        return [output_of(self.model, p.layer) for p in self.spec.exit_points]
 
     def backbone(self) -> keras.Model:
         """Model from the image to all exit tensors; shares layers with ``model``."""
@@ -154,11 +155,6 @@ def design_supernet(
             f" is {max(1, round(height / multiple)) * multiple}x"
             f"{max(1, round(width / multiple)) * multiple}."
         )
-    if entry.only_size not in (None, (height, width)):
-        raise MessError(
-            f"Image size {height}x{width} is not accepted: this network works only at"
-            f" {entry.only_size}, since a layer of it has that size inside."
-        )
     image = keras.Input((height, width, 3), name=IMAGE_TENSOR)
     ends = entry.build(image, output_stride, options)
     macs = [_macs_up_to(image, end) for end in ends]
@@ -269,6 +265,11 @@ def build_supernet(
     """
     entry = get_backbone(spec.backbone, spec.output_stride, spec.backbone_options)
     height, width = image_size or entry.only_size or (None, None)
+    if entry.only_size not in (None, (height, width)):
+        raise MessError(
+            f"Image size {height}x{width} is not accepted: this network works only at"
+            f" {entry.only_size}, since a layer of it has that size inside."
+        )
     image = keras.Input((height, width, 3), name=IMAGE_TENSOR)
     ends = {
         end.layer: end

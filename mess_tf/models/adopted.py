@@ -27,7 +27,7 @@ from mess_tf.models.cuts import (
     read_steps,
     stride_of,
 )
-from mess_tf.models.flat import Copier
+from mess_tf.models.flat import Copier, output_of
 from mess_tf.records import Preprocessing
 
 ADOPTED = "adopted"
@@ -133,7 +133,7 @@ def network_options(
 def build_body(image: Any, options: Mapping[str, Any]) -> list[tuple[Any, int]]:
     """The body on an image, randomly initialised: (tensor, stride) per cut."""
     body = _read(options["body"])
-    tensors = [body.get_layer(layer).output for layer, _ in options["cuts"]]
+    tensors = [output_of(body, name) for name, _ in options["cuts"]]
     built = Copier().copy(tensors, {id(body.inputs[0]): image})
     return [(t, s) for t, (_, s) in zip(built, options["cuts"], strict=True)]
 
@@ -178,11 +178,12 @@ def _near(macs: int, exits: int | None) -> float:
 def _without_end(flat: keras.Model) -> _Parts:
     steps = read_steps(flat)
     operation = flat.output._keras_history.operation
-    if stride_of(steps[-1], steps[0].grid) is None or not steps[-1].takes_exit:
+    if stride_of(steps[-1], steps[0].grid) is None:
         raise MessError(
             f"Model {flat.name!r} ends in {operation.name!r} of shape"
-            f" {tuple(flat.output.shape)}, which is no map of features of a"
-            " whole-numbered stride. End it before its classifier (include_top=False)."
+            f" {tuple(flat.output.shape)}, which is no map of features with a whole"
+            f" number of pixels per cell at {steps[0].grid}. End it before its"
+            " classifier (include_top=False), or take another image size."
         )
     last = Cut(
         step=len(steps) - 1,
@@ -204,19 +205,22 @@ def _with_end(flat: keras.Model, exits: int | None) -> _Parts:
         if own is None:
             continue
         steps = read_steps(keras.Model(flat.input, own))
+        if stride_of(steps[-1], steps[0].grid) is None:
+            continue
         total = sum(step.macs for step in steps)
         cuts = find_cuts(steps)
         last = end_cut(cuts, _near(total, exits))
         if last is not None and last.macs >= (1 - LARGEST_END) * total:
             kept = [cut for cut in cuts if cut.step <= last.step]
-            features = flat.get_layer(steps[last.step].name).output
+            features = output_of(flat, steps[last.step].name)
             return _Parts(steps, kept, last, features, own)
     operation = logits._keras_history.operation
     raise MessError(
         f"Layer {operation.name!r} ({type(operation).__name__}) of {flat.name!r} cannot"
-        " be the end of an adopted network: several paths lead to it and no single map"
-        " comes shortly before it. End the network with a convolution, or with bilinear"
-        " UpSampling2D."
+        f" be the end of an adopted network: its output {tuple(logits.shape)} must have"
+        f" a whole number of pixels per cell at {flat.inputs[0].shape[1:3]}, and a map"
+        " that all paths lead through must come shortly before it. Where it joins"
+        " paths, end the network with a convolution or bilinear UpSampling2D."
     )
 
 

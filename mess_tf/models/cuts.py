@@ -33,7 +33,6 @@ class Step:
         size: elements of its output.
         macs: of the operation.
         pointwise: whether it changes each value by itself and nothing else.
-        takes_exit: whether its output can be found by the layer's name.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Step:
     size: int
     macs: int = 0
     pointwise: bool = False
-    takes_exit: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,6 @@ def read_steps(model: Any) -> list[Step]:
     """
     steps: list[Step] = []
     positions: dict[int, int] = {}
-    layers = set(map(id, model.layers))
     for node in nodes_in_order(model.outputs):
         operation, outputs = node.operation, node.outputs
         for output in outputs:
@@ -89,7 +86,6 @@ def read_steps(model: Any) -> list[Step]:
                 size=sum(math.prod(output.shape[1:]) for output in outputs),
                 macs=macs,
                 pointwise=given == [shape] and (norm or not macs),
-                takes_exit=id(operation) in layers,
             )
         )
     return steps
@@ -170,7 +166,7 @@ def find_cuts(steps: Sequence[Step]) -> list[Cut]:
     flow, image = Flow(steps), steps[0].grid
     cuts = []
     for i, step in enumerate(steps[:-1]):
-        if not step.takes_exit or stride_of(step, image) is None or not flow.macs(i):
+        if stride_of(step, image) is None or not flow.macs(i):
             continue
         readers = flow.readers[i]
         if len(readers) == 1 and steps[readers[0]].pointwise:

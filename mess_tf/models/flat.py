@@ -79,6 +79,14 @@ def nodes_in_order(outputs: Sequence[Any], known: Mapping[int, Any] = {}) -> lis
     return order
 
 
+def output_of(model: Any, name: str) -> Any:
+    """The Keras tensor that a layer or operation of a flat model makes."""
+    for operation in model.operations:
+        if operation.name == name:
+            return operation.output
+    raise MessError(f"Model {model.name!r} has no layer {name!r}.")
+
+
 class Copier:
     """Copies calls into a new graph; one copier per graph keeps its names apart."""
 
@@ -115,10 +123,12 @@ class Copier:
             return self.copy(operation.outputs, inside, operation.name)
         if _is_foreign(operation):
             return self._open(node, here)
-        check_operation(operation)
+        _check(operation, outer)
         if operation_weights(operation):
             if id(operation) in self._copied:
-                refuse(operation, "it is called twice; give each call its own layer")
+                refuse(
+                    operation, "it is called twice; give each call its own layer", outer
+                )
             self._copied.add(id(operation))
         args, kwargs = node.arguments.fill_in(here)
         kwargs.pop("training", None)
@@ -154,6 +164,8 @@ class Copier:
         try:
             config = keras.saving.serialize_keras_object(operation)
             config["config"]["name"] = self._name(operation, outer)
+            # Else the copy counts as built and does not look at its new inputs.
+            config.pop("build_config", None)
             return keras.saving.deserialize_keras_object(config, safe_mode=True)
         except (TypeError, ValueError, NotImplementedError, KeyError) as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[0]
@@ -174,11 +186,18 @@ class Copier:
         return unique
 
 
-def refuse(operation: Any, reason: str) -> NoReturn:
-    """Raises the one line that says what cannot be adopted."""
+def refuse(operation: Any, reason: str, outer: str = "") -> NoReturn:
+    """Raises the one line that says what cannot be adopted.
+
+    Args:
+        operation: layer or operation.
+        reason: why not.
+        outer: name of the model or layer it is inside of, if any.
+    """
+    inside = f" inside {outer!r}" if outer else ""
     raise MessError(
-        f"Layer {operation.name!r} ({type(operation).__name__}) cannot be adopted:"
-        f" {reason}."
+        f"Layer {operation.name!r} ({type(operation).__name__}){inside} cannot be"
+        f" adopted: {reason}."
     )
 
 
@@ -187,23 +206,30 @@ def operation_weights(operation: Any) -> list[Any]:
     return operation.weights if isinstance(operation, keras.layers.Layer) else []
 
 
-def check_operation(operation: Any) -> None:
-    """Refuses what cannot be a part of an adopted network, by name."""
+def _check(operation: Any, outer: str) -> None:
+    """Refuses what cannot be a part of an adopted network."""
+    reason = ""
     if isinstance(operation, keras.layers.Lambda):
-        refuse(operation, "a Lambda is Python code, which is not stored; use keras.ops")
-    if isinstance(operation, keras.layers.RNN | keras.layers.Bidirectional):
-        refuse(operation, "a recurrent layer keeps a state")
-    if isinstance(operation, keras.layers.Layer):
+        reason = "a Lambda is Python code, which is not stored; use keras.ops"
+    elif isinstance(operation, keras.layers.RNN | keras.layers.Bidirectional):
+        reason = "a recurrent layer keeps a state"
+    elif not has_known_macs(operation):
+        reason = (
+            "its multiply-accumulates are unknown, so that exits cannot be placed; use"
+            " convolutions and Dense"
+        )
+    elif isinstance(operation, keras.layers.Layer):
         if type(operation).__name__.startswith("Random"):
-            refuse(operation, "it varies the image inside the network, where the labels"
-                   " do not follow; leave it to the recipe's [training]")  # fmt: skip
-        if operation.compute_dtype != "float32":
-            refuse(operation, f"it computes in {operation.compute_dtype}, not float32")
-        if getattr(operation, "data_format", None) == "channels_first":
-            refuse(operation, "its channels come first; they must come last")
-    if not has_known_macs(operation):
-        refuse(operation, "its multiply-accumulates are unknown, so that exits cannot"
-               " be placed; use convolutions and Dense")  # fmt: skip
+            reason = (
+                "it varies the image inside the network, where the labels do not"
+                " follow; leave that to the recipe's [training]"
+            )
+        elif operation.compute_dtype != "float32":
+            reason = f"it computes in {operation.compute_dtype}, not in float32"
+        elif getattr(operation, "data_format", None) == "channels_first":
+            reason = "its channels come first; they must come last"
+    if reason:
+        refuse(operation, reason, outer)
 
 
 def _is_foreign(operation: Any) -> bool:
