@@ -88,6 +88,12 @@ def design_adopted(
 ) -> SupernetSpec:
     """Lays out the supernet of a flat network; arguments as for ``adopt``."""
     own_end = HeadSpec("own") in final_heads
+    if not own_end and classes is not None and flat.output.shape[-1] == len(classes):
+        raise MessError(
+            f"Model {flat.name!r} ends in {len(classes)} channels, as many as there are"
+            " classes, and no final head is 'own'. Keep its end (final head 'own'), or"
+            " end the model in features."
+        )
     options = network_options(
         flat,
         preprocessing,

@@ -22,9 +22,12 @@ from adopt_cases import (
     randomised,
     unet,
 )
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 import mess_tf
 from mess_tf.errors import MessError
+from mess_tf.macs import model_macs
 from mess_tf.models.weights import load_backbone_weights
 from mess_tf.records import HeadSpec, SupernetSpec
 from mess_tf.supernet import build_supernet
@@ -280,6 +283,61 @@ def test_what_cannot_be_adopted_is_named_with_the_reason(words: str) -> None:
 def test_classes_must_be_as_many_as_logits() -> None:
     with pytest.raises(MessError, match="gives 3 logits per cell; there are 2 classes"):
         adopted(plain(), classes=["x", "y"])
+
+
+# Per level, from the top: a residual block, the way back up, what the skip does there.
+LEVELS = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.sampled_from(("bilinear", "transposed")),
+        st.sampled_from(("none", "sum", "join")),
+    ),
+    min_size=1,
+    max_size=2,
+)
+
+
+def encoder_decoder(
+    levels: list[tuple[bool, str, str]], *, softmax: bool
+) -> keras.Model:
+    image = keras.Input((SIZE, SIZE, 3))
+    x, skips = image, []
+    for level, (residual, _, _) in enumerate(levels):
+        x = conv(x, 4, f"down{level}", strides=2)
+        if residual:
+            x = conv(x, 4, f"inner{level}") + x
+        skips.append(x)
+    x = conv(x, 4, "deep", strides=2)
+    for level, (_, up, kind) in reversed(list(enumerate(levels))):
+        if up == "bilinear":
+            x = layers.UpSampling2D(2, interpolation="bilinear")(x)
+        else:
+            x = layers.Conv2DTranspose(4, 2, 2)(x)
+        if kind == "sum":
+            x = layers.Add()([x, skips[level]])
+        elif kind == "join":
+            x = layers.Concatenate()([x, layers.Conv2D(2, 1)(skips[level])])
+        x = conv(x, 4, f"up{level}")
+    x = layers.Conv2D(CLASSES, 1, activation="softmax" if softmax else None)(x)
+    return keras.Model(image, x, name="random")
+
+
+# Shrinking would build networks for minutes: what failed is small enough to read.
+@settings(max_examples=3, phases=[Phase.explicit, Phase.generate])
+@given(LEVELS, st.booleans(), st.integers(1, 3))
+def test_any_encoder_and_decoder_is_adopted_unchanged(
+    levels: list[tuple[bool, str, str]], softmax: bool, exits: int
+) -> None:
+    model = randomised(encoder_decoder(levels, softmax=softmax))
+    supernet = adopted(model, exits=exits, logits_stride=1)
+    *_, logits = keras.tree.flatten(supernet.model(images(), training=False))
+    got = answers(model, logits)
+    expected = np.asarray(model(images(), training=False))
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    macs = [point.macs for point in supernet.spec.exit_points]
+    assert len(macs) == exits and macs == sorted(set(macs))
+    assert macs[-1] + 16 * 16 * 4 * CLASSES == model_macs(model.layers)
 
 
 def test_a_weightless_layer_may_be_shared() -> None:
