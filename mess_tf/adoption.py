@@ -71,7 +71,7 @@ def adopt(
         logits_stride=logits_stride,
     )
     supernet = build_supernet(spec)
-    copy_weights(flat, supernet.model)
+    copy_weights(flat, supernet.model, spec.backbone_options)
     return supernet
 
 

@@ -33,6 +33,8 @@ from mess_tf.records import Preprocessing
 ADOPTED = "adopted"
 """Name of such backbones in ``SupernetSpec.backbone``."""
 
+NEAR_END = 0.02
+"""Part of a network's MACs within which its end begins at the smallest tensor."""
 LARGEST_END = 0.25
 """Part of a network's MACs: an end with more is no head but half the network."""
 
@@ -88,14 +90,15 @@ def network_options(
         flat: of ``flatten``.
         preprocessing: how it takes images.
         own_end: whether it ends in logits; else its output is the last features.
-        exits: exit points that will be placed; None keeps all cuts, also near ones.
+        exits: exit points that will be placed: cuts nearer than a quarter of a step are
+            thinned out. None keeps all.
         logits_stride: cuts on finer grids are left out; None is the end's own stride,
             or 4.
 
     Raises:
         MessError: it ends in no map, or there is no place for a final exit.
     """
-    parts = _with_end(flat, exits) if own_end else _without_end(flat)
+    parts = _with_end(flat) if own_end else _without_end(flat)
     image = parts.steps[0].grid
     strides = {c.step: stride_of(parts.steps[c.step], image) or 0 for c in parts.cuts}
     end_stride = None
@@ -103,7 +106,8 @@ def network_options(
         end_stride = stride_of(parts.steps[-1], image)
     least = logits_stride or end_stride or 4
     fitting = [c for c in parts.cuts if strides[c.step] % least == 0]
-    kept = apart(fitting, parts.last, _near(parts.last.macs, exits))
+    near = parts.last.macs / (4 * exits) if exits else 0.0
+    kept = apart(fitting, parts.last, near)
     features = keras.Model(flat.input, parts.features)
     depthwise = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
     options: dict[str, Any] = {
@@ -115,7 +119,7 @@ def network_options(
         "cuts": [[parts.steps[c.step].name, strides[c.step]] for c in kept],
         "size": None,
         "mobile": any(isinstance(layer, depthwise) for layer in flat.layers),
-        "wide": max(int(parts.features.shape[-1]), 0) >= 1024,
+        "wide": parts.features.shape[-1] >= 1024,
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
     }
@@ -145,15 +149,24 @@ def build_end(features: Any, options: Mapping[str, Any], name: str) -> Any:
     return keras.layers.Activation("linear", name=name)(logits)
 
 
-def copy_weights(flat: keras.Model, supernet: keras.Model) -> None:
+def copy_weights(
+    flat: keras.Model, supernet: keras.Model, options: Mapping[str, Any]
+) -> None:
     """Fills body and end of a supernet with the weights of the network it is made of.
+
+    Args:
+        flat: the network.
+        supernet: may lack what no exit needs.
+        options: it was built from.
 
     Raises:
         MessError: it is made of another network.
     """
     own = {layer.name: layer for layer in flat.layers}
+    parts = [options["body"], options["end"]]
+    ours = {row["name"] for part in parts if part for row in part["config"]["layers"]}
     for layer in supernet.layers:
-        if not layer.weights or layer.name.startswith("head_"):
+        if not layer.weights or layer.name not in ours:
             continue
         values = own[layer.name].get_weights() if layer.name in own else []
         if [v.shape for v in values] != [tuple(w.shape) for w in layer.weights]:
@@ -168,11 +181,6 @@ def _read(config: Mapping[str, Any]) -> Any:
     # Keras takes what it reads out of the configuration.
     own = copy.deepcopy(config)
     return keras.saving.deserialize_keras_object(own, safe_mode=True)
-
-
-def _near(macs: int, exits: int | None) -> float:
-    """A quarter of the distance between exits, or nothing."""
-    return macs / (4 * exits) if exits else 0.0
 
 
 def _without_end(flat: keras.Model) -> _Parts:
@@ -194,7 +202,7 @@ def _without_end(flat: keras.Model) -> _Parts:
     return _Parts(steps, [*find_cuts(steps), last], last, flat.output, None)
 
 
-def _with_end(flat: keras.Model, exits: int | None) -> _Parts:
+def _with_end(flat: keras.Model) -> _Parts:
     """Parts a segmenting network; its end is as small as it can be.
 
     Bilinear enlarging at the very end is left out: outside of the exits, all logits are
@@ -209,7 +217,7 @@ def _with_end(flat: keras.Model, exits: int | None) -> _Parts:
             continue
         total = sum(step.macs for step in steps)
         cuts = find_cuts(steps)
-        last = end_cut(cuts, _near(total, exits))
+        last = end_cut(cuts, NEAR_END * total)
         if last is not None and last.macs >= (1 - LARGEST_END) * total:
             kept = [cut for cut in cuts if cut.step <= last.step]
             features = output_of(flat, steps[last.step].name)

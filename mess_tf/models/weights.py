@@ -45,7 +45,8 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
     spec = supernet.spec
     if spec.backbone == ADOPTED:
         size = (spec.image_height, spec.image_width)
-        copy_weights(flatten(open_model(Path(weights)), size), supernet.model)
+        flat = flatten(open_model(Path(weights)), size)
+        copy_weights(flat, supernet.model, spec.backbone_options)
         return
     if weights != "imagenet" and not Path(weights).is_file():
         raise MessError(

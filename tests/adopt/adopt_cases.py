@@ -30,7 +30,7 @@ def plain() -> keras.Model:
     image = keras.Input((SIZE, SIZE, 3))
     x = conv(image, 4, "a", strides=2)
     x = conv(x, 8, "b", strides=2)
-    x = conv(x, 8, "c")
+    x = conv(x, 8, "head_1")  # a name that could be mistaken for one of ours
     x = layers.Dropout(0.1, name="drop")(x)
     x = layers.Conv2D(CLASSES, 1, name="classifier")(x)
     x = layers.UpSampling2D(4, interpolation="bilinear", name="enlarge")(x)

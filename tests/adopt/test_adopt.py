@@ -167,12 +167,14 @@ def test_own_layers_are_opened_so_that_the_file_needs_none(tmp_path: Path) -> No
 
 def test_features_get_an_end_of_ours() -> None:
     model = plain()
-    body = keras.Model(model.input, model.get_layer("c_relu").output)
+    body = keras.Model(model.input, model.get_layer("head_1_relu").output)
     heads = [HeadSpec("dlb")]
     with pytest.raises(MessError, match="name the classes"):
         adopted(body, final_heads=heads)
+    with pytest.raises(MessError, match="no final head is 'own'"):
+        adopted(model, final_heads=heads, classes=["x", "y", "z"])
     spec = adopted(body, final_heads=heads, classes=["x", "y"], logits_stride=2).spec
-    assert spec.exit_points[-1].layer == "c_relu"
+    assert spec.exit_points[-1].layer == "head_1_relu"
     assert spec.final_head.id == "dlb_r1_b0" and spec.own_stride is None
 
 

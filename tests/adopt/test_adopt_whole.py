@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from adopt_cases import unet
+from adopt_cases import deeplab, unet
 
 from mess_tf.commands.compile import compile
 from mess_tf.commands.evaluate import evaluate
@@ -15,6 +16,8 @@ from mess_tf.compile.link import link_configuration
 from mess_tf.compile.verify import compare_linked
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
+from mess_tf.errors import MessError
+from mess_tf.recipe import Recipe
 from mess_tf.records import (
     Configuration,
     ExitChoice,
@@ -24,6 +27,7 @@ from mess_tf.records import (
     SupernetSpec,
 )
 from mess_tf.runs import Run
+from mess_tf.training.train import design_from_recipe
 
 RECIPE = """
 [data]
@@ -55,6 +59,23 @@ policies = ["mean"]
 [compile]
 calibration_images = 4
 """
+
+
+def test_a_size_inside_allows_no_crops(tmp_path: Path) -> None:
+    deeplab().save(tmp_path / "deeplab.keras")
+    table = tomllib.loads(RECIPE)
+    table["network"] |= {
+        "backbone": str(tmp_path / "deeplab.keras"),
+        "exit_layers": [],
+        "exits": 3,
+        "logits_stride": 4,
+    }
+    table["heads"]["early"] = ["fcn_r1_b0"]
+    with pytest.raises(MessError, match="works only at 32x32.*training.crop to 1"):
+        design_from_recipe(Recipe.from_table(table), ("a", "b", "c"))
+    table["training"]["crop"] = 1
+    spec = design_from_recipe(Recipe.from_table(table), ("a", "b", "c"))
+    assert spec.exit_points[-1].layer == "decoder_relu"
 
 
 @pytest.fixture(scope="module")
