@@ -24,7 +24,7 @@ from mess_tf.recipe_sections import (
     StatisticsSettings,
     Training,
 )
-from mess_tf.records import HeadSpec
+from mess_tf.records import OWN, HeadSpec
 from mess_tf.settings import read_section, show, unknown_key
 
 
@@ -54,6 +54,13 @@ class Recipe:
                 f"network.alpha = {network.alpha:g} is not accepted with"
                 f" {network.backbone}, which has one width; leave alpha out."
             )
+        if network.is_own:
+            self._check_own_network()
+        elif network.mean or network.std or network.weights == "own":
+            raise MessError(
+                "network.mean, std and weights = 'own' are for a network of your own;"
+                f" leave them out with {network.backbone}."
+            )
         if training.scale_min > training.scale_max:
             raise MessError(
                 f"training.scale_min = {training.scale_min:g} is larger than"
@@ -68,11 +75,35 @@ class Recipe:
                 )
         self._check_heads()
 
+    def _check_own_network(self) -> None:
+        network = self.network
+        if not (network.mean and network.std):
+            raise MessError(
+                "network.mean or network.std is missing; say how your network takes"
+                " images, (RGB value in 0..255 - mean) / std: e.g. mean = [0, 0, 0] and"
+                " std = [255, 255, 255] for 0..1."
+            )
+        if network.weights == "imagenet":
+            raise MessError(
+                "network.weights = 'imagenet' is not accepted with a network of your"
+                " own; accepted: 'own' (those in its file), 'random', or another file."
+            )
+        if network.output_stride != Network().output_stride:
+            raise MessError(
+                f"network.output_stride = {network.output_stride} is not accepted with"
+                " a network of your own, which has its own; leave it out."
+            )
+
     def _check_heads(self) -> None:
         final, early = self.network.most_exits, self.heads.early_heads()
         ids = [head.id for head in self.heads.final_heads()]
         if len(ids) != len(set(ids)):
             raise MessError("heads.more_final repeats the final head; name it once.")
+        if OWN in ids and not self.network.is_own:
+            raise MessError(
+                "heads.final = 'own' needs a network of your own; with"
+                f" {self.network.backbone} take e.g. 'fcn_r1_b0'."
+            )
         _check_skips("final", final, self.heads.final_heads())
         if isinstance(early, Mapping):
             for index, heads in early.items():

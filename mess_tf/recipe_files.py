@@ -11,8 +11,13 @@ from typing import Any
 from mess_tf.errors import MessError, UsageError
 from mess_tf.files import write_atomically
 from mess_tf.recipe import Recipe
-from mess_tf.recipe_sections import BUILT_IN_WEIGHTS
+from mess_tf.recipe_sections import BUILT_IN_WEIGHTS, NETWORK_FILE
 from mess_tf.settings import show
+
+_PATHS = (
+    ("data", "path"), ("data", "sbd"), ("network", "weights"), ("network", "backbone")
+)  # fmt: skip
+_NO_PATHS = ("", *BUILT_IN_WEIGHTS)
 
 
 def load_recipe(
@@ -108,10 +113,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    for section, key in (("data", "path"), ("data", "sbd"), ("network", "weights")):
+    for section, key in _PATHS:
         values = table.get(section)
         value = values.get(key) if isinstance(values, Mapping) else None
-        if isinstance(value, str) and value and value not in BUILT_IN_WEIGHTS:
+        names_a_file = key != "backbone" or str(value).endswith(NETWORK_FILE)
+        if isinstance(value, str) and value not in _NO_PATHS and names_a_file:
             path = Path(value).expanduser()
             _apply_value(table, section, key, str((folder / path).resolve()))
 

@@ -6,6 +6,7 @@ sections in ``mess_tf.recipe``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -36,7 +37,9 @@ from mess_tf.settings import (
 
 ALL = "all"
 DATA_KINDS = ("folder", "drawn", "voc", "coco", "cityscapes", "ade20k")
-BUILT_IN_WEIGHTS = ("imagenet", "random")
+BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
+NETWORK_FILE = ".keras"
+BUILT_IN_WEIGHTS = ("imagenet", "random", "own")
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,16 @@ class Network(Section):
     """The backbone, its exit points and the widths of its heads.
 
     Attributes:
-        backbone: registered name.
+        backbone: registered name, or the ``.keras`` file of a network of your own,
+            relative to the recipe's folder.
+        mean, std: of a network of your own: its input is (RGB 0..255 - mean) / std.
         alpha: width multiplier (MobileNetV2).
-        output_stride: pixels of the image per cell of the last features.
+        output_stride: pixels of the image per cell of the last features; a network of
+            your own has its own.
         height, width: pixels of the deployed network's input.
-        weights: ``imagenet``, ``random`` or a file, relative to the recipe's folder.
+        weights: ``imagenet``, ``random`` or a file, relative to the recipe's folder;
+            for a network of your own ``own`` (those in its file), ``random`` or another
+            file of it.
         exits: exit points at equal steps of MACs, the final one included.
         exit_layers: layers to put exit points at instead; the last block is added.
         head_width, decoder_width, skip_width: channels of ASPP, merged skips and
@@ -102,7 +110,16 @@ class Network(Section):
 
     name: ClassVar[str] = "network"
     backbone: str = setting(
-        "mobilenet_v2", word("mobilenet_v2", "resnet50", "resnet101")
+        "mobilenet_v2",
+        Rule(
+            f"one of {', '.join(map(repr, BACKBONES))}, or a path that ends in"
+            f" {NETWORK_FILE}",
+            lambda v: _backbone(v),
+        ),
+    )
+    mean: tuple[float, ...] = setting((), Rule("three numbers", lambda v: _rgb(v)))
+    std: tuple[float, ...] = setting(
+        (), Rule("three numbers above 0", lambda v: _rgb(v, above=0))
     )
     alpha: float = setting(1.0, number(0, 4, above=True))
     output_stride: int = setting(
@@ -121,6 +138,11 @@ class Network(Section):
     logits_stride: int = setting(
         4, Rule("1, 2, 4, 8 or 16", lambda v: _among(v, 1, 2, 4, 8, 16))
     )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a network of the user's own."""
+        return self.backbone.endswith(NETWORK_FILE)
 
     @property
     def most_exits(self) -> int:
@@ -143,7 +165,8 @@ class Heads(Section):
     """Candidate heads, by id (``fcn_r1_b0``, ``dlb_r4_b2_rdi_s3_s1``).
 
     Attributes:
-        final: *the* final head: trained in stage 1, the teacher in stage 2.
+        final: *the* final head: trained in stage 1, the teacher in stage 2; ``own`` is
+            what a network of your own itself ends in.
         more_final: further heads at the final exit point.
         early: ``"all"`` (the 56 specs without skips), a list for every early exit point
             (a head whose skips are not earlier is left out there), or a table per exit.
@@ -356,6 +379,18 @@ def _among(value: Any, *accepted: int) -> int:
     if isinstance(value, bool) or value not in accepted:
         raise ValueError
     return int(value)
+
+
+def _backbone(value: Any) -> str:
+    if value in BACKBONES or (isinstance(value, str) and value.endswith(NETWORK_FILE)):
+        return str(value)
+    raise ValueError
+
+
+def _rgb(value: Any, above: float = -math.inf) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or len(value) not in (0, 3):
+        raise ValueError
+    return tuple(number(above, above=True).read(item) for item in value)
 
 
 def _head(value: Any) -> str:

@@ -22,7 +22,7 @@ from mess_tf.files import UNREADABLE, write_atomically
 
 SCHEMA = 1
 
-HeadKind = Literal["fcn", "dlb"]
+HeadKind = Literal["fcn", "dlb", "own"]
 PieceKind = Literal["segment", "head", "decision", "output", "probe"]
 Precision = Literal["float32", "float16", "dynamic", "int8", "int8-qat"]
 """Weights and activations: both float32; float16 weights, float32 activations; int8
@@ -38,6 +38,8 @@ CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 REDUCTIONS = (1, 2, 4, 8)
 EXTRA_BLOCKS = (0, 1, 2, 3)
 KINDS: tuple[HeadKind, ...] = ("fcn", "dlb")
+"""Of the head space; ``own`` is no choice but what an adopted network ends in."""
+OWN = "own"
 
 _HEAD_ID = re.compile(
     r"(?P<kind>fcn|dlb)_r(?P<reduction>\d+)_b(?P<blocks>\d+)"
@@ -51,7 +53,8 @@ class HeadSpec:
     rapid dilation, type, skips).
 
     Attributes:
-        kind: ``fcn`` or ``dlb`` (DeepLabV3's ASPP).
+        kind: ``fcn`` or ``dlb`` (DeepLabV3's ASPP), or ``own``: what an adopted network
+            itself ends in, with nothing else set.
         reduction: divisor of the channels that enter the head (1x1 convolution), 1 =
         none. blocks: extra trainable blocks of the backbone's own kind.
         rapid_dilation: dilation doubles from extra block to extra block.
@@ -66,8 +69,13 @@ class HeadSpec:
     skips: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise MessError(f"Head kind {self.kind!r} is unknown; accepted: {KINDS}.")
+        if self.kind not in (*KINDS, OWN):
+            raise MessError(
+                f"Head kind {self.kind!r} is unknown; accepted: {(*KINDS, OWN)}."
+            )
+        others = (self.reduction, self.blocks, self.rapid_dilation, self.skips)
+        if self.kind == OWN and others != (1, 0, False, ()):
+            raise MessError("Head 'own' is a network's own end and takes no settings.")
         if self.reduction not in REDUCTIONS:
             raise MessError(
                 f"Head reduction {self.reduction} is not one of {REDUCTIONS}."
@@ -90,6 +98,8 @@ class HeadSpec:
     @property
     def id(self) -> str:
         """The head's name in files, tensors, tables, e.g. ``dlb_r4_b2_rdi_s3_s1``."""
+        if self.kind == OWN:
+            return OWN
         rapid = "_rdi" if self.rapid_dilation else ""
         skips = "".join(f"_s{skip}" for skip in self.skips)
         return f"{self.kind}_r{self.reduction}_b{self.blocks}{rapid}{skips}"
@@ -97,6 +107,8 @@ class HeadSpec:
     @classmethod
     def parse(cls, text: str) -> HeadSpec:
         """Reads a head id back. Raises MessError on anything else."""
+        if text == OWN:
+            return cls("own")
         match = _HEAD_ID.fullmatch(text)
         if match is None:
             raise MessError(
@@ -145,9 +157,10 @@ class SupernetSpec:
     """Structure of a supernet: enough to rebuild it and to name every tensor.
 
     Attributes:
-        backbone: registered name, e.g. ``mobilenet_v2``.
-        backbone_options: arguments of the backbone, e.g. ``{"alpha": 1.0}``.
-        output_stride: 8, 16 or 32.
+        backbone: registered name, e.g. ``mobilenet_v2``, or ``adopted``.
+        backbone_options: arguments of the backbone, e.g. ``{"alpha": 1.0}``; of an
+            adopted network its graph (``mess_tf.models.adopted``).
+        output_stride: 8, 16 or 32; of an adopted network the coarsest one.
         image_height, image_width: pixels of the deployed network's input.
         classes: names, in label order.
         ignore_label: label that counts nowhere.
@@ -158,6 +171,7 @@ class SupernetSpec:
             they leave the network (see ``output_size``).
         head_options: widths and ASPP rates shared by all heads.
         preprocessing: of the image.
+        own_stride: of the logits of an adopted network's own end, None without one.
     """
 
     backbone: str
@@ -172,6 +186,7 @@ class SupernetSpec:
     output_stride_of_logits: int
     head_options: Mapping[str, Any]
     preprocessing: Preprocessing
+    own_stride: int | None = None
     schema: int = SCHEMA
 
     @property
@@ -186,6 +201,8 @@ class SupernetSpec:
 
     def head_stride(self, exit_index: int, head: HeadSpec) -> int:
         """Stride of a head's own grid: that of its finest input."""
+        if head.kind == OWN and self.own_stride is not None:
+            return self.own_stride
         points = [exit_index, *head.skips]
         return min(self.exit_points[i - 1].stride for i in points)
 

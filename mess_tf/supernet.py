@@ -14,9 +14,11 @@ from mess_tf.exits import place_exits
 from mess_tf.files import UNREADABLE, write_atomically
 from mess_tf.macs import layer_macs
 from mess_tf.models.backbones import BlockEnd, get_backbone
+from mess_tf.models.flat import output_of
 from mess_tf.models.heads import build_head
 from mess_tf.records import (
     IMAGE_TENSOR,
+    OWN,
     ExitPoint,
     HeadSpec,
     SupernetSpec,
@@ -39,7 +41,7 @@ class Supernet:
 
     def exit_tensors(self) -> list[Any]:
         """The exit points' Keras tensors, in order of depth."""
-        return [self.model.get_layer(p.layer).output for p in self.spec.exit_points]
+        return [output_of(self.model, p.layer) for p in self.spec.exit_points]
 
     def backbone(self) -> keras.Model:
         """Model from the image to all exit tensors; shares layers with ``model``."""
@@ -122,22 +124,22 @@ def design_supernet(
     """Lays out a supernet: places the exit points and checks that all heads fit.
 
     Args:
-        backbone: registered name.
+        backbone: registered name, or ``adopted`` (see ``mess_tf.adoption``).
         classes: class names in label order.
         image_size: (height, width) in pixels of the deployed network's input.
         final_heads: candidate heads of the final exit; the first is *the* final head.
         early_heads: candidate heads of every early exit, or per exit index. A head of
-            the common list whose skips are not all earlier than an exit is left out
-            there; in a list for one exit it is an error.
+            the common list whose skips are not all earlier than an exit, and on finer
+            grids, is left out there; in a list for one exit it is an error.
         backbone_options: e.g. ``{"alpha": 0.5}``.
-        output_stride: 8, 16 or 32.
+        output_stride: 8, 16 or 32; of an adopted network its coarsest.
         exits: exit points, the final one included, placed at equal MACs.
         exit_layers: layer names instead of ``exits``; the last block is always added.
         head_options: overrides of the backbone's head widths and ASPP rates.
         logits_stride: stride of the grid on which all exits' logits leave.
         ignore_label: label that counts nowhere.
     """
-    entry = get_backbone(backbone, output_stride)
+    entry = get_backbone(backbone, output_stride, backbone_options)
     options = {**entry.options, **(backbone_options or {})}
     unknown = set(options) - set(entry.options)
     if unknown:
@@ -169,9 +171,8 @@ def design_supernet(
         )
         for index, position in enumerate(positions, start=1)
     )
-    heads = [_heads_of(point.index, early_heads) for point in points[:-1]] + [
-        tuple(final_heads)
-    ]
+    heads = [_heads_of(point.index, points, early_heads) for point in points[:-1]]
+    heads.append(tuple(final_heads))
     spec = SupernetSpec(
         backbone=backbone,
         backbone_options=options,
@@ -185,6 +186,7 @@ def design_supernet(
         output_stride_of_logits=logits_stride,
         head_options={**entry.head_options, **(head_options or {})},
         preprocessing=entry.preprocessing,
+        own_stride=options.get("end_stride"),
     )
     _check_heads(spec)
     return spec
@@ -206,11 +208,21 @@ def _named_positions(ends: Sequence[BlockEnd], names: Sequence[str]) -> tuple[in
 
 
 def _heads_of(
-    index: int, early: Sequence[HeadSpec] | Mapping[int, Sequence[HeadSpec]]
+    index: int,
+    points: Sequence[ExitPoint],
+    early: Sequence[HeadSpec] | Mapping[int, Sequence[HeadSpec]],
 ) -> tuple[HeadSpec, ...]:
     if isinstance(early, Mapping):
         return tuple(early.get(index, ()))
-    return tuple(h for h in early if all(skip < index for skip in h.skips))
+    return tuple(head for head in early if _skips_fit(index, points, head))
+
+
+def _skips_fit(index: int, points: Sequence[ExitPoint], head: HeadSpec) -> bool:
+    """Whether a head reads earlier exit points, each on a grid as fine or finer."""
+    if any(skip >= index for skip in head.skips):
+        return False
+    strides = [points[i - 1].stride for i in (index, *head.skips)]
+    return all(a % b == 0 for a, b in zip(strides, strides[1:], strict=False))
 
 
 def _check_heads(spec: SupernetSpec) -> None:
@@ -220,10 +232,18 @@ def _check_heads(spec: SupernetSpec) -> None:
         if len(set(heads)) != len(heads):
             raise MessError(f"Exit {point.index} lists a head twice.")
         for head in heads:
-            if any(skip >= point.index for skip in head.skips):
+            if not _skips_fit(point.index, spec.exit_points, head):
                 raise MessError(
                     f"Head {head.id} cannot sit at exit {point.index}: its skips"
-                    f" {head.skips} must be earlier exit points."
+                    f" {head.skips} must be earlier exit points, on grids as fine as"
+                    " that of the exit or finer."
+                )
+            if head.kind == OWN and (
+                point is not spec.exit_points[-1] or spec.own_stride is None
+            ):
+                raise MessError(
+                    "Head 'own' is an adopted network's own end: it sits at the final"
+                    " exit, and only there."
                 )
             finest = spec.head_stride(point.index, head)
             if finest % spec.output_stride_of_logits:
@@ -241,10 +261,15 @@ def build_supernet(
 
     Args:
         spec: the structure.
-        image_size: fixed (height, width), or None for any size.
+        image_size: fixed (height, width), or None for any size, if it works at any.
     """
-    entry = get_backbone(spec.backbone, spec.output_stride)
-    height, width = image_size or (None, None)
+    entry = get_backbone(spec.backbone, spec.output_stride, spec.backbone_options)
+    height, width = image_size or entry.only_size or (None, None)
+    if entry.only_size not in (None, (height, width)):
+        raise MessError(
+            f"Image size {height}x{width} is not accepted: this network works only at"
+            f" {entry.only_size}, since a layer of it has that size inside."
+        )
     image = keras.Input((height, width, 3), name=IMAGE_TENSOR)
     ends = {
         end.layer: end

@@ -87,7 +87,9 @@ def check_operators(
 
 def _scales_a_convolution(graph: Graph, index: int) -> bool:
     reads = graph.reads(index)
-    if all(graph.stored(tensor) is None for tensor in reads):
+    constants = [t for t in map(graph.stored, reads) if t is not None]
+    # One factor for all channels (of a hard sigmoid, say) is no normalisation.
+    if all(math.prod(graph.shape(tensor)) == 1 for tensor in constants):
         return False
     makers = [graph.producer[tensor] for tensor in reads if tensor in graph.producer]
     return any(graph.operator_name(maker) in _CONVOLUTIONS for maker in makers)

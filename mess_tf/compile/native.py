@@ -35,15 +35,15 @@ def native_dilations(model: keras.Model) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for layer in model.layers:
             if _is_dilated(layer):
-                native = _depthwise if _is_depthwise(layer) else _convolution
+                native = _convolution
+                if isinstance(layer, keras.layers.DepthwiseConv2D):
+                    native = _depthwise
+                elif isinstance(layer, keras.layers.SeparableConv2D):
+                    native = _separable
                 # Past Keras' attribute tracking, which would take it for a new state.
                 object.__setattr__(layer, "call", functools.partial(native, layer))
                 stack.callback(object.__delattr__, layer, "call")
         yield
-
-
-def _is_depthwise(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.DepthwiseConv2D)
 
 
 def _is_dilated(layer: keras.layers.Layer) -> bool:
@@ -52,7 +52,12 @@ def _is_dilated(layer: keras.layers.Layer) -> bool:
             f"Model {layer.name!r} is nested in another model, which cannot be"
             " compiled; build one flat functional model."
         )
-    if not isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+    kinds = (
+        keras.layers.Conv2D,
+        keras.layers.DepthwiseConv2D,
+        keras.layers.SeparableConv2D,
+    )
+    if not isinstance(layer, kinds):
         return False
     if tuple(layer.dilation_rate) == (1, 1):
         return False
@@ -76,14 +81,23 @@ def _convolution(layer: keras.layers.Layer, inputs: Any) -> Any:
 
 
 def _depthwise(layer: keras.layers.Layer, inputs: Any) -> Any:
-    y = tf.raw_ops.DepthwiseConv2dNative(
+    return _finish(layer, _by_channel(layer, layer.kernel, inputs))
+
+
+def _separable(layer: keras.layers.Layer, inputs: Any) -> Any:
+    y = _by_channel(layer, layer.depthwise_kernel, inputs)
+    pointwise = tf.convert_to_tensor(layer.pointwise_kernel)
+    return _finish(layer, tf.nn.conv2d(y, pointwise, 1, "VALID"))
+
+
+def _by_channel(layer: keras.layers.Layer, kernel: Any, inputs: Any) -> Any:
+    return tf.raw_ops.DepthwiseConv2dNative(
         input=inputs,
-        filter=tf.convert_to_tensor(layer.kernel),
+        filter=tf.convert_to_tensor(kernel),
         strides=[1, *layer.strides, 1],
         padding=layer.padding.upper(),
         dilations=[1, *layer.dilation_rate, 1],
     )
-    return _finish(layer, y)
 
 
 def _finish(layer: keras.layers.Layer, y: Any) -> Any:

@@ -14,6 +14,7 @@ import keras
 
 from mess_tf.errors import MessError
 from mess_tf.models import blocks
+from mess_tf.models.adopted import ADOPTED, build_body, build_end
 from mess_tf.records import Preprocessing
 
 OUTPUT_STRIDES = (8, 16, 32)
@@ -40,7 +41,7 @@ class BlockEnd:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A registered backbone.
+    """A registered backbone, or an adopted one.
 
     Attributes:
         build: (image tensor, output stride, options) -> block ends in order of depth.
@@ -48,8 +49,11 @@ class Backbone:
             input: (tensor, prefix, dilation) -> tensor.
         relu6: whether its activations are ReLU6 (its heads follow).
         head_options: widths that fit it; see ``mess_tf.models.heads``.
-        preprocessing: of its ImageNet weights.
+        preprocessing: of its ImageNet weights; of an adopted network as it was told.
         options: accepted options and their defaults.
+        end: adds an adopted network's own end: (features, name of the logits) ->
+            logits; None where there is none.
+        only_size: (height, width) in pixels if it works at no other.
     """
 
     build: Callable[[Any, int, Mapping[str, Any]], list[BlockEnd]]
@@ -58,6 +62,8 @@ class Backbone:
     head_options: Mapping[str, Any]
     preprocessing: Preprocessing
     options: Mapping[str, Any] = field(default_factory=dict)
+    end: Callable[[Any, str], Any] | None = None
+    only_size: tuple[int, int] | None = None
 
 
 class _Strides:
@@ -220,8 +226,18 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
-def get_backbone(name: str, output_stride: int) -> Backbone:
-    """Looks a backbone up; one clear line for a name or stride that is not there."""
+def get_backbone(
+    name: str, output_stride: int, options: Mapping[str, Any] | None = None
+) -> Backbone:
+    """Looks a backbone up; one clear line for a name or stride that is not there.
+
+    Args:
+        name: registered, or ``adopted``.
+        output_stride: 8, 16 or 32 for a registered one.
+        options: of an adopted one.
+    """
+    if name == ADOPTED and options:
+        return _adopted(options)
     if name not in BACKBONES:
         raise MessError(
             f"Backbone {name!r} is unknown; accepted: {', '.join(sorted(BACKBONES))}."
@@ -231,3 +247,25 @@ def get_backbone(name: str, output_stride: int) -> Backbone:
             f"Output stride {output_stride} is not one of {OUTPUT_STRIDES}."
         )
     return BACKBONES[name]
+
+
+def _adopted(options: Mapping[str, Any]) -> Backbone:
+    def build(image: Any, output_stride: int, own: Mapping[str, Any]) -> list[BlockEnd]:
+        return [
+            BlockEnd(tensor, stride, 1) for tensor, stride in build_body(image, own)
+        ]
+
+    def end(features: Any, name: str) -> Any:
+        return build_end(features, options, name)
+
+    mobile, size = options["mobile"], options["size"]
+    return Backbone(
+        build=build,
+        extra_block=_extra_inverted_residual if mobile else _extra_bottleneck,
+        relu6=mobile,
+        head_options=_RESNET_HEADS if options["wide"] else _MOBILE_HEADS,
+        preprocessing=Preprocessing(tuple(options["mean"]), tuple(options["std"])),
+        options=options,
+        end=end if options["end"] is not None else None,
+        only_size=tuple(size) if size else None,
+    )

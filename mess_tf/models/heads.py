@@ -14,7 +14,7 @@ import keras
 
 from mess_tf.models import blocks
 from mess_tf.models.backbones import Backbone
-from mess_tf.records import HeadSpec, head_name
+from mess_tf.records import OWN, HeadSpec, head_name
 
 ASPP_RATES_AT_16 = (6, 12, 18)  # DeepLabV3's, for output stride 16
 
@@ -49,6 +49,8 @@ def build_head(
         Logits tensor (B, h', w', C) on the grid of the finest input.
     """
     prefix = head_name(exit_index, spec.id)
+    if spec.kind == OWN and backbone.end is not None:
+        return backbone.end(features, f"{prefix}_logits")
     relu6 = backbone.relu6
     x = features
     if spec.reduction > 1:

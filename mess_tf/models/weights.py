@@ -1,4 +1,4 @@
-"""Backbone weights: ImageNet's from keras.applications, from a file, or random."""
+"""Backbone weights: from keras.applications, from a file, a network's own, random."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from mess_tf.errors import MessError
+from mess_tf.models.adopted import ADOPTED, copy_weights, open_model
+from mess_tf.models.flat import flatten
 from mess_tf.supernet import Supernet
 
 APPLICATIONS = {
@@ -21,6 +23,8 @@ APPLICATIONS = {
 def load_backbone_weights(supernet: Supernet, weights: str) -> None:
     """Fills the backbone of ``supernet``; heads keep their random start.
 
+    An adopted network is filled from its own file, its own end too.
+
     Layers are matched by name with keras.applications' model of the same name. Its
     ResNets have biases on their convolutions and take BGR images: a bias is moved into
     the batch normalisation behind it, and the first kernel's channels are turned round.
@@ -30,7 +34,8 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
     Args:
         supernet: as built.
         weights: ``random``, ``imagenet`` (downloaded by keras.applications), or the
-            path of a weights file of keras.applications' model without top.
+            path of a weights file of keras.applications' model without top; of an
+            adopted network the path of its ``.keras`` file.
 
     Raises:
         MessError: unknown word, no such file, download refused, or shapes that differ.
@@ -38,6 +43,11 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
     if weights == "random":
         return
     spec = supernet.spec
+    if spec.backbone == ADOPTED:
+        size = (spec.image_height, spec.image_width)
+        flat = flatten(open_model(Path(weights)), size)
+        copy_weights(flat, supernet.model, spec.backbone_options)
+        return
     if weights != "imagenet" and not Path(weights).is_file():
         raise MessError(
             f"Weights {weights!r}: no such file; accepted are 'imagenet', 'random' or"

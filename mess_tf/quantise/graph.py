@@ -7,7 +7,7 @@ layers that do nothing in a deployed network (dropout) are none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import numpy as np
 
 from mess_tf.errors import MessError
 from mess_tf.models.batch_norm import BatchNormalization
+from mess_tf.models.flat import nodes_in_order
 
 Kind = Literal[
     "input",
@@ -105,8 +106,9 @@ def read_network(model: keras.Model) -> Network:
         )
     nodes: list[Node] = []
     value_of: dict[str, str] = {}
-    for tensor in _in_order(model.outputs):
-        layer, inputs = _origin(tensor)
+    for node in nodes_in_order(model.outputs):
+        layer = node.operation
+        inputs = [_maker(tensor) for tensor in node.input_tensors]
         if layer.name in value_of:
             raise _refusal(layer, "it is used twice; give each use a layer of its own")
         made = _read(layer, tuple(value_of[t] for t in inputs))
@@ -114,39 +116,13 @@ def read_network(model: keras.Model) -> Network:
         # A layer that only passes its input on is no node.
         value_of[layer.name] = made[-1].name if made else value_of[inputs[0]]
     height, width, channels = model.inputs[0].shape[1:]
-    outputs = tuple(value_of[_origin(t)[0].name] for t in model.outputs)
+    outputs = tuple(value_of[_maker(tensor)] for tensor in model.outputs)
     return Network(tuple(nodes), outputs, value_of, (height, width, channels))
 
 
-def _in_order(outputs: Sequence[Any]) -> list[Any]:
-    """The tensors that ``outputs`` need, one per use of a layer, inputs first."""
-    order: list[Any] = []
-    done: set[int] = set()
-    # Deep networks would exhaust Python's stack: an explicit one instead of recursion.
-    stack = [(tensor, False) for tensor in reversed(outputs)]
-    while stack:
-        tensor, ready = stack.pop()
-        if id(tensor) in done:
-            continue
-        if ready:
-            done.add(id(tensor))
-            order.append(tensor)
-            continue
-        stack.append((tensor, True))
-        stack += [(t, False) for t in reversed(_node_of(tensor).input_tensors)]
-    return order
-
-
-def _node_of(tensor: Any) -> Any:
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index]
-
-
-def _origin(tensor: Any) -> tuple[Any, list[str]]:
-    """The layer a tensor comes from, and the layers its inputs come from."""
-    given = _node_of(tensor).input_tensors
-    names = [t._keras_history.operation.name for t in given]
-    return tensor._keras_history.operation, names
+def _maker(tensor: Any) -> str:
+    """Name of the layer a tensor comes from."""
+    return tensor._keras_history.operation.name
 
 
 def _read(layer: Any, inputs: tuple[str, ...]) -> list[Node]:

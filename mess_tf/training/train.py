@@ -14,14 +14,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from mess_tf.adoption import design_adopted
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.data.prefetch import Prefetcher
+from mess_tf.errors import MessError
+from mess_tf.files import sha256_of
+from mess_tf.models.adopted import open_model
+from mess_tf.models.flat import flatten
 from mess_tf.models.weights import load_backbone_weights
 from mess_tf.recipe import Recipe
 from mess_tf.recipe_sections import BUILT_IN_WEIGHTS, Training
-from mess_tf.records import SupernetSpec
+from mess_tf.records import Preprocessing, SupernetSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, Progress, Stage, run_stage
@@ -64,7 +69,7 @@ def train_supernet(
 
         keras.utils.set_random_seed(training.seed)
         supernet = build_supernet(_stage_one_layout(spec, training))
-        load_backbone_weights(supernet, recipe.network.weights)
+        load_backbone_weights(supernet, _weights(recipe))
         one = stage_epochs(recipe, spec, data, training.stage1_epochs)
         optimisation = _optimisation(training, one.total_steps, training.learning_rate)
         run(StageOne(supernet, optimisation, weights, _joint(training)), one, "Stage 1")
@@ -90,20 +95,44 @@ def train_supernet(
 
 def design_from_recipe(recipe: Recipe, classes: tuple[str, ...]) -> SupernetSpec:
     """Lays out the supernet that a recipe asks for."""
+    network, size = recipe.network, (recipe.network.height, recipe.network.width)
+    common: dict[str, Any] = {
+        "final_heads": recipe.heads.final_heads(),
+        "early_heads": recipe.heads.early_heads(),
+        "exits": network.exits,
+        "exit_layers": network.exit_layers,
+        "head_options": network.head_options(),
+        "logits_stride": network.logits_stride,
+    }
+    if not network.is_own:
+        return design_supernet(
+            network.backbone,
+            classes,
+            image_size=size,
+            backbone_options=network.backbone_options(),
+            output_stride=network.output_stride,
+            **common,
+        )
+    flat = flatten(open_model(Path(network.backbone)), size)
+    preprocessing = Preprocessing(_triple(network.mean), _triple(network.std))
+    spec = design_adopted(flat, preprocessing, classes, **common)
+    if spec.backbone_options["size"] and recipe.training.crop != 1:
+        raise MessError(
+            f"The network in {network.backbone} works only at {size[0]}x{size[1]}: a"
+            f" layer of it has that size inside. Set training.crop to 1 (it is"
+            f" {recipe.training.crop:g})."
+        )
+    return spec
+
+
+def _triple(values: tuple[float, ...]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _weights(recipe: Recipe) -> str:
     network = recipe.network
-    return design_supernet(
-        network.backbone,
-        classes,
-        image_size=(network.height, network.width),
-        final_heads=recipe.heads.final_heads(),
-        early_heads=recipe.heads.early_heads(),
-        backbone_options=network.backbone_options(),
-        output_stride=network.output_stride,
-        exits=network.exits,
-        exit_layers=network.exit_layers,
-        head_options=network.head_options(),
-        logits_stride=network.logits_stride,
-    )
+    return network.backbone if network.weights == "own" else network.weights
 
 
 def _stage_one_layout(spec: SupernetSpec, training: Training) -> SupernetSpec:
@@ -226,6 +255,10 @@ def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -
     """
     table = recipe.to_table()
     network, training = dict(table["network"]), dict(table["training"])
+    if recipe.network.is_own:
+        network["backbone"] = sha256_of(Path(network["backbone"]))
+    else:
+        del network["mean"], network["std"]
     if network["weights"] not in BUILT_IN_WEIGHTS:
         del network["weights"]
     if stage.name == StageOne.name:

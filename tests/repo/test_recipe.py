@@ -16,6 +16,7 @@ from mess_tf.recipe_sections import Data, Heads, Network, Training, head_space
 from mess_tf.records import HeadSpec
 from mess_tf.settings import show
 
+OWN = {"backbone": "u.keras", "mean": [0, 0, 0], "std": [255, 255, 255]}
 DRAWN = {"data": {"kind": "drawn"}}
 
 
@@ -92,6 +93,16 @@ def test_camvid_recipe_offers_eight_heads_at_each_of_five_early_exits() -> None:
         ({"statistics": {"policies": ["eq8"]}}, ["statistics.policies", "'eq7+9'"]),
         ({"statistics": {"pixel_thresholds": []}}, ["pixel_thresholds", "'eq7'"]),
         ({"statistics": {"pixel_thresholds": [1.5]}}, ["pixel_thresholds"]),
+        ({"network": {"backbone": "vgg"}}, ["network.backbone", "ends in .keras"]),
+        ({"network": {"weights": "own"}}, ["a network of your own", "mobilenet_v2"]),
+        ({"network": {"backbone": "u.keras"}}, ["network.mean", "std", "0..1"]),
+        ({"network": OWN}, ["weights = 'imagenet'", "'own'"]),
+        (
+            {"network": OWN | {"weights": "own", "output_stride": 8}},
+            ["output_stride = 8", "leave it out"],
+        ),
+        ({"network": {"std": [1, 0, 1]}}, ["network.std", "above 0"]),
+        ({"heads": {"final": "own"}}, ["'own' needs a network of your own"]),
         ({"compile": {"precisions": ["int4"]}}, ["compile.precisions", "'int8'"]),
     ],
 )
@@ -141,7 +152,8 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
 ) -> None:
     path = write(
         tmp_path / "a" / "r.toml",
-        '[data]\npath = "../set"\nsbd = "s"\n[network]\nweights = "w.h5"\n',
+        '[data]\npath = "../set"\nsbd = "s"\n[network]\nweights = "w.h5"\n'
+        'backbone = "u.keras"\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n',
     )
     here = tmp_path / "here"
     here.mkdir()
@@ -150,6 +162,7 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
     assert recipe.data.path == str(tmp_path / "set")
     assert recipe.data.sbd == str(tmp_path / "a" / "s")
     assert recipe.network.weights == str(tmp_path / "a" / "w.h5")
+    assert recipe.network.backbone == str(tmp_path / "a" / "u.keras")
     changed = load_recipe(path, data=Path("mine"), weights="random")
     assert changed.data.path == str(here / "mine")
     assert changed.network.weights == "random"
