@@ -1,4 +1,4 @@
-"""Eq. 7 to 9 at image resolution, as the paper writes them: what the cheap ones answer to.
+"""Eq. 7 to 9 at image resolution, as the paper has them: what the cheap ones answer to.
 
 Slow, and never deployed: ``mess_tf.policies`` evaluates the same on a head's native
 grid. The two are compared by the order in which they put images
