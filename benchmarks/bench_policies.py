@@ -60,6 +60,7 @@ from search.requirement import Requirement
 from search.run import search
 
 RANK_THRESHOLD = 0.9
+LEAST_GAIN = 0.01  # of the static exit's latency, that the oracle must win
 EDGES: tuple[Edges, ...] = ("labels", "canny")
 ORACLE, RANDOM = "oracle", "random"
 Head = tuple[int, str]
@@ -159,12 +160,11 @@ def compare_left_out(
             )
             kept = _left_out(only, spec, latency_ms, drop, "input-dependent", args)
             gain_ms[family] = static[3] - kept[3]
-            share = gain_ms[family] / gain_ms[ORACLE] if gain_ms[ORACLE] else np.nan
-            print(
-                f"{drop:5.1f}   {family:10s} {_cells(kept)}"
-                f" {static[3] / kept[3]:5.3f} {share:8.0%}",
-                flush=True,
-            )
+            # Of next to nothing there are no shares.
+            worth = gain_ms[ORACLE] > LEAST_GAIN * static[3]
+            share = f"{gain_ms[family] / gain_ms[ORACLE]:8.0%}" if worth else "       -"
+            gain = static[3] / kept[3]
+            print(f"{drop:5.1f}   {family:10s} {_cells(kept)} {gain:5.3f} {share}")
 
 
 def _cells(row: tuple[float, float, float, float]) -> str:

@@ -527,7 +527,11 @@ class Configuration:
                 )
 
     def to_json(self) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(choice) for choice in self.exits]
+        # As JSON gives it back, so that both compare equal.
+        return [
+            {**dataclasses.asdict(choice), "parameters": list(choice.parameters)}
+            for choice in self.exits
+        ]
 
     @classmethod
     def from_json(cls, data: list[dict[str, Any]]) -> Configuration:
