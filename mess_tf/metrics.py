@@ -54,3 +54,13 @@ def mean_iou(areas: Areas) -> float:
     values = iou(areas)
     present = ~np.isnan(values)
     return float(values[present].mean()) if present.any() else float("nan")
+
+
+def image_quality(areas: Areas) -> float:
+    """One image's mean IoU in 0..1 over the classes in its labels; NaN without any.
+
+    Classes that are only predicted are left out: over a few classes, one wrong pixel of
+    one more would weigh as much as a whole class.
+    """
+    there = areas.true > 0
+    return float(iou(areas)[there].mean()) if there.any() else float("nan")

@@ -14,12 +14,19 @@ Policies (equation numbers of "Multi-Exit Semantic Segmentation Networks"):
   is +-2 cells; the mask of Eq. 8 is the label-change boundary (cells without a common
   maximal class with a 4-neighbour), grown by one cell (our reading of "erode");
 * ``entropy`` 1 less the mean over the grid of the normalised entropy ("Early-Exit
-  Criteria for Edge Semantic Segmentation", 2025).
+  Criteria for Edge Semantic Segmentation", 2025);
+* ``cbt@t``   Eq. 7 with a threshold per predicted class ("Class Based Thresholding in
+  Early Exit Semantic Segmentation Networks", 2022): ``t`` for the easiest class, nearer
+  to 1 for harder ones (``class_based_numpy``);
+* ``gate``    a learned guess of the exit's quality (``mess_tf.gate``).
+
+The last two are *fitted*: they have numbers of their own per head, which are fitted on
+training images when statistics are taken (``mess_tf.evaluation.fit``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +35,15 @@ import numpy as np
 from mess_tf.confidence_maps import (
     certainty_numpy,
     certainty_ops,
+    class_based_numpy,
+    class_based_ops,
     smoothed_numpy,
-    smoothed_ops,
     top1_numpy,
     top1_ops,
+    voted_ops,
 )
 from mess_tf.errors import MessError
+from mess_tf.gate import gate_numpy, gate_ops, gate_parameters
 
 
 @dataclass(frozen=True)
@@ -78,17 +88,45 @@ class Policy:
                 f"Policy {key!r} cannot be read: {threshold!r} is no number."
             ) from None
 
-    def confidence_numpy(self, logits: np.ndarray) -> np.ndarray:
-        """Reference: float32 logits (B, h, w, C) -> float32 confidences (B,)."""
-        return confidences_numpy(logits, [self.key])[self.key]
+    def parameters(self, classes: int) -> int:
+        """How many numbers of its own it has per head; 0 where it is not fitted."""
+        count = POLICIES[self.family].parameters
+        return 0 if count is None else count(classes)
 
-    def confidence_ops(self, logits: Any) -> Any:
-        """The same in ``keras.ops``: logits tensor (B, h, w, C) -> tensor (B,)."""
+    def check_parameters(self, classes: int, count: int) -> None:
+        """Raises MessError where a head's numbers are not as many as they must be."""
+        if count != self.parameters(classes):
+            raise MessError(
+                f"Policy {self.key!r} takes {self.parameters(classes)} numbers per head"
+                f" for {classes} classes; got {count}. They come from"
+                " `mess evaluate`; run it and `mess search` again."
+            )
+
+    def confidence_numpy(
+        self, logits: np.ndarray, parameters: Sequence[float] = ()
+    ) -> np.ndarray:
+        """Reference: float32 logits (B, h, w, C) -> float32 confidences (B,).
+
+        Args:
+            parameters: the head's, of a fitted policy.
+        """
+        given = {self.family: np.array(parameters, np.float32)}
+        return confidences_numpy(logits, [self.key], given)[self.key]
+
+    def confidence_ops(self, logits: Any, parameters: Any = ()) -> Any:
+        """The same in ``keras.ops``: logits tensor (B, h, w, C) -> tensor (B,).
+
+        Args:
+            parameters: of a fitted policy, a tensor or array of shape (P,).
+        """
         from keras import ops
 
-        cells = POLICIES[self.family].ops(logits)
+        fitted = POLICIES[self.family].parameters is not None
+        cells = POLICIES[self.family].ops(logits, *([parameters] if fitted else []))
         if self.pixel_threshold is not None:
             cells = ops.cast(cells >= self.pixel_threshold, "float32")
+        if (vote := POLICIES[self.family].vote_ops) is not None:
+            cells = vote(cells, logits)
         return ops.mean(cells, axis=(1, 2))
 
 
@@ -97,13 +135,19 @@ class Family:
     """What a family makes of logits before it is reduced to one number.
 
     Attributes:
-        numpy, ops: logits (B, h, w, C) -> (B, h, w), how sure every cell is.
+        numpy, ops: logits (B, h, w, C) -> (B, h, w), how sure every cell is; of a
+            fitted family also its numbers (P,).
         needs_pixel_threshold: whether cells count that reach one, or their mean.
+        parameters: number of classes -> how many numbers a fitted family has per head.
+        vote_ops: cells that reach the threshold (B, h, w) and logits -> those that do
+            after smoothing, where ``ops`` does not smooth but ``numpy`` does.
     """
 
-    numpy: Callable[[np.ndarray], np.ndarray]
-    ops: Callable[[Any], Any]
+    numpy: Callable[..., np.ndarray]
+    ops: Callable[..., Any]
     needs_pixel_threshold: bool = False
+    parameters: Callable[[int], int] | None = None
+    vote_ops: Callable[[Any, Any], Any] | None = None
 
 
 def keys(families: tuple[str, ...], pixel_thresholds: tuple[float, ...]) -> list[str]:
@@ -117,25 +161,39 @@ def keys(families: tuple[str, ...], pixel_thresholds: tuple[float, ...]) -> list
     return result
 
 
+def fitted_families(policy_keys: Iterable[str]) -> list[str]:
+    """Families among policy keys (or family names) that have numbers per head."""
+    families = dict.fromkeys(key.partition("@")[0] for key in policy_keys)
+    return [name for name in families if POLICIES[name].parameters is not None]
+
+
 def confidences_numpy(
-    logits: np.ndarray, policy_keys: Sequence[str]
+    logits: np.ndarray,
+    policy_keys: Sequence[str],
+    parameters: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Several policies on the same logits; each map is computed once.
 
     Args:
         logits: float32 array (B, h, w, C), on the head's native grid.
         policy_keys: e.g. ``["mean", "eq7@0.9"]``.
+        parameters: per fitted family, the head's numbers.
 
     Returns:
         Per key, float32 confidences (B,) in 0..1.
+
+    Raises:
+        MessError: a fitted policy lacks its numbers.
     """
     logits = logits.astype(np.float32, copy=False)
     maps: dict[Callable[[np.ndarray], np.ndarray], np.ndarray] = {}
     result = {}
     for policy in [Policy.parse(key) for key in policy_keys]:
         family = POLICIES[policy.family]
+        own = np.asarray((parameters or {}).get(policy.family, ()), np.float32)
+        policy.check_parameters(logits.shape[-1], len(own))
         if family.numpy not in maps:
-            maps[family.numpy] = family.numpy(logits)
+            maps[family.numpy] = family.numpy(logits, *([own] if len(own) else []))
         cells = maps[family.numpy]
         if policy.pixel_threshold is not None:
             cells = cells >= np.float32(policy.pixel_threshold)
@@ -146,6 +204,15 @@ def confidences_numpy(
 POLICIES: dict[str, Family] = {
     "mean": Family(top1_numpy, top1_ops),
     "eq7": Family(top1_numpy, top1_ops, needs_pixel_threshold=True),
-    "eq7+9": Family(smoothed_numpy, smoothed_ops, needs_pixel_threshold=True),
+    "eq7+9": Family(
+        smoothed_numpy, top1_ops, needs_pixel_threshold=True, vote_ops=voted_ops
+    ),
     "entropy": Family(certainty_numpy, certainty_ops),
+    "cbt": Family(
+        class_based_numpy,
+        class_based_ops,
+        needs_pixel_threshold=True,
+        parameters=lambda classes: classes,
+    ),
+    "gate": Family(gate_numpy, gate_ops, parameters=gate_parameters),
 }

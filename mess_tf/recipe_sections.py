@@ -270,16 +270,24 @@ class Training(Section):
 
 @dataclass(frozen=True)
 class StatisticsSettings(Section):
-    """Which policies are evaluated, at which pixel thresholds."""
+    """Which policies are evaluated, at which pixel thresholds.
+
+    Attributes:
+        fit_images: training images, at most, that policies with numbers of their own
+            (cbt, gate) are fitted on.
+    """
 
     name: ClassVar[str] = "statistics"
+    # Those with fitted numbers gained nothing over these (docs/results.md), and every
+    # further family makes the search longer.
     policies: tuple[str, ...] = setting(
-        tuple(POLICIES), several(word(*POLICIES), least=1)
+        ("mean", "eq7", "eq7+9", "entropy"), several(word(*POLICIES), least=1)
     )
     pixel_thresholds: tuple[float, ...] = setting(
         (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99),
         several(number(0, 1, above=True)),
     )
+    fit_images: int = setting(256, whole(2))
 
 
 @dataclass(frozen=True)

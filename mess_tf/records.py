@@ -398,6 +398,8 @@ class Pieces:
 
 # --- Statistics -------------------------------------------------------------------
 
+_PARAMETERS = "parameters_"  # before a policy family's name in the file
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -414,6 +416,8 @@ class Statistics:
         confidence: per policy key (``mean``, ``eq7@0.9``, ``eq7+9@0.9``) a float32
             array of shape (I, H), in 0..1, NaN where the policy was not evaluated.
         source: what was measured, e.g. ``pieces:int8`` or ``keras``.
+        parameters: per fitted policy family (``cbt``, ``gate``) a float32 array of
+            shape (H, P), the numbers that its confidences were computed with.
 
     A data set's IoU of class c is sum(intersection) / sum(true + predicted -
     intersection), summed over images: never an average of per-image figures.
@@ -429,7 +433,13 @@ class Statistics:
     intersection: np.ndarray
     confidence: Mapping[str, np.ndarray]
     source: str
+    parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def parameters_of(self, policy: str, head: int) -> tuple[float, ...]:
+        """A policy key's numbers at a head (its index); empty where it has none."""
+        fitted = self.parameters.get(policy.split("@")[0])
+        return () if fitted is None else tuple(fitted[head].tolist())
 
     def save(self, path: Path) -> None:
         """Writes one ``.npz``; no pickles inside."""
@@ -448,6 +458,8 @@ class Statistics:
             "policies": np.array(list(self.confidence)),
             "confidence": np.stack(list(self.confidence.values())),
         }
+        for family, values in self.parameters.items():
+            arrays[f"{_PARAMETERS}{family}"] = values
         with write_atomically(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -475,6 +487,11 @@ class Statistics:
                     intersection=z["intersection"],
                     confidence=dict(zip(policies, z["confidence"], strict=True)),
                     source=str(z["source"]),
+                    parameters={
+                        name.removeprefix(_PARAMETERS): z[name]
+                        for name in z.files
+                        if name.startswith(_PARAMETERS)
+                    },
                     schema=int(z["schema"]),
                 )
         except UNREADABLE as error:
@@ -496,12 +513,15 @@ class ExitChoice:
         head: head id.
         policy: policy key with its pixel threshold (``eq7@0.9``); None on the last.
         threshold: the image leaves here if confidence >= threshold; None on the last.
+        parameters: the head's own numbers of a fitted policy (``cbt``, ``gate``), as in
+            the statistics; empty for others.
     """
 
     exit: int
     head: str
     policy: str | None = None
     threshold: float | None = None
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -524,11 +544,20 @@ class Configuration:
                 )
 
     def to_json(self) -> list[dict[str, Any]]:
-        return [dataclasses.asdict(choice) for choice in self.exits]
+        # As JSON gives it back, so that both compare equal.
+        return [
+            {**dataclasses.asdict(choice), "parameters": list(choice.parameters)}
+            for choice in self.exits
+        ]
 
     @classmethod
     def from_json(cls, data: list[dict[str, Any]]) -> Configuration:
-        return cls(tuple(ExitChoice(**choice) for choice in data))
+        return cls(
+            tuple(
+                ExitChoice(**{**c, "parameters": tuple(c.get("parameters", ()))})
+                for c in data
+            )
+        )
 
 
 # --- JSON ---------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Gates:
         decision_bytes: float64 array of shape (G,), size of the decision's piece.
         grid_size: policy and threshold pairs before equal masks were merged and those
             that let none or all leave were dropped.
+        parameters: per policy key, the head's own numbers; empty for most.
     """
 
     masks: np.ndarray
@@ -48,6 +49,7 @@ class Gates:
     decision_ms: np.ndarray
     decision_bytes: np.ndarray
     grid_size: int
+    parameters: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.policies)
@@ -217,6 +219,7 @@ class Problem:
                 *self.heads[h],
                 self.gates[h].policies[g],
                 float(self.gates[h].thresholds[g]),
+                self.gates[h].parameters[self.gates[h].policies[g]],
             )
             for h, g in zip(heads, gates, strict=False)
         )
@@ -309,6 +312,7 @@ def _gates(
         decision_ms=price[kept],
         decision_bytes=size[kept],
         grid_size=len(mask),
+        parameters={p: statistics.parameters_of(p, head) for p in set(policies)},
     )
 
 

@@ -8,6 +8,8 @@ thresholds are set so that the same shares leave again.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from mess_tf.errors import MessError
@@ -60,7 +62,7 @@ def with_shares(
         values = statistics.confidence[str(choice.policy)][stays, head]
         values = values.astype(np.float64)
         cut = _cut(values, float(share), float(choice.threshold or 0.0))
-        exits.append(ExitChoice(choice.exit, choice.head, choice.policy, cut))
+        exits.append(dataclasses.replace(choice, threshold=cut))
         stays = stays[values < cut]
     return Configuration((*exits, configuration.exits[-1]))
 

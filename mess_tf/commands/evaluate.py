@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.files import sha256_of
-from mess_tf.policies import keys
+from mess_tf.policies import fitted_families, keys
 from mess_tf.progress import progress
 from mess_tf.records import Pieces, Precision, SupernetSpec
 from mess_tf.runs import Run
+
+if TYPE_CHECKING:
+    from mess_tf.evaluation.runners import Runner
 
 SourceName = Literal["pieces", "keras"]
 
@@ -34,7 +38,6 @@ def evaluate(
         MessError: not compiled yet, or the data set cannot be used.
     """
     from mess_tf.evaluation.evaluate import evaluate as fill
-    from mess_tf.evaluation.runners import KerasRunner, PiecesRunner, Runner
 
     opened = Run.open(run)
     recipe = opened.recipe
@@ -44,20 +47,17 @@ def evaluate(
     result: dict[str, Any] = {"run": str(run)}
     chosen = [precision] if precision else recipe.compile.precisions
     for name in chosen if source == "pieces" else ["keras"]:
-        runner: Runner
-        spec = whole
-        if name == "keras":
-            from mess_tf.supernet import Supernet
+        spec, fingerprint, make_runner = _runs(opened, name, whole)
+        parameters = {}
+        if families := fitted_families(policy_keys):
+            from mess_tf.evaluation.fit import fit_policies
 
-            runner = KerasRunner(Supernet.load(opened.folder), policy_keys)
-            fingerprint = sha256_of(opened.supernet_weights)
-        else:
-            pieces = Pieces.load(opened.pieces(name))
-            threads = recipe.profile.threads
-            spec = pieces.part_of(whole)
-            runner = PiecesRunner(spec, pieces, policy_keys, threads)
-            shas = "".join(piece.sha256 for piece in pieces.pieces)
-            fingerprint = hashlib.sha256(shas.encode()).hexdigest()
+            count = min(recipe.statistics.fit_images, len(data.train))
+            with progress(f"Fitting {' and '.join(families)}", count) as step:
+                parameters = fit_policies(
+                    make_runner([], {}), spec, data.train, families, count, step
+                )
+        runner = make_runner(policy_keys, parameters)
         with progress(f"Evaluating {name}", len(data.evaluation)) as step:
             statistics = fill(
                 runner,
@@ -81,6 +81,33 @@ def evaluate(
             for exit_index, head_id in statistics.heads
         ]
     return result
+
+
+def _runs(
+    run: Run, name: str, whole: SupernetSpec
+) -> tuple[SupernetSpec, str, Callable[[Sequence[str], Mapping[str, Any]], Runner]]:
+    """Of a precision or ``keras``: its heads, its fingerprint, and what makes a runner
+    of policy keys and the numbers of fitted ones."""
+    from mess_tf.evaluation.runners import KerasRunner, PiecesRunner
+
+    if name == "keras":
+        from mess_tf.supernet import Supernet
+
+        supernet = Supernet.load(run.folder)
+        return (
+            whole,
+            sha256_of(run.supernet_weights),
+            lambda keys, parameters: KerasRunner(supernet, keys, parameters),
+        )
+    pieces = Pieces.load(run.pieces(name))
+    threads = run.recipe.profile.threads
+    spec = pieces.part_of(whole)
+    shas = "".join(piece.sha256 for piece in pieces.pieces)
+    return (
+        spec,
+        hashlib.sha256(shas.encode()).hexdigest(),
+        lambda keys, parameters: PiecesRunner(spec, pieces, keys, threads, parameters),
+    )
 
 
 def render(result: dict[str, Any]) -> str:

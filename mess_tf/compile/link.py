@@ -130,7 +130,7 @@ class _Linker:
             logits = stage.append(main, known)
             named[f"logits_{stage.choice.exit}"] = logits
             if decisions and stage.choice.policy is not None:
-                confidence = add_decision(main, logits, stage.choice.policy)
+                confidence = _confidence(main, logits, stage.choice)
                 named[f"confidence_{stage.choice.exit}"] = confidence
         last = named.pop(f"logits_{self._stages[-1].choice.exit}")
         named = {LOGITS: add_resize(main, last, self._spec.output_size), **named}
@@ -190,7 +190,7 @@ class _Linker:
         self, graph: GraphBuilder, logits: int, known: dict[str, int], at: int
     ) -> int:
         choice = self._stages[at].choice
-        confidence = add_decision(graph, logits, str(choice.policy))
+        confidence = _confidence(graph, logits, choice)
         if THRESHOLDS in known:
             limit = _add_element(graph, known[THRESHOLDS], at)
         else:
@@ -208,6 +208,10 @@ class _Linker:
             fb.GreaterEqualOptionsT(),
         )
         return leave
+
+
+def _confidence(graph: GraphBuilder, logits: int, choice: ExitChoice) -> int:
+    return add_decision(graph, logits, str(choice.policy), choice.parameters)
 
 
 def _add_element(graph: GraphBuilder, vector: int, position: int) -> int:

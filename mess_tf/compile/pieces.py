@@ -26,7 +26,12 @@ from mess_tf.compile.slice import (
     cut_in_sequence,
     write_cut,
 )
-from mess_tf.compile.small import decision_piece, output_piece, with_pixel_threshold
+from mess_tf.compile.small import (
+    decision_piece,
+    output_piece,
+    stand_in_parameters,
+    with_pixel_threshold,
+)
 from mess_tf.composition import probe_policy
 from mess_tf.errors import MessError
 from mess_tf.records import (
@@ -216,9 +221,7 @@ def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -
         for point, heads in zip(spec.exit_points, spec.heads, strict=True)
         for head in heads
     }
-    families = {
-        policy.split("@")[0]: with_pixel_threshold(policy) for policy in policies
-    }
+    families = {policy.split("@")[0]: policy for policy in policies}
     for size in sorted(sizes):
         for policy in families.values():
             content = decision_piece(policy, size, classes, store.precision)
@@ -231,11 +234,12 @@ def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -
 def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
     """Adds what tells the cost of putting pieces together; see ``composition``."""
     policy = with_pixel_threshold(probe_policy(p.split("@")[0] for p in policies))
+    own = stand_in_parameters(policy, len(spec.classes))
     final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
     never = 2.0  # no confidence reaches it: the branch behind the exit always runs
     probes = {WHOLE_PROBE: (final,)} | {
         branch_probe(point.index): (
-            ExitChoice(point.index, heads[0].id, policy, never),
+            ExitChoice(point.index, heads[0].id, policy, never, own),
             final,
         )
         for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False)

@@ -35,16 +35,28 @@ STAND_IN_PIXEL_THRESHOLD = 0.9
 
 
 @functools.lru_cache(maxsize=64)
-def decision_graph(policy: str, size: tuple[int, int], classes: int) -> Graph:
+def decision_graph(
+    policy: str,
+    size: tuple[int, int],
+    classes: int,
+    parameters: tuple[float, ...] = (),
+) -> Graph:
     """Float graph logits (1, h, w, classes) -> confidence (1,) of a policy key.
 
-    A family that needs a pixel threshold and has none gets a stand-in: it is one
-    constant and changes no cost.
+    Args:
+        policy: its key.
+        size: (h, w).
+        classes: how many.
+        parameters: the head's own numbers of a fitted policy; they become constants.
+
+    Raises:
+        MessError: a grid or a number of parameters that the policy cannot work with.
     """
     # TensorFlow is needed here alone; a linker of finished pieces starts without it.
     from mess_tf.compile.convert import InputSpec, convert_function
 
-    parsed = Policy.parse(with_pixel_threshold(policy))
+    parsed = Policy.parse(policy)
+    parsed.check_parameters(classes, len(parameters))
     if parsed.family == "eq7+9" and min(size) < _LEAST_SMOOTHED:
         raise MessError(
             "Policy eq7+9 smooths over 5x5 cells; a head's grid has"
@@ -53,8 +65,10 @@ def decision_graph(policy: str, size: tuple[int, int], classes: int) -> Graph:
             " output stride, or leave eq7+9 out of the recipe's statistics.policies."
         )
 
+    own = np.array(parameters, np.float32)
+
     def function(logits: Any) -> list[Any]:
-        return [parsed.confidence_ops(logits)]
+        return [parsed.confidence_ops(logits, own)]
 
     spec = InputSpec(LOGITS, (1, *size, classes))
     content = convert_function(function, [spec], [CONFIDENCE], "float32")
@@ -68,17 +82,26 @@ def confidences_file(
 
     These are the operators of the decisions in a linked file, so that an image whose
     confidence lies at a threshold leaves at the same exit in both. Outputs are named
-    by policy key.
+    by policy key. The numbers of fitted families are inputs of shape (P,), named by
+    ``parameters_input``, so that one file serves all heads of a size.
     """
     from mess_tf.compile.convert import InputSpec, convert_function
 
     parsed = [Policy.parse(policy) for policy in policies]
+    fitted = {p.family: p.parameters(classes) for p in parsed if p.parameters(classes)}
 
-    def function(logits: Any) -> list[Any]:
-        return [policy.confidence_ops(logits) for policy in parsed]
+    def function(logits: Any, *parameters: Any) -> list[Any]:
+        given = dict(zip(fitted, parameters, strict=True))
+        return [p.confidence_ops(logits, given.get(p.family, ())) for p in parsed]
 
-    spec = InputSpec(LOGITS, (1, *size, classes))
-    return convert_function(function, [spec], list(policies), "float32")
+    specs = [InputSpec(LOGITS, (1, *size, classes))]
+    specs += [InputSpec(parameters_input(f), (n,)) for f, n in fitted.items()]
+    return convert_function(function, specs, list(policies), "float32")
+
+
+def parameters_input(family: str) -> str:
+    """Name of the input for a fitted family's numbers."""
+    return f"parameters_{family}"
 
 
 def with_pixel_threshold(policy: str) -> str:
@@ -91,11 +114,20 @@ def with_pixel_threshold(policy: str) -> str:
     return policy
 
 
-def add_decision(graph: GraphBuilder, logits: int, policy: str) -> int:
+def stand_in_parameters(policy: str, classes: int) -> tuple[float, ...]:
+    """Numbers for a policy key where only the cost matters; no two are alike, so that
+    the converter can leave nothing out."""
+    count = Policy.parse(policy).parameters(classes)
+    return tuple(np.linspace(1.25, 1.75, count).tolist())
+
+
+def add_decision(
+    graph: GraphBuilder, logits: int, policy: str, parameters: tuple[float, ...] = ()
+) -> int:
     """Appends a policy's decision on a logits tensor; returns the confidence."""
     tensor = graph.tensors[logits]
     _, height, width, classes = (int(n) for n in tensor.shape)
-    source = decision_graph(policy, (height, width), classes)
+    source = decision_graph(policy, (height, width), classes, parameters)
     start = logits
     if tensor.type != fb.TensorType.FLOAT32:
         start = graph.add_tensor(f"{DECISION}logits", tensor.shape, "float32")
@@ -131,11 +163,17 @@ def add_resize(graph: GraphBuilder, logits: int, size: tuple[int, int]) -> int:
 def decision_piece(
     policy: str, size: tuple[int, int], classes: int, precision: Precision
 ) -> bytes:
-    """Flatbuffer of a decision alone: logits -> confidence float32 (1,)."""
+    """Flatbuffer of a decision alone: logits -> confidence float32 (1,).
+
+    A family that needs a pixel threshold or numbers of a head gets stand-ins: they are
+    constants and change no cost.
+    """
+    policy = with_pixel_threshold(policy)
     builder = ModelBuilder()
     graph = builder.add_graph(decision_name(policy, size))
     logits = _add_logits(graph, size, classes, precision)
-    confidence = add_decision(graph, logits, policy)
+    own = stand_in_parameters(policy, classes)
+    confidence = add_decision(graph, logits, policy, own)
     graph.rename(confidence, CONFIDENCE)
     graph.inputs, graph.outputs = [logits], [confidence]
     return builder.finish()

@@ -23,6 +23,7 @@ from mess_tf.forms import ExportForm
 from mess_tf.records import (
     IMAGE_TENSOR,
     Configuration,
+    ExitChoice,
     Pieces,
     SupernetSpec,
     TensorInfo,
@@ -83,7 +84,7 @@ class _Writer:
             decision = None
             if policy is not None:
                 decision = f"decision_{exit_index}.tflite"
-                self._add_decision(decision, logits, policy)
+                self._add_decision(decision, logits, stage.choice)
             planned.append(
                 PlannedStage(
                     exit=exit_index,
@@ -129,11 +130,12 @@ class _Writer:
             graph.inputs = [*graph.inputs, known[name]]
         return known
 
-    def _add_decision(self, name: str, logits: TensorInfo, policy: str) -> None:
+    def _add_decision(self, name: str, logits: TensorInfo, choice: ExitChoice) -> None:
         builder = ModelBuilder()
         graph = builder.add_graph("decision")
         given = graph.add_like(logits)
-        confidence = add_decision(graph, given, policy)
+        own = choice.parameters
+        confidence = add_decision(graph, given, str(choice.policy), own)
         graph.rename(confidence, CONFIDENCE)
         graph.inputs, graph.outputs = [given], [confidence]
         self._finish(name, builder)

@@ -158,7 +158,8 @@ def _route(
     margin = float("inf")
     for choice in configuration.exits[:-1]:
         logits = runner.logits(tensors, choice.exit, choice.head)
-        confidence = Policy.parse(str(choice.policy)).confidence_numpy(logits)[0]
+        policy, own = Policy.parse(str(choice.policy)), choice.parameters
+        confidence = policy.confidence_numpy(logits, own)[0]
         threshold = np.float32(choice.threshold)
         margin = min(margin, float(abs(confidence - threshold)))
         if confidence >= threshold:

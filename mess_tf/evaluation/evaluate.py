@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,7 +60,9 @@ def evaluate(
             f" was trained on {', '.join(spec.classes)}."
         )
     folder = (
-        path.parent / f"{path.stem}.partial" / _key(fingerprint, source, policy_keys)
+        path.parent
+        / f"{path.stem}.partial"
+        / _key(fingerprint, source, policy_keys, runner.parameters)
     )
     chunks = []
     for start in range(0, len(source), CHUNK):
@@ -81,9 +83,17 @@ def evaluate(
     return statistics
 
 
-def _key(fingerprint: str, source: Source, policy_keys: Sequence[str]) -> str:
+def _key(
+    fingerprint: str,
+    source: Source,
+    policy_keys: Sequence[str],
+    parameters: Mapping[str, np.ndarray],
+) -> str:
     text = "\n".join([fingerprint, *source.names, *policy_keys])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(text.encode())
+    for values in parameters.values():
+        digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _evaluate_chunk(
@@ -123,6 +133,7 @@ def _evaluate_chunk(
         intersection=np.array([[a.intersection for a in heads] for heads in areas]),
         confidence={key: values[:, :, i] for i, key in enumerate(policy_keys)},
         source=runner.source,
+        parameters=runner.parameters,
     )
 
 

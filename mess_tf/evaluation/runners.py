@@ -18,12 +18,14 @@ class HeadOutput:
     """One head's answer to one image.
 
     Attributes:
+        native: float32 array of shape (h, w, C): the logits on the head's own grid.
         output: float32 array of shape (oh, ow, C): the logits on the common output
             grid, as they leave the network.
         confidence: per policy key, what the policy says of the logits on the head's own
             grid.
     """
 
+    native: np.ndarray
     output: np.ndarray
     confidence: Mapping[str, float]
 
@@ -35,13 +37,25 @@ class Runner(Protocol):
     def source(self) -> str:
         """What runs, as stored in ``Statistics.source``."""
 
+    @property
+    def parameters(self) -> Mapping[str, np.ndarray]:
+        """Numbers of fitted policies, as stored in ``Statistics.parameters``."""
+
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
         """Normalised float32 image (H, W, 3) -> one answer per head, in the order of
         ``SupernetSpec.head_names()``."""
 
 
 class PiecesRunner:
-    """What is deployed is what is measured: pieces and decisions in LiteRT."""
+    """What is deployed is what is measured: pieces and decisions in LiteRT.
+
+    Args:
+        spec: structure, with the heads that have pieces.
+        pieces: of one precision.
+        policy_keys: whose confidences to give; may be empty.
+        threads: LiteRT threads.
+        parameters: of the fitted families among the policies; see ``Statistics``.
+    """
 
     def __init__(
         self,
@@ -49,11 +63,13 @@ class PiecesRunner:
         pieces: Pieces,
         policy_keys: Sequence[str],
         threads: int = 1,
+        parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         from mess_tf.compile.runner import LiteRTFile, PieceRunner
         from mess_tf.compile.small import confidences_file
 
         self.source = f"pieces:{pieces.precision}"
+        self.parameters = parameters or {}
         self._spec = spec
         self._pieces = pieces
         self._runner = PieceRunner(pieces, threads)
@@ -69,33 +85,46 @@ class PiecesRunner:
             size: LiteRTFile(
                 confidences_file(policy_keys, size, len(spec.classes)), threads
             )
-            for size in sizes
+            for size in (sizes if policy_keys else ())
         }
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
         from mess_tf.compile.runner import dequantise
-        from mess_tf.compile.small import LOGITS
+        from mess_tf.compile.small import LOGITS, parameters_input
 
         tensors = self._runner.features(image)
-        for exit_index, head_id in self._spec.head_names():
+        for head, (exit_index, head_id) in enumerate(self._spec.head_names()):
             info = self._pieces[head_name(exit_index, head_id)].outputs[0]
-            native = self._runner.raw_logits(tensors, exit_index, head_id)
-            output, size = native, native.shape[1:3]
+            raw = self._runner.raw_logits(tensors, exit_index, head_id)
+            output, size = raw, raw.shape[1:3]
             if size in self._resizes:
-                (output,) = self._resizes[size].run({LOGITS: native}).values()
-            decided = self._decisions[size].run({LOGITS: dequantise(native, info)})
+                (output,) = self._resizes[size].run({LOGITS: raw}).values()
+            native = dequantise(raw, info)
+            decided = {}
+            if size in self._decisions:
+                own = {
+                    parameters_input(family): values
+                    for family, values in _of_head(self.parameters, head).items()
+                }
+                decided = self._decisions[size].run({LOGITS: native, **own})
             confidence = {key: float(value[0]) for key, value in decided.items()}
-            yield HeadOutput(dequantise(output[0], info), confidence)
+            yield HeadOutput(native[0], dequantise(output[0], info), confidence)
 
 
 class KerasRunner:
-    """The trained Keras model, on any backend."""
+    """The trained Keras model, on any backend; arguments as for ``PiecesRunner``."""
 
     source = "keras"
 
-    def __init__(self, supernet: Supernet, policy_keys: Sequence[str]) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        policy_keys: Sequence[str],
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self._supernet = supernet.at_size()
         self._policy_keys = policy_keys
+        self.parameters = parameters or {}
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
         from keras import ops
@@ -104,8 +133,14 @@ class KerasRunner:
 
         height, width = self._supernet.spec.output_size
         logits = self._supernet.model.predict_on_batch(image[None])
-        for native in logits if isinstance(logits, list) else [logits]:
+        heads = logits if isinstance(logits, list) else [logits]
+        for head, native in enumerate(map(np.asarray, heads)):
             output = ops.convert_to_numpy(resize_to(native, height, width))
-            values = confidences_numpy(np.asarray(native), self._policy_keys)
+            own = _of_head(self.parameters, head)
+            values = confidences_numpy(native, self._policy_keys, own)
             confidence = {key: float(value[0]) for key, value in values.items()}
-            yield HeadOutput(np.asarray(output[0]), confidence)
+            yield HeadOutput(native[0], np.asarray(output[0]), confidence)
+
+
+def _of_head(parameters: Mapping[str, np.ndarray], head: int) -> dict[str, np.ndarray]:
+    return {family: values[head] for family, values in parameters.items()}

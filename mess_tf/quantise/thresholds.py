@@ -91,4 +91,5 @@ def only_heads(statistics: Statistics, heads: Sequence[tuple[int, str]]) -> Stat
         predicted_area=statistics.predicted_area[:, kept],
         intersection=statistics.intersection[:, kept],
         confidence={key: v[:, kept] for key, v in statistics.confidence.items()},
+        parameters={key: v[kept] for key, v in statistics.parameters.items()},
     )

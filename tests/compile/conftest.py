@@ -88,6 +88,13 @@ class Compiled:
         """Thresholds between two images' confidences, so that every exit is taken."""
         runner = PieceRunner(self.pieces)
         images = self.images(24, seed=2)
+        # Some numbers of its own, if the policy has any.
+        count = Policy.parse(policy).parameters(len(self.spec.classes))
+        rng = np.random.default_rng(4)
+        values = (
+            rng.normal(0, 2, count) if policy == "gate" else rng.uniform(1, 3, count)
+        )
+        own = tuple(values.tolist())
         choices = []
         for number, (exit_index, head) in enumerate(early):
             values = np.sort(
@@ -95,7 +102,8 @@ class Compiled:
                     Policy.parse(policy).confidence_numpy(
                         runner.logits(
                             runner.features(image, exit_index), exit_index, head
-                        )
+                        ),
+                        own,
                     )[0]
                     for image in images
                 ]
@@ -104,7 +112,7 @@ class Compiled:
             around = np.arange(len(values) // 2, len(values) - 4 + number)
             gap = around[np.argmax(np.diff(values)[around])]
             threshold = float(values[gap : gap + 2].mean())
-            choices.append(ExitChoice(exit_index, head, policy, threshold))
+            choices.append(ExitChoice(exit_index, head, policy, threshold, own))
         return Configuration((*choices, ExitChoice(*FINAL)))
 
 

@@ -26,9 +26,9 @@ FINAL = (4, "dlb_r1_b0_s2_s1")
     ("early", "policy"),
     [
         (EARLY, "mean"),
-        (EARLY[:1], "eq7@0.6"),
+        (EARLY[:1], "cbt@0.5"),
         (EARLY[1:2], "eq7+9@0.6"),
-        (EARLY[::2], "mean"),
+        (EARLY[::2], "gate"),
     ],
     ids=["all", "first", "second", "first-third"],
 )

@@ -9,15 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mess_tf.compile.build import ModelBuilder
 from mess_tf.compile.calibrate import Calibration
 from mess_tf.compile.check import check_operators, check_piece, count_macs
 from mess_tf.compile.convert import convert_model
 from mess_tf.compile.pieces import compile_supernet
 from mess_tf.compile.runner import LiteRTFile, PieceRunner, dequantise, quantise
 from mess_tf.compile.schema import Graph, read_file
-from mess_tf.compile.small import decision_piece, output_piece
+from mess_tf.compile.small import (
+    add_decision,
+    confidences_file,
+    decision_graph,
+    decision_piece,
+    output_piece,
+    parameters_input,
+    stand_in_parameters,
+)
 from mess_tf.compile.verify import compare_pieces
 from mess_tf.errors import MessError
+from mess_tf.gate import gate_parameters
 from mess_tf.policies import Policy
 from mess_tf.records import (
     WHOLE_PROBE,
@@ -153,7 +163,7 @@ def test_depthwise_macs_are_counted(compile_at: CompileAt) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("policy", ["mean", "eq7@0.5", "eq7+9@0.5"])
+@pytest.mark.parametrize("policy", ["mean", "eq7@0.5", "eq7+9@0.5", "cbt@0.2", "gate"])
 def test_a_decision_piece_gives_the_policys_numbers(
     policy: str, precision: Precision, tmp_path: Path
 ) -> None:
@@ -173,10 +183,42 @@ def test_a_decision_piece_gives_the_policys_numbers(
             logits = given.astype(np.float32) * np.float32(0.1)
         confidence = piece.run({"logits": given})["confidence"]
         assert confidence.shape == (1,) and confidence.dtype == np.float32
-        expected = parsed.confidence_numpy(logits)
+        own = stand_in_parameters(policy, 5)
+        expected = parsed.confidence_numpy(logits, own)
         np.testing.assert_allclose(confidence, expected, atol=2e-6)
         seen.append(float(confidence[0]))
-    assert np.ptp(seen) > 0.3
+    # The gate's stand-in numbers are all positive: it is sure of anything.
+    assert np.ptp(seen) > (0.005 if policy == "gate" else 0.3)
+
+
+def test_statistics_and_decisions_compute_alike_to_the_last_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    own = {
+        "cbt": rng.uniform(1, 9, 5).astype(np.float32),
+        "gate": rng.normal(0, 1, gate_parameters(5)).astype(np.float32),
+    }
+    policies = ["eq7+9@0.5", "cbt@0.5", "gate"]
+    together = LiteRTFile(confidences_file(policies, (6, 9), 5))
+    for policy in policies:
+        family = policy.split("@")[0]
+        builder = ModelBuilder()
+        graph = builder.add_graph("decision")
+        logits = graph.add_tensor("logits", (1, 6, 9, 5), "float32")
+        fixed = tuple(own[family].tolist()) if family in own else ()
+        graph.inputs = [logits]
+        graph.outputs = [add_decision(graph, logits, policy, fixed)]
+        alone = LiteRTFile(builder.finish())
+        for _ in range(20):
+            given = rng.normal(0, 2, (1, 6, 9, 5)).astype(np.float32)
+            (decided,) = alone.run({"logits": given}).values()
+            named = {parameters_input(family): own[family] for family in own}
+            all_of_them = together.run({"logits": given, **named})
+            assert decided == all_of_them[policy]
+
+
+def test_a_decision_without_its_heads_numbers_is_told() -> None:
+    with pytest.raises(MessError, match="'cbt@0.5' takes 5 numbers per head"):
+        decision_graph("cbt@0.5", (6, 9), 5)
 
 
 def test_a_grid_too_small_to_be_smoothed_is_told() -> None:

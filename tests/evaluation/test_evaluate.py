@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ class Fake:
     """Heads that say random things; fails at an image if told so."""
 
     source = "fake"
+    parameters: Mapping[str, np.ndarray] = {}
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.fail_at = fail_at
@@ -76,7 +77,9 @@ class Fake:
         for _ in range(2):
             logits = rng.normal(size=(4, 4, 2)).astype(np.float32)
             values = confidences_numpy(logits[None, :2], POLICIES)
-            yield HeadOutput(logits, {k: float(v[0]) for k, v in values.items()})
+            yield HeadOutput(
+                logits, logits, {k: float(v[0]) for k, v in values.items()}
+            )
 
 
 def run(path: Path, runner: Fake, fingerprint: str = "f") -> Statistics:

@@ -9,9 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mess_tf.errors import MessError
-from mess_tf.policies import Policy, confidences_numpy, keys
+from mess_tf.gate import features_numpy, features_ops, gate_parameters
+from mess_tf.policies import POLICIES, Policy, confidences_numpy, keys
 
-ALL = keys(("mean", "eq7", "eq7+9", "entropy"), (0.5, 0.8))
+ALL = keys(tuple(POLICIES), (0.5, 0.8))
+CLASSES = 4
+FITTED = {
+    "cbt": np.array([1, 1.5, 3, 40], np.float32),
+    "gate": np.linspace(-2, 2, gate_parameters(CLASSES)).astype(np.float32),
+}
 
 
 def logits_of(probabilities: list[list[list[float]]]) -> np.ndarray:
@@ -82,22 +88,66 @@ def test_smoothing_equals_the_loops(seed: int, height: int, width: int) -> None:
 @pytest.mark.parametrize("quantised", [False, True])
 def test_keras_ops_give_the_reference_numbers(key: str, quantised: bool) -> None:
     rng = np.random.default_rng(7)
-    logits = rng.normal(0, 1.5, (3, 8, 10, 4)).astype(np.float32)
+    logits = rng.normal(0, 1.5, (3, 8, 10, CLASSES)).astype(np.float32)
+    logits *= np.array([0.5, 1, 6], np.float32)[:, None, None, None]
     if quantised:  # equal maxima occur, as they do in int8 networks
         logits = np.round(logits)
     policy = Policy.parse(key)
+    own = FITTED.get(policy.family, ())
     got = keras.ops.convert_to_numpy(
-        policy.confidence_ops(keras.ops.convert_to_tensor(logits))
+        policy.confidence_ops(keras.ops.convert_to_tensor(logits), own)
     )
-    np.testing.assert_allclose(got, policy.confidence_numpy(logits), atol=1e-5)
+    expected = policy.confidence_numpy(logits, own)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert np.ptp(expected) > 0 and expected.min() >= 0 and expected.max() <= 1
+
+
+def test_a_hard_class_needs_more() -> None:
+    # Cells of class 0 and 1, both with a top-1 probability of 0.95.
+    logits = logits_of([[[0.95, 0.05], [0.05, 0.95]]])
+    for strictness, expected in (([1, 1], 1.0), ([1, 3], 0.5), ([3, 3], 0.0)):
+        assert Policy("cbt", 0.9).confidence_numpy(logits, strictness) == [expected]
+    # At 1 - 0.1 / 3 the strict class is let through again.
+    sure = logits_of([[[0.95, 0.05], [0.03, 0.97]]])
+    assert Policy("cbt", 0.9).confidence_numpy(sure, [1, 3]) == [1.0]
+    assert Policy("cbt", 0.9).confidence_numpy(sure, [1, 4]) == [0.5]
+    # A tie is judged as the stricter of its classes.
+    tie = logits_of([[[0.5, 0.5], [0.95, 0.05]]])
+    assert Policy("cbt", 0.4).confidence_numpy(tie, [1, 2]) == [0.5]
+    assert Policy("cbt", 0.4).confidence_numpy(tie, [1, 1]) == [1.0]
+
+
+def test_the_gates_features_by_hand() -> None:
+    # 2x2 cells of classes 0 0 / 1 0, top-1 0.99, 0.75, 0.75, 0.5 + a hair.
+    logits = logits_of([[[0.99, 0.01], [0.75, 0.25]], [[0.25, 0.75], [0.501, 0.499]]])
+    top1 = (0.99 + 0.75 + 0.75 + 0.501) / 4
+    changes = 1 - (1 / 2 + 1 / 2) / 2
+    expected = [top1, 1, 0.75, 0.25, 0.25, changes, 0.75, 0.25]
+    assert features_numpy(logits)[0] == pytest.approx(expected, abs=1e-6)
+    got = keras.ops.convert_to_numpy(features_ops(keras.ops.convert_to_tensor(logits)))
+    assert got[0] == pytest.approx(expected, abs=1e-6)
+    weights = [1, 0, 0, 0, 0, 2, 0, -1, 0.25]
+    score = top1 + 2 * changes - 0.25 + 0.25
+    assert Policy("gate").confidence_numpy(logits, weights) == pytest.approx(
+        [1 / (1 + np.exp(-score))]
+    )
+
+
+@pytest.mark.parametrize("key, given", [("cbt@0.5", 3), ("gate", 0), ("mean", 1)])
+def test_numbers_of_another_network_are_told(key: str, given: int) -> None:
+    logits = np.zeros((1, 4, 4, CLASSES), np.float32)
+    with pytest.raises(MessError, match=f"numbers per head for 4 .* got {given}"):
+        Policy.parse(key).confidence_numpy(logits, np.ones(given))
 
 
 def test_several_policies_at_once_are_those_one_by_one() -> None:
-    logits = np.random.default_rng(0).normal(size=(2, 6, 7, 3)).astype(np.float32)
-    together = confidences_numpy(logits, ALL)
+    shape = (2, 6, 7, CLASSES)
+    logits = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    together = confidences_numpy(logits, ALL, FITTED)
     assert list(together) == ALL
     for key in ALL:
-        alone = Policy.parse(key).confidence_numpy(logits)
+        policy = Policy.parse(key)
+        alone = policy.confidence_numpy(logits, FITTED.get(policy.family, ()))
         np.testing.assert_array_equal(together[key], alone)
 
 
@@ -108,5 +158,7 @@ def test_a_key_that_is_none_is_told(key: str) -> None:
 
 
 def test_keys_are_read_back() -> None:
-    assert ALL == "mean eq7@0.5 eq7@0.8 eq7+9@0.5 eq7+9@0.8 entropy".split()
+    assert ALL == (
+        "mean eq7@0.5 eq7@0.8 eq7+9@0.5 eq7+9@0.8 entropy cbt@0.5 cbt@0.8 gate".split()
+    )
     assert [Policy.parse(key).key for key in ALL] == ALL

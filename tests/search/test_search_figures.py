@@ -350,3 +350,24 @@ def test_search_needs_neither_tensorflow_nor_adb():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_fitted_policys_numbers_travel_with_the_choice(tmp_path: Path):
+    statistics = hand_made()
+    numbers = np.array([[0.1, 2.5], [7, 8], [9, 9]], np.float32)
+    fitted = dataclasses.replace(
+        statistics,
+        confidence={"cbt@0.9": statistics.confidence["mean"]},
+        parameters={"cbt": numbers},
+    )
+    fitted.save(tmp_path / "s.npz")
+    prices = {name.replace("mean", "cbt"): ms for name, ms in LATENCY_MS.items()}
+    again = Statistics.load(tmp_path / "s.npz")
+    result = search(again, SPEC, prices, Requirement(max_drop_pp=0))
+    save_results(tmp_path / "chosen.json", [result])
+    (loaded,) = load_results(tmp_path / "chosen.json")
+    assert loaded == result
+    first, second, last = loaded.configuration.exits
+    assert first.parameters == tuple(numbers[0].tolist())
+    assert second.parameters == tuple(numbers[1].tolist())
+    assert last.parameters == ()

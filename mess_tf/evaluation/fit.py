@@ -1,0 +1,194 @@
+"""Fits the numbers of fitted policies, per head, on training images.
+
+Neither part of the evaluation is looked at: thresholds are chosen on the calibration
+part as for any policy, and nothing of the report part is seen. Training images flatter
+the network, and deep exits more than early ones, so what is fitted is for putting
+images in order; where to cut is the threshold's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.sources import Source
+from mess_tf.errors import MessError
+from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.evaluation.runners import Runner
+from mess_tf.gate import SCALE, features_numpy
+from mess_tf.metrics import count_areas, image_quality
+from mess_tf.records import SupernetSpec
+
+LEAST_PART = 0.02
+"""Of what is asked of the easiest class's cells to 1, what is allowed the hardest's:
+pixel thresholds of the paper go from 0.9 to 0.998."""
+
+_PENALTIES = np.logspace(-1, 4, 11)
+_FOLDS = 5
+_LEAST_IMAGES = 2
+
+
+def fit_policies(
+    runner: Runner,
+    spec: SupernetSpec,
+    source: Source,
+    families: Sequence[str],
+    images: int,
+    progress: Callable[[int], object],
+) -> dict[str, np.ndarray]:
+    """Runs all heads on training images and fits what is asked for.
+
+    Args:
+        runner: gives logits; its confidences are not read.
+        spec: structure with the runner's heads.
+        source: training images with labels.
+        families: fitted families, of ``cbt`` and ``gate``.
+        images: at most so many, spread evenly.
+        progress: told how many more images are done.
+
+    Returns:
+        Per family, float32 array of shape (H, P).
+
+    Raises:
+        MessError: fewer than two labelled images.
+    """
+    chosen = np.linspace(0, len(source) - 1, images).round().astype(int)
+    seen = _Seen(spec)
+    for index in np.unique(chosen).tolist():
+        sample = source.load(index)
+        image = evaluation_image(
+            sample.image, spec.image_height, spec.image_width, spec.preprocessing
+        )
+        seen.add(runner, image, sample.labels, source.groups[index])
+        progress(1)
+    fits = {"cbt": seen.class_based, "gate": seen.gate}
+    return {family: fits[family]() for family in families}
+
+
+class _Seen:
+    """What the fits need to know of all heads on all images."""
+
+    def __init__(self, spec: SupernetSpec) -> None:
+        names, classes = spec.head_names(), len(spec.classes)
+        heads = len(names)
+        self._classes = classes
+        self._final = names.index((spec.exit_points[-1].index, spec.final_head.id))
+        self._probability = np.zeros((heads, classes, classes))
+        self._features: list[list[np.ndarray]] = []
+        self._quality: list[list[float]] = []
+        self._groups: list[str] = []
+
+    def add(
+        self, runner: Runner, image: np.ndarray, labels: np.ndarray, group: str
+    ) -> None:
+        """Adds an image; one without a label counts nowhere."""
+        if not (labels < self._classes).any():
+            return
+        features, quality = [], []
+        for head, output in enumerate(runner.run(image)):
+            self._probability[head] += _summed_by_class(output.output, labels)
+            features.append(features_numpy(output.native[None])[0])
+            predicted = upsampled_classes(output.output, *labels.shape)
+            areas = count_areas(labels, predicted, self._classes)
+            quality.append(image_quality(areas))
+        self._features.append(features)
+        self._quality.append(quality)
+        self._groups.append(group)
+
+    def class_based(self) -> np.ndarray:
+        """Strictness per head and class; see ``class_strictness``."""
+        return np.stack([class_strictness(sums) for sums in self._probability])
+
+    def gate(self) -> np.ndarray:
+        """Weights per head that guess its quality less the final head's."""
+        if len(self._quality) < _LEAST_IMAGES:
+            raise MessError(
+                f"The gate is fitted on {len(self._quality)} labelled training images;"
+                f" it needs at least {_LEAST_IMAGES}. Leave 'gate' out of the recipe's"
+                " statistics.policies, or give more images."
+            )
+        features, quality = np.array(self._features), np.array(self._quality)
+        behind = quality - quality[:, self._final, None]
+        folds = _folds(self._groups)
+        heads = range(quality.shape[1])
+        return np.stack(
+            [gate_weights(features[:, h], behind[:, h], folds) for h in heads]
+        )
+
+
+def class_strictness(summed: np.ndarray) -> np.ndarray:
+    """Class-based thresholds out of probabilities: how strict each class is.
+
+    As in "Class Based Thresholding in Early Exit Semantic Segmentation Networks", an
+    easy class is one whose pixels have, on average, a large gap between the two
+    largest probabilities. Our reading: per head, since which exits are kept is not
+    known yet (the paper averages over exits); between the easiest and the hardest
+    class thresholds follow the gap linearly; a class that never occurs is as strict as
+    the hardest.
+
+    Args:
+        summed: array of shape (C, C), per true class the sum of its pixels'
+            probabilities.
+
+    Returns:
+        float32 array of shape (C,), 1 for the easiest class and 1 / ``LEAST_PART`` for
+        the hardest; all 1 where no two classes differ.
+    """
+    total = summed.sum(axis=1)
+    there = total > 0
+    mean = summed[there] / total[there, None]
+    ordered = np.sort(mean, axis=1)
+    gap = ordered[:, -1] - ordered[:, -2]
+    if np.ptp(gap) == 0:
+        return np.ones(len(summed), np.float32)
+    part = np.full(len(summed), LEAST_PART)
+    ease = (gap - gap.min()) / np.ptp(gap)
+    part[there] = LEAST_PART + (1 - LEAST_PART) * ease
+    return (1 / part).astype(np.float32)
+
+
+def gate_weights(
+    features: np.ndarray, difference: np.ndarray, folds: list[tuple[np.ndarray, ...]]
+) -> np.ndarray:
+    """Ridge regression, its penalty chosen between sequences, as the gate's numbers.
+
+    Args:
+        features: array of shape (I, F).
+        difference: array of shape (I,), mIoU of the image less the final head's.
+        folds: (indices to fit on, indices to try on); empty leaves one image out.
+
+    Returns:
+        float32 array of shape (F + 1,), the constant last.
+    """
+    model = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, cv=folds or None))
+    model.fit(features.astype(np.float64), difference)
+    scaler, ridge = model[0], model[1]
+    weights = ridge.coef_ / scaler.scale_ / SCALE
+    constant = ridge.intercept_ / SCALE - weights @ scaler.mean_
+    return np.append(weights, constant).astype(np.float32)
+
+
+def _folds(groups: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
+    count = min(_FOLDS, len(set(groups)))
+    if count < 2:
+        return []
+    return list(GroupKFold(count).split(groups, groups=groups))
+
+
+def _summed_by_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sum of the cells' softmax per true class, array of shape (C, C)."""
+    height, width, classes = logits.shape
+    small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    valid = small < classes
+    own = logits[valid] - logits[valid].max(axis=-1, keepdims=True)
+    weights = np.exp(own)
+    probability = weights / weights.sum(axis=-1, keepdims=True)
+    # A product with the labels' one-hot rows sums per class.
+    return np.asarray(np.eye(classes, dtype=np.float32)[small[valid]].T @ probability)
