@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-import mess_tf.commands.export as export_module
+import mess_tf.commands.cards as cards_module
 import mess_tf.commands.quantise as quantise_module
-import mess_tf.commands.search as search_module
 from mess_tf.commands.compile import compile as compile_run
 from mess_tf.commands.evaluate import evaluate
+from mess_tf.commands.export import export
 from mess_tf.commands.quantise import quantise, render
 from mess_tf.commands.search import search
 from mess_tf.commands.shared import Latencies
@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "small.toml").write_text(RECIPE)
     run = folder / "run"
     with pytest.MonkeyPatch.context() as patch:
-        for module in (search_module, quantise_module, export_module):
+        for module in (cards_module, quantise_module):
             patch.setattr(module, "measured_latencies", latencies)
         train(run, folder / "small.toml")
         compile_run(run)
@@ -118,7 +118,7 @@ def test_chosen_networks_become_int8_pieces_with_thresholds_of_their_own(
         assert row["kept"]["configuration"] == row["fitted_on"]["configuration"]
     assert json.loads((opened.quantise / "result.json").read_text())["schema"] == 1
 
-    exported = export_module.export(run, precision="int8-qat")["exports"]
+    exported = export(run, precision="int8-qat")["exports"]
     assert len(exported) == len(found["results"])
     for row in exported:
         assert LinkedModel(Path(row["model"])).image.dtype == "int8"
