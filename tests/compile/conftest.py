@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -133,6 +134,8 @@ def supernet() -> Supernet:
         exit_layers=["block_2_add", "block_5_add", "block_12_add"],
         head_options={"head_width": 16, "aspp_rates": (2, 3, 4)},
     )
+    # Drawn anew for each process, now and then two exits would take all images.
+    keras.utils.set_random_seed(1)
     result = build_supernet(spec)
     wake_up(result, 3)
     return result
