@@ -17,10 +17,10 @@ class ExitGroups:
         exit: 1-based.
         head: int64 array of shape (N,), head of each group.
         gates: per group, int64 array of gate indices of that head.
-        start: int64 array of shape (N,), row at which each group begins in what
-            ``masks`` gives.
+        start: int64 array of shape (N,), place of each group's first gate when all
+            groups' gates stand in a row.
         low, high: bool arrays of shape (N, I): all, or any, gate lets the image leave.
-        price: float64 array of shape (rows,), what passing costs with each gate, ms.
+        price: float64 array, what passing costs with each of those gates, ms.
         least_price: float64 array of shape (N,), the least of each group.
     """
 
@@ -68,11 +68,3 @@ class ExitGroups:
             price=np.concatenate(price) if price else np.zeros(0),
             least_price=np.array([p.min() for p in price]),
         )
-
-    def masks(self, problem: Problem, images: np.ndarray | slice) -> np.ndarray:
-        """All gates' masks on some images, float32 array of shape (rows, n_images)."""
-        rows = [
-            problem.gates[h].masks[g][:, images]
-            for h, g in zip(self.head, self.gates, strict=True)
-        ]
-        return np.concatenate(rows).astype(np.float32)

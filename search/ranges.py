@@ -121,13 +121,6 @@ def by_head(groups: ExitGroups) -> list[tuple[int, slice]]:
     ]
 
 
-def row_span(groups: ExitGroups, own: slice) -> slice:
-    """Rows of a head's gates among all the exit's gates."""
-    stop = own.stop
-    end = len(groups.price) if stop == len(groups) else int(groups.start[stop])
-    return slice(int(groups.start[own.start]), end)
-
-
 class RangeTables:
     """Ranges of class sums for groups of one, two and three exits.
 

@@ -211,7 +211,9 @@ class Roots:
         """Three early exits and more: group by group of the first exit."""
         bound = self.screener.pairs(first, second, tail)
         values = self._values(bound.max(1)) if bound.size else np.zeros(0)
-        for row in np.flatnonzero(bound.max(1, initial=-np.inf) >= self._least()):
+        least = self._least()
+        for row in np.flatnonzero(bound.max(1, initial=-np.inf) >= least):
+            seconds = np.flatnonzero(bound[row] >= least)
             for third in self._deeper_exits(second):
                 exits = (first, second, third)
                 tails = [Tail(lasts, 0) for lasts in self._ends(third)]
@@ -219,19 +221,31 @@ class Roots:
                     tails.append(Tail(self._deeper(third), tail.more - 1))
                 for further in tails:
                     yield self._triple_task(
-                        float(values[row]), int(row), exits, further
+                        float(values[row]), int(row), seconds, exits, further
                     )
 
     def _triple_task(
-        self, bound: float, row: int, exits: tuple[int, int, int], tail: Tail
+        self,
+        bound: float,
+        row: int,
+        seconds: np.ndarray,
+        exits: tuple[int, int, int],
+        tail: Tail,
     ) -> Task:
-        return Task(bound, 2, lambda: self._open_triples(bound, row, exits, tail))
+        return Task(
+            bound, 2, lambda: self._open_triples(bound, row, seconds, exits, tail)
+        )
 
     def _open_triples(
-        self, bound: float, row: int, exits: tuple[int, int, int], tail: Tail
+        self,
+        bound: float,
+        row: int,
+        seconds: np.ndarray,
+        exits: tuple[int, int, int],
+        tail: Tail,
     ) -> Iterator[Bundle]:
         least = self._least()
-        rows, columns, found = self.screener.triples(row, exits, tail, least)
+        rows, columns, found = self.screener.triples(row, seconds, exits, tail, least)
         if not len(rows):
             return
         one, two, three = (self.screener.groups(e) for e in exits)

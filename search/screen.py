@@ -68,7 +68,9 @@ class Screener:
             group, last head and bound, where the bound is at least ``least``.
         """
         values, linear = self._look((first,))
-        worth = values.terms(self.groups(first), values.ends(lasts), self._images)
+        one = self.groups(first)
+        every = np.arange(len(one))
+        worth = values.terms(one, values.ends(lasts), self._images, every)
         slack = linear.excess(*self._tables.of_first(first, lasts)) + values.extra
         for group, column in zip(
             *np.nonzero(worth + slack[:, None] >= least), strict=True
@@ -84,7 +86,8 @@ class Screener:
         end = ends.max(0)
         beyond = values.through(two, end, self._images)
         stays = (~one.high).astype(np.float32)
-        bound = values.terms(one, beyond, self._images) - stays @ beyond.T
+        bound = values.terms(one, beyond, self._images, np.arange(len(one)))
+        bound -= stays @ beyond.T
         every = np.arange(len(two))
         bound += values.second_terms(two, stays, end, self._images, every)
         several = not tail.more and len(tail.lasts) > 1
@@ -98,9 +101,17 @@ class Screener:
         return bound + values.extra
 
     def triples(
-        self, row: int, exits: tuple[int, int, int], tail: Tail, least: float
+        self,
+        row: int,
+        seconds: np.ndarray,
+        exits: tuple[int, int, int],
+        tail: Tail,
+        least: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bounds of one group of the first exit with all pairs of two deeper ones.
+        """Bounds of one group of the first exit with pairs of two deeper ones.
+
+        Args:
+            row, seconds: the group of the first exit, and those of the second.
 
         Returns:
             groups of the second and of the third exit, and the bound, where it is at
@@ -112,32 +123,35 @@ class Screener:
         sure = np.flatnonzero(~one.high[row])
         open_ = np.flatnonzero(one.high[row] & ~one.low[row])
         sums = self._tables.with_any_third(row, exits, tail.lasts)
-        ceiling = linear.excess(*sums) + values.extra
+        ceiling = (linear.excess(*sums) + values.extra)[seconds]
         last = values.through(three, end, self._images)
         # The first exit, on images that its gates do not agree on.
         own = values.gate_values(one, row)
         stay = 1 - values.group_masks(one, row)[:, open_]
         # The two deeper exits, on images that surely come to them: the third's groups
         # at their best per image first, then only what that leaves, summed per gate.
-        bound = values.terms(two, last, sure)
-        top = values.through(two, last.max(0), open_)
+        bound = values.terms(two, last, sure, seconds)
+        top = values.through(two, last.max(0), open_)[seconds]
         best = (own[:, None] + stay @ top.T).max(0) + ceiling
-        hopeful = np.flatnonzero(bound.max(1) + best >= least)
-        if not len(hopeful):
-            return hopeful, hopeful, np.zeros(0)
-        bound = bound[hopeful]
-        columns = np.flatnonzero((bound + best[hopeful, None] >= least).any(0))
-        stays = (~two.high[np.ix_(hopeful, sure)]).astype(np.float32)
-        bound -= stays @ last[:, sure].T
-        bound += values.second_terms(three, stays, end, sure, columns)
-        for place, second in enumerate(hopeful):
-            if bound[place].max() + best[second] < least:
+        hopeful = bound.max(1) + best >= least
+        if not hopeful.any():
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        seconds, bound = seconds[hopeful], bound[hopeful]
+        best, ceiling = best[hopeful], ceiling[hopeful]
+        thirds = np.flatnonzero((bound + best[:, None] >= least).any(0))
+        stays = (~two.high[np.ix_(seconds, sure)]).astype(np.float32)
+        bound = bound[:, thirds] - stays @ last[np.ix_(thirds, sure)].T
+        bound += values.second_terms(three, stays, end, sure, thirds)
+        beyond = last[np.ix_(thirds, open_)]
+        for place, second in enumerate(seconds):
+            if bound[place].max() + best[place] < least:
                 bound[place] = -np.inf
                 continue
-            onward = values.onward(two, int(second), last[:, open_], open_)
+            onward = values.onward(two, int(second), beyond, open_)
             bound[place] += (own[:, None] + stay @ onward.T).max(0)
-        places, columns = np.nonzero(bound + ceiling[hopeful, None] >= least)
-        found, rows = bound[places, columns] + values.extra, hopeful[places]
+        places, columns = np.nonzero(bound + ceiling[:, None] >= least)
+        found, rows = bound[places, columns] + values.extra, seconds[places]
+        columns = thirds[columns]
         gains = None if tail.more else values.ends(tail.lasts) - end
         for begin in range(0, len(rows), _CHUNK):
             part = slice(begin, begin + _CHUNK)

@@ -7,7 +7,6 @@ import numpy as np
 from search.groups import ExitGroups
 from search.linear import Linear
 from search.problem import Problem
-from search.ranges import by_head, row_span
 
 
 class Values:
@@ -53,26 +52,29 @@ class Values:
         return best - np.float32(self._factor * groups.least_price[group])
 
     def terms(
-        self, groups: ExitGroups, beyond: np.ndarray, images: np.ndarray
+        self,
+        groups: ExitGroups,
+        beyond: np.ndarray,
+        images: np.ndarray,
+        wanted: np.ndarray,
     ) -> np.ndarray:
         """Best gate of each group over some images, the others taking ``beyond``.
 
         Args:
             beyond: float32 array of shape (n, I).
+            wanted: the groups to look at, in order.
 
         Returns:
-            float32 array of shape (N, n).
+            float32 array of shape (n_wanted, n).
         """
-        out = np.empty((len(groups), len(beyond)), np.float32)
+        out = np.empty((len(wanted), len(beyond)), np.float32)
         further = np.ascontiguousarray(beyond[:, images].T)
-        for head, own in by_head(groups):
-            rows = row_span(groups, own)
-            masks = self._head_masks(groups, own, images)
+        for head, places in _by_head(groups, wanted):
+            masks, price, start = self._gates(groups, wanted[places], images)
             value = masks @ self._leave[head][images]
-            paid = len(images) * self._factor * groups.price[rows]
+            paid = len(images) * self._factor * price
             value = (value - paid.astype(np.float32))[:, None] + (1 - masks) @ further
-            start = groups.start[own] - rows.start
-            out[own] = np.maximum.reduceat(value, start, axis=0)
+            out[places] = np.maximum.reduceat(value, start, axis=0)
         return out
 
     def second_terms(
@@ -83,24 +85,22 @@ class Values:
         images: np.ndarray,
         wanted: np.ndarray,
     ) -> np.ndarray:
-        """Best gate of each group over the images that stay before, shape (N_a, N).
+        """Best gate of each group over the images that stay before.
 
         Args:
             stays: float32 array of shape (N_a, n_images).
-            wanted: the groups to look at; the others get minus infinity.
+            wanted: the groups to look at, in order.
+
+        Returns:
+            float32 array of shape (N_a, n_wanted).
         """
-        out = np.full((len(stays), len(groups)), -np.inf, np.float32)
+        out = np.empty((len(stays), len(wanted)), np.float32)
         onward = end[images]
-        wanted_heads = set(groups.head[wanted].tolist())
-        for head, own in by_head(groups):
-            if head not in wanted_heads:
-                continue
-            rows = row_span(groups, own)
-            masks = self._head_masks(groups, own, images)
+        for head, places in _by_head(groups, wanted):
+            masks, price, start = self._gates(groups, wanted[places], images)
             value = masks * (self._leave[head][images] - onward) + onward
-            value -= (self._factor * groups.price[rows])[:, None].astype(np.float32)
-            start = groups.start[own] - rows.start
-            out[:, own] = np.maximum.reduceat(stays @ value.T, start, axis=1)
+            value -= (self._factor * price)[:, None].astype(np.float32)
+            out[:, places] = np.maximum.reduceat(stays @ value.T, start, axis=1)
         return out
 
     def gate_values(self, groups: ExitGroups, group: int) -> np.ndarray:
@@ -112,15 +112,31 @@ class Values:
         paid = self.problem.images * self._factor * price
         return np.asarray(value - paid.astype(np.float32))
 
-    def _head_masks(
-        self, groups: ExitGroups, own: slice, images: np.ndarray
-    ) -> np.ndarray:
-        order = np.concatenate(groups.gates[own])
-        masks = self.problem.gates[groups.head[own.start]].masks[order]
+    def _gates(
+        self, groups: ExitGroups, own: np.ndarray, images: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of some groups of one head: masks of the gates, prices, where each begins."""
+        gates = [groups.gates[group] for group in own]
+        counts = [len(rows) for rows in gates]
+        masks = self.problem.gates[groups.head[own[0]]].masks[np.concatenate(gates)]
         if len(images) < masks.shape[1]:
             masks = masks[:, images]
-        return masks.astype(np.float32)
+        begins = zip(groups.start[own], counts, strict=True)
+        price = [groups.price[begin : begin + count] for begin, count in begins]
+        start = np.cumsum([0, *counts])[:-1]
+        return masks.astype(np.float32), np.concatenate(price), start
 
     def group_masks(self, groups: ExitGroups, group: int) -> np.ndarray:
         own = self.problem.gates[groups.head[group]]
         return own.masks[groups.gates[group]].astype(np.float32)
+
+
+def _by_head(groups: ExitGroups, wanted: np.ndarray) -> list[tuple[int, slice]]:
+    """Each head with the places of its groups in ``wanted``, which are neighbours."""
+    heads, start = np.unique(groups.head[wanted], return_index=True)
+    return [
+        (int(head), slice(int(begin), int(end)))
+        for head, begin, end in zip(
+            heads, start, [*start[1:], len(wanted)], strict=True
+        )
+    ]
