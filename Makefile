@@ -37,7 +37,8 @@ check: $(VENV)/dev.stamp
 	@$(VENV)/bin/mypy --no-error-summary
 
 # Some need nothing, some a run with search results and exports (RUN=...; the demo's).
-# bench_quantise, bench_loader and bench_policies, which need more, are run by hand.
+# bench_latency_model, bench_loader, bench_policies and bench_quantise, which need more,
+# are run by hand.
 bench: $(VENV)/dev.stamp
 	@test -d $(RUN)/export || { echo 'No exports in $(RUN): make demo, or RUN=FOLDER' >&2; exit 1; }
 	@set -e; for name in compile phone_agreement search thresholds transport voc; do \

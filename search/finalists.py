@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from mess_tf.errors import MessError
-from search.result import Finalist, SearchResult
+from search.result import SearchResult
 
 
 def pick(
@@ -41,24 +41,20 @@ def pick(
     wish = result.requirement
     ceiling = math.inf if wish.max_latency_ms is None else wish.max_latency_ms
     p90_ceiling = math.inf if wish.max_p90_ms is None else wish.max_p90_ms
-    kept = [
-        finalist
-        for finalist, (mean, p90) in zip(seen, measured_ms, strict=True)
-        if mean <= ceiling and p90 <= p90_ceiling
-    ]
+    keeps = [mean <= ceiling and p90 <= p90_ceiling for mean, p90 in measured_ms]
+    by_latency = wish.goal == "latency" or not any(keeps)
 
-    def key(finalist: Finalist) -> tuple[float, float]:
-        mean = finalist.measured_ms or math.inf
-        miou = finalist.outcome.calibration.miou
-        by_latency = wish.goal == "latency" or not kept
-        return (mean, -miou) if by_latency else (-miou, mean)
+    def key(place: int) -> tuple[float, float]:
+        mean, miou = measured_ms[place][0], -seen[place].outcome.calibration.miou
+        return (mean, miou) if by_latency else (miou, mean)
 
-    best = min(kept or seen, key=key)
-    figures = best.outcome.calibration
+    allowed = [place for place, kept in enumerate(keeps) if kept or not any(keeps)]
+    best = min(allowed, key=key)
+    figures = seen[best].outcome.calibration
     return dataclasses.replace(
         result,
-        chosen=best.outcome,
+        chosen=seen[best].outcome,
         value=figures.mean_ms if wish.goal == "latency" else figures.miou,
-        proven=result.proven and best is seen[0],
+        proven=result.proven and best == 0,
         finalists=seen,
     )

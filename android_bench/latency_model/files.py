@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from android_bench.errors import BenchError
+from android_bench.files import write_whole
 from android_bench.latency_model.features import Operator
 from android_bench.latency_model.model import LatencyModel
 
@@ -69,15 +68,8 @@ def save(model: LatencyModel, path: Path) -> None:
     """Writes the file whole or not at all. Raises BenchError where it cannot."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".json")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(as_json(model), file, indent=1, allow_nan=False)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        text = json.dumps(as_json(model), indent=1, allow_nan=False)
+        write_whole(path, text.encode())
     except OSError as error:
         raise BenchError(
             f"The latency model cannot be written to {path} ({error.strerror}); free"

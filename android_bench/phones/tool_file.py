@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.errors import BenchError
+from android_bench.files import write_whole
 from android_bench.records import Tool
 
 VARIABLE = "MESS_BENCHMARK_MODEL"
@@ -205,7 +205,7 @@ def _keep(path: Path, content: bytes, origin: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The note first: a tool without the right one is not used.
         _write_note(path, content, origin)
-        _write_whole(path, content)
+        write_whole(path, content)
     except OSError as error:
         raise BenchError(
             f"The benchmark tool cannot be kept at {path} ({error.strerror}); free some"
@@ -222,17 +222,4 @@ def _write_note(path: Path, content: bytes, origin: str) -> None:
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     text = json.dumps(note, indent=1).encode()
-    _write_whole(path.with_name(path.name + ".json"), text)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all, whoever else writes it at the same time."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    write_whole(path.with_name(path.name + ".json"), text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,45 @@ class _Question:
     device: str
     label: str
     wish: dict[str, float] | None
+
+
+@dataclass(eq=False)
+class _Answers:
+    """A device's answers; each is written as it comes, since the next takes minutes.
+
+    Attributes:
+        source: what was asked about.
+        folder: of the device's search results.
+        results, front: as the search gives them.
+        unmet: name and reason of each question without an answer; ``errors`` likewise.
+    """
+
+    source: Source
+    folder: Path
+    results: list[Any] = field(default_factory=list)
+    front: Any = None
+    unmet: list[dict[str, str]] = field(default_factory=list)
+    errors: list[MessError] = field(default_factory=list)
+
+    @property
+    def chosen(self) -> Path:
+        return self.folder / "chosen.json"
+
+    def take(self, question: _Question, answer: Any) -> None:
+        """Files an answer, or why there is none."""
+        if isinstance(answer, MessError):
+            self.unmet.append({"name": question.label, "reason": str(answer)})
+            self.errors.append(answer)
+            # An older answer stays unless it is proven that there is none.
+            if isinstance(answer, open_door("infeasible_error")):
+                _store(self.chosen, [], without=question.label)
+        elif question.wish is None:
+            self.front = answer
+            open_door("save_pareto")(self.folder / "pareto.csv", answer)
+        else:
+            result = _with_predicted(answer, self.source.latencies)
+            self.results.append(result)
+            _store(self.chosen, [result])
 
 
 def search(
@@ -152,20 +191,14 @@ def search(
     ]
     any_source = sources[names[0]]
     answers = _answers(any_source, questions, jobs, engine, scheduler, time_limit_s)
-    rows: dict[str, dict[str, Any]] = {
-        name: {"results": [], "unmet": [], "front": None, "errors": []}
-        for name in names
-    }
+    found = {n: _Answers(sources[n], opened.search(n, precision)) for n in names}
     for question, answer in answers:
-        _file_answer(rows[question.device], question, answer)
-    if not any(row["results"] or row["front"] for row in rows.values()):
-        raise rows[names[0]]["errors"][0]
+        found[question.device].take(question, answer)
+    if not any(own.results or own.front for own in found.values()):
+        raise found[names[0]].errors[0]
     return {
         "run": str(run),
-        "devices": [
-            _finish(name, sources[name], rows[name], opened.search(name, precision))
-            for name in names
-        ],
+        "devices": [_finish(name, found[name]) for name in names],
     }
 
 
@@ -229,33 +262,18 @@ def _tell(step: Step, state: Any, limit_s: float) -> None:
     step.at(min(state.elapsed_s, limit_s), limit_s, text)
 
 
-def _file_answer(row: dict[str, Any], question: _Question, answer: Any) -> None:
-    """Puts an answer where it belongs in its device's row."""
-    if isinstance(answer, MessError):
-        row["unmet"].append({"name": question.label, "reason": str(answer)})
-        row["errors"].append(answer)
-    elif question.wish is None:
-        row["front"] = answer
-    else:
-        row["results"].append(answer)
-
-
-def _finish(
-    name: str, source: Source, row: dict[str, Any], folder: Path
-) -> dict[str, Any]:
-    """Measures finalists, writes a device's files, and tells of them."""
-    picked = pick_by_measurement(source, row["results"], name)
-    results = [_with_predicted(result, source.latencies) for result in picked]
-    unmet, front = row["unmet"], row["front"]
-    _store(folder / "chosen.json", results, {u["name"] for u in unmet})
-    if front is not None:
-        open_door("save_pareto")(folder / "pareto.csv", front)
+def _finish(device: str, found: _Answers) -> dict[str, Any]:
+    """Measures a device's finalists, if any, and tells of all its answers."""
+    picked = pick_by_measurement(found.source, found.results, device)
+    results = [_with_predicted(result, found.source.latencies) for result in picked]
+    if results != found.results:
+        _store(found.chosen, results)
     return {
-        "device": name,
-        "folder": str(folder),
+        "device": device,
+        "folder": str(found.folder),
         "results": [result.as_json() for result in results],
-        "unmet": unmet,
-        "hypervolume": None if front is None else _hypervolume(front, results),
+        "unmet": found.unmet,
+        "hypervolume": _hypervolume(found.front, results) if found.front else None,
     }
 
 
@@ -282,10 +300,10 @@ def _hypervolume(front: Any, results: list[Any]) -> float | None:
     return float(open_door("hypervolume")(points, slowest))
 
 
-def _store(path: Path, results: list[Any], unmet: set[str]) -> None:
+def _store(path: Path, results: list[Any], without: str = "") -> None:
     """Adds results to those of earlier calls; one of the same name is replaced."""
     old = open_door("load_results")(path) if path.is_file() else ()
-    names = {result.name for result in results} | unmet
+    names = {result.name for result in results} | {without}
     kept = [result for result in old if result.name not in names]
     open_door("save_results")(path, [*kept, *results])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mess_tf.metrics import Areas, iou, mean_iou
+from mess_tf.metrics import Areas, mean_iou
 from mess_tf.records import Statistics
 
 
@@ -34,10 +34,3 @@ def head_miou(
 ) -> float:
     """Data-set mIoU (0..1) of one head on a part."""
     return mean_iou(head_areas(statistics, head, rows(statistics, part)))
-
-
-def head_iou(
-    statistics: Statistics, head: tuple[int, str], part: str | None = None
-) -> np.ndarray:
-    """float64 array of shape (C,): IoU per class of one head on a part."""
-    return iou(head_areas(statistics, head, rows(statistics, part)))

@@ -292,6 +292,7 @@ def _works_at_other_sizes(options: Mapping[str, Any], size: tuple[int, int]) -> 
                 continue
             if any(t.shape[1:3] != (height // s, width // s) for t, s in ends):
                 return False
+    # So Keras and its layers refuse a shape, which is the answer asked for.
     except (ValueError, TypeError, NotImplementedError):
         return False
     return True

@@ -1,0 +1,101 @@
+"""What `mess search` keeps, and what it tells of several devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_run import make_run, measure, statistics_with
+
+from android_bench.errors import BenchError
+from mess_tf.commands import finalists as finalists_command
+from mess_tf.commands import search as search_command
+from mess_tf.commands.search import render, search
+from mess_tf.doors import open_door
+from mess_tf.errors import MessError
+from mess_tf.records import Pieces
+from mess_tf.runs import Run
+from search.infeasible import InfeasibleError
+from search.result import load_results
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = make_run(tmp_path / "run")
+    measure(run, {piece.name for piece in Pieces.load(run.pieces("int8")).pieces})
+    statistics_with(run, "fcn_r1_b0")
+    return run
+
+
+def names_of(run: Run) -> list[str]:
+    path = run.search("host", "int8") / "chosen.json"
+    return [result.name for result in load_results(path)]
+
+
+def test_answers_are_written_as_they_come(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_all = open_door("answer_all")
+
+    def interrupted(*given: Any) -> Any:
+        yield next(answer_all(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.jobs.answer_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(run.folder)
+    assert names_of(run) == ["drop0"]
+
+
+def test_a_device_lost_while_finalists_are_measured_leaves_the_promised_ones(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any) -> Any:
+        raise BenchError("The phone did not come back.")
+
+    monkeypatch.setattr(search_command, "pick_by_measurement", lost)
+    with pytest.raises(BenchError, match="did not come back"):
+        search(run.folder, min_miou=0.4, finalists=3)
+    (kept,) = load_results(run.search("host", "int8") / "chosen.json")
+    assert kept.proven and kept.finalists[0].measured_ms is None
+
+
+def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(run.folder, min_miou=0.9)
+    for error, left in (
+        (MessError("NOT MET so far"), ["miou0.9"]),
+        (InfeasibleError("NOT MET"), []),
+    ):
+        monkeypatch.setattr("search.jobs.answer_all", lambda *_, e=error: iter([e]))
+        with pytest.raises(type(error), match="NOT MET"):
+            search(run.folder, min_miou=0.9)
+        assert names_of(run) == left
+
+
+def test_several_devices_get_answers_of_their_own_and_a_table(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mess_tf.commands.cards import Source
+
+    opened = Source.open
+
+    def same(own: Run, precision: Any, device: str, *others: Any) -> Source:
+        return opened(own, precision, "host", *others)
+
+    monkeypatch.setattr(Source, "open", same)
+    result = search(run.folder, device=("host", "phone", "host"), min_miou=0.4)
+    assert [row["device"] for row in result["devices"]] == ["host", "phone"]
+    assert (run.search("phone", "int8") / "chosen.json").is_file()
+    lines = render(result).splitlines()
+    table = lines[lines.index("") + 1 :]
+    assert [line.split()[0] for line in table] == ["mean", "host", "phone", "Next:"]
+
+
+def test_finalists_need_no_device_where_there_is_one_only(run: Run) -> None:
+    results = open_door("load_results")
+    search(run.folder, min_miou=0.9)
+    one = list(results(run.search("host", "int8") / "chosen.json"))
+    assert finalists_command.pick_by_measurement(None, one, "nowhere") == one  # type: ignore[arg-type]
