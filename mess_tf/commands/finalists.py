@@ -14,6 +14,7 @@ from mess_tf.commands.on_device import answers_on_device
 from mess_tf.commands.shared import network_input, tensor_of
 from mess_tf.data.open import open_data
 from mess_tf.doors import open_door
+from mess_tf.errors import MessError
 from mess_tf.forms import ExportForm
 from mess_tf.progress import Step, progress
 
@@ -36,6 +37,7 @@ def measured(
 
     Raises:
         BenchError: the device cannot be used, or a file fails on it.
+        MessError: the files cannot be written.
     """
     threads, form = source.latencies.threads, ExportForm()
     rng = np.random.default_rng(0)
@@ -46,9 +48,14 @@ def measured(
             own.mkdir()
             name = f"{result.name}_{number}"
             folders.append(own)
-            cards.append(
-                write_export(source, result, finalist.outcome, form, own, name)
-            )
+            try:
+                card = write_export(source, result, finalist.outcome, form, own, name)
+            except OSError as error:
+                raise MessError(
+                    f"Finalists cannot be written to {folder} ({error.strerror}); free"
+                    " some space, or set TMPDIR. The answers by promise are kept."
+                ) from error
+            cards.append(card)
         images = _images(source, cards[0])
         rounds: list[list[np.ndarray]] = [[] for _ in cards]
         for _ in range(ROUNDS):

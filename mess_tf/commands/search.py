@@ -13,7 +13,7 @@ from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.search_text import render as render
 from mess_tf.commands.shared import Latencies, Unmeasured
 from mess_tf.doors import open_door
-from mess_tf.errors import MessError
+from mess_tf.errors import MessError, UsageError
 from mess_tf.progress import Step, progress
 from mess_tf.records import Precision, head_name
 from mess_tf.runs import Run
@@ -145,10 +145,16 @@ def search(
     Raises:
         MessError: not evaluated or not profiled yet, no question has an answer on any
             device, or the cluster fails.
+        UsageError: ``all`` as a device.
     """
     opened = Run.open(run)
     recipe = opened.recipe
     names = tuple(dict.fromkeys(device)) or (recipe.profile.device,)
+    if "all" in names:
+        raise UsageError(
+            "--device all is for measuring; name the devices to search for, as `mess"
+            " devices` lists them."
+        )
     unmeasured: Unmeasured = "predict" if predicted else "refuse"
     sources = {n: Source.open(opened, precision, n, threads, unmeasured) for n in names}
     given = {

@@ -13,7 +13,7 @@ from mess_tf.commands import finalists as finalists_command
 from mess_tf.commands import search as search_command
 from mess_tf.commands.search import render, search
 from mess_tf.doors import open_door
-from mess_tf.errors import MessError
+from mess_tf.errors import MessError, UsageError
 from mess_tf.records import Pieces
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
@@ -92,6 +92,11 @@ def test_several_devices_get_answers_of_their_own_and_a_table(
     lines = render(result).splitlines()
     table = lines[lines.index("") + 1 :]
     assert [line.split()[0] for line in table] == ["mean", "host", "phone", "Next:"]
+
+
+def test_all_phones_are_for_measuring(run: Run) -> None:
+    with pytest.raises(UsageError, match="name the devices to search for"):
+        search(run.folder, device=("all",))
 
 
 def test_finalists_need_no_device_where_there_is_one_only(run: Run) -> None:
