@@ -14,7 +14,7 @@ preset: long enough for slow drift to show in a model's spread, and all a kill c
 Where the difference of two models matters (``ModelFile.group``), drift must not come
 between them: a group shares a block, and if the rounds of one disagree, all of it is
 measured again and the steadier set is taken for all. Rounds of equal position then
-belong together, and ``paired_difference_us`` takes their differences.
+belong together, and may be compared one by one.
 """
 
 from __future__ import annotations
@@ -151,19 +151,6 @@ def flags_of(rounds: tuple[Round, ...], settings: MeasureSettings) -> tuple[str,
         REBOOTED: len({r.conditions.other.get("boot") for r in rounds}) > 1,
     }
     return tuple(flag for flag, doubtful in doubts.items() if doubtful)
-
-
-def paired_difference_us(upper: Measurement, lower: Measurement) -> float:
-    """How much longer one model of a group takes than another, microseconds.
-
-    The median over rounds of differences within a round, in which the machine's drift
-    cancels; where the numbers of rounds differ, the difference of the medians.
-    """
-    longer = np.array([taken.median_us for taken in upper.rounds])
-    shorter = np.array([taken.median_us for taken in lower.rounds])
-    if len(longer) != len(shorter):
-        return float(np.median(longer) - np.median(shorter))
-    return float(np.median(longer - shorter))
 
 
 def run_inference(

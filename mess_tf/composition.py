@@ -11,7 +11,8 @@ nothing reaches.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 
 from mess_tf.records import (
     WHOLE_PROBE,
@@ -31,7 +32,11 @@ def probe_policy(families: Iterable[str]) -> str:
     return min(families, default="")
 
 
-def composed(by_piece: Mapping[str, float], spec: SupernetSpec) -> dict[str, float]:
+def composed(
+    by_piece: Mapping[str, float],
+    spec: SupernetSpec,
+    rounds_ms: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, float]:
     """Piece latencies whose sums are those of linked files.
 
     Segments and heads are scaled by the ratio of the whole final network to the sum of
@@ -43,6 +48,9 @@ def composed(by_piece: Mapping[str, float], spec: SupernetSpec) -> dict[str, flo
         by_piece: milliseconds by piece name. Without the probe of the whole network
             nothing is known beyond the sums, and they are returned as they are.
         spec: structure of the supernet.
+        rounds_ms: per probe, the median of each round. What a branch costs is a small
+            difference of two large figures: it is taken round by round, in which the
+            machine's drift cancels, where both have as many rounds.
 
     Returns:
         Milliseconds by name, without the probes.
@@ -69,10 +77,19 @@ def composed(by_piece: Mapping[str, float], spec: SupernetSpec) -> dict[str, flo
     for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False):
         if heads:
             asked = (
-                by_piece[branch_probe(point.index)]
-                - by_piece[WHOLE_PROBE]
+                _beyond_ms(branch_probe(point.index), by_piece, rounds_ms or {})
                 - result[head_name(point.index, heads[0].id)]
                 - by_piece[decision_name(policy, spec.head_size(point.index, heads[0]))]
             )
             result[branch_name(point.index)] = max(0.0, asked)
     return result
+
+
+def _beyond_ms(
+    probe: str, by_piece: Mapping[str, float], rounds_ms: Mapping[str, Sequence[float]]
+) -> float:
+    """How much longer a probe takes than the whole network."""
+    upper, lower = rounds_ms.get(probe, ()), rounds_ms.get(WHOLE_PROBE, ())
+    if not upper or len(upper) != len(lower):
+        return by_piece[probe] - by_piece[WHOLE_PROBE]
+    return statistics.median(a - b for a, b in zip(upper, lower, strict=True))

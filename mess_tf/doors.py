@@ -18,7 +18,6 @@ DOORS = {
     "profile": "android_bench.profile:profile",
     "run_inference": "android_bench.measure:run_inference",
     "compare": "android_bench.compare:compare",
-    "paired_difference": "android_bench.measure:paired_difference_us",
     "store": "android_bench.store:Store",
     "shown": "android_bench.store_errors:shown",
     "check_csv": "android_bench.tables:check_csv",

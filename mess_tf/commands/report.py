@@ -85,7 +85,12 @@ def _measured(run: Run) -> list[Measured]:
         rows = [row for row in store.measurements() if not row.failed]
     pieces: dict[tuple[str, str], dict[str, PieceFigure]] = {}
     for row in rows:  # oldest first
-        figure = PieceFigure(row.p50_ms, row.time, tuple(row.flags))
+        figure = PieceFigure(
+            row.p50_ms,
+            row.time,
+            tuple(row.flags),
+            tuple(taken.median_us / 1000 for taken in row.rounds),
+        )
         pieces.setdefault((row.fingerprint, row.settings_key), {})[row.sha256] = figure
     measured = []
     for (fingerprint, key), figures in pieces.items():

@@ -110,11 +110,11 @@ def measured_latencies(
             f" profile {run.folder} --device {name} --threads {count}` first."
         )
     whole = probes[WHOLE_PROBE]
-    for name, row in probes.items():
-        # What a branch costs is a small difference of two large figures.
-        beyond_us = open_door("paired_difference")(row, whole)
-        by_piece[name] = by_piece[WHOLE_PROBE] + beyond_us / 1000
-    together = composed(by_piece, spec)
+    rounds_ms = {
+        probe: [taken.median_us / 1000 for taken in row.rounds]
+        for probe, row in probes.items()
+    }
+    together = composed(by_piece, spec, rounds_ms)
     return Latencies(
         by_piece=together,
         whole_ms=by_piece[WHOLE_PROBE],

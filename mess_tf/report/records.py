@@ -17,11 +17,19 @@ from mess_tf.records import Configuration, ExitChoice
 
 @dataclass(frozen=True)
 class PieceFigure:
-    """One measured piece: median latency, when (UTC, ISO 8601), and doubts about it."""
+    """One measured piece.
+
+    Attributes:
+        ms: median latency.
+        time: when, UTC, ISO 8601.
+        flags: doubts about it.
+        rounds_ms: median of each round.
+    """
 
     ms: float
     time: str
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...]
+    rounds_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -139,12 +139,16 @@ def latencies(
     """
     if pieces is None or way is None:
         return {}
-    by_piece = {
-        piece.name: way.pieces[piece.sha256].ms
+    figures = {
+        piece.name: way.pieces[piece.sha256]
         for piece in pieces.pieces
         if piece.sha256 in way.pieces
     }
-    return composed(by_piece, spec) if len(by_piece) == len(pieces.pieces) else by_piece
+    by_piece = {name: figure.ms for name, figure in figures.items()}
+    if len(by_piece) < len(pieces.pieces):
+        return by_piece
+    rounds_ms = {name: figure.rounds_ms for name, figure in figures.items()}
+    return composed(by_piece, spec, rounds_ms)
 
 
 def head_figures(

@@ -6,6 +6,7 @@ Its latencies follow a law; nothing is trained, converted or measured.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,13 @@ def make_run(folder: Path) -> Run:
     return run
 
 
-def measure(run: Run, names: set[str], threads: int = 1) -> None:
-    """Stores what the law says of pieces, as if the host had been asked."""
+def measure(
+    run: Run,
+    names: set[str],
+    threads: int = 1,
+    rounds_us: Mapping[str, Sequence[float]] | None = None,
+) -> None:
+    """Stores what the law says of pieces, or rounds given by name, as the host's."""
     with open_door("open_device")("host") as device:
         info = device.describe()
     pieces = Pieces.load(run.pieces("int8"))
@@ -104,13 +110,14 @@ def measure(run: Run, names: set[str], threads: int = 1) -> None:
         store.put_device(info)
         for name in names:
             us = law_us(pieces.path(name)) / threads
+            rounds = (rounds_us or {}).get(name, (us, us))
             row = Measurement(
                 name=f"int8/{name}",
                 sha256=pieces[name].sha256,
                 fingerprint=info.fingerprint,
                 settings_key=MeasureSettings.preset("quick", threads).key,
                 tool_key="tool 1",
-                rounds=(Round((us, us), CONDITIONS, runs=2),) * 2,
+                rounds=tuple(Round((r, r), CONDITIONS, runs=2) for r in rounds),
                 time=CONDITIONS.time,
             )
             store.put(row)

@@ -10,11 +10,14 @@ from hand_run import make_run, measure, statistics_with
 
 from android_bench.errors import BenchError
 from mess_tf.commands import finalists as finalists_command
+from mess_tf.commands import report as report_command
 from mess_tf.commands import search as search_command
 from mess_tf.commands.search import render, search
+from mess_tf.commands.shared import measured_latencies
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
-from mess_tf.records import Pieces
+from mess_tf.records import Pieces, SupernetSpec
+from mess_tf.report.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
 from search.result import load_results
@@ -92,6 +95,20 @@ def test_several_devices_get_answers_of_their_own_and_a_table(
     lines = render(result).splitlines()
     table = lines[lines.index("") + 1 :]
     assert [line.split()[0] for line in table] == ["mean", "host", "phone", "Next:"]
+
+
+def test_the_report_sums_what_the_search_did(run: Run) -> None:
+    # Round by round a branch costs 21 us more; by the medians it would be 100.
+    whole, branch = (1000.0, 1400.0, 950.0), (1100.0, 1421.0, 971.0)
+    rounds_us = {"probe_whole": whole, "probe_branch_1": branch}
+    measure(run, set(rounds_us), rounds_us=rounds_us)
+    found = measured_latencies(run, "int8").by_piece
+    (way,) = report_command._measured(run)
+    spec = SupernetSpec.load(run.supernet_structure)
+    assert latencies(spec, Pieces.load(run.pieces("int8")), way) == found
+    other = {"probe_whole": whole, "probe_branch_1": branch[:2]}
+    measure(run, set(other), rounds_us=other)
+    assert measured_latencies(run, "int8").by_piece["branch_1"] > found["branch_1"]
 
 
 def test_all_phones_are_for_measuring(run: Run) -> None:
