@@ -55,8 +55,9 @@ class HeadSpec:
     Attributes:
         kind: ``fcn`` or ``dlb`` (DeepLabV3's ASPP), or ``own``: what an adopted network
             itself ends in, with nothing else set.
-        reduction: divisor of the channels that enter the head (1x1 convolution), 1 =
-        none. blocks: extra trainable blocks of the backbone's own kind.
+        reduction: divisor of the channels that enter the head (1x1 convolution); 1 is
+            none.
+        blocks: extra trainable blocks of the backbone's own kind.
         rapid_dilation: dilation doubles from extra block to extra block.
         skips: earlier exit points (1-based, at most two, deepest first) whose features
             the head reads too.
