@@ -223,7 +223,7 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         settings["choices"] = option.choices
     if option.positional:
         if option.many:
-            settings["nargs"] = "+"
+            settings["nargs"] = "+" if option.required else "*"
         elif not option.required:
             settings |= {"nargs": "?", "default": option.default}
         parser.add_argument(option.name, metavar=option.name.upper(), **settings)

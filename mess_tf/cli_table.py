@@ -23,7 +23,7 @@ arguments are the options here, with the same names and defaults (a test compare
            exit_signatures=False)
     check(run, name=(), device=None, threads=None)
     run(model, images, output=Path("overlays"), threads=1)
-    report(run, output=None)
+    report(run, output=None, others=())
 
 None means: what the run's recipe says.
 """
@@ -476,10 +476,20 @@ COMMANDS: dict[str, Command] = {
     "report": Command(
         "mess_tf.commands.report:report",
         "write report.html",
-        "Writes one page with the Pareto front, the exits and progressive outputs.",
+        "Writes one page with everything that a run, or several, have found: the Pareto"
+        " front, where the time goes, IoU per class, sample images; and every figure as"
+        " a file.",
         (
             RUN,
             Option("output", "file to write (default: report.html in the run)", Path),
+            Option(
+                "others",
+                "further runs, to compare on the same page",
+                Path,
+                (),
+                positional=True,
+                many=True,
+            ),
         ),
     ),
 }

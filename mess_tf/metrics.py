@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,3 +65,25 @@ def image_quality(areas: Areas) -> float:
     """
     there = areas.true > 0
     return float(iou(areas)[there].mean()) if there.any() else float("nan")
+
+
+def background_class(classes: Sequence[str]) -> int | None:
+    """Index of the class named ``background``; None where a data set has none."""
+    names = [name.strip().lower() for name in classes]
+    return names.index("background") if "background" in names else None
+
+
+def foreground_accuracy(areas: Areas, background: int | None) -> float:
+    """Pixel accuracy in 0..1 without the background's true positives (Table 8's pAcc).
+
+    Background pixels that are right are left out of both counts, those that are taken
+    for something else stay mistakes. NaN where nothing is left.
+
+    Args:
+        background: class index; None gives the plain pixel accuracy.
+    """
+    right, valid = int(areas.intersection.sum()), int(areas.true.sum())
+    if background is not None:
+        right -= int(areas.intersection[background])
+        valid -= int(areas.intersection[background])
+    return right / valid if valid else float("nan")

@@ -5,74 +5,122 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mess_tf.data.open import open_data
 from mess_tf.doors import open_door
-from mess_tf.errors import MessError
+from mess_tf.errors import MessError, UsageError
 from mess_tf.files import write_atomically
 from mess_tf.progress import progress
-from mess_tf.records import Pieces, Statistics, SupernetSpec
-from mess_tf.report.records import (
-    FrontRow,
-    Info,
-    Measured,
-    Missing,
-    PieceFigure,
-    Searched,
-)
+from mess_tf.records import Configuration, Pieces, Statistics, SupernetSpec
+from mess_tf.report.conditions import summary
+from mess_tf.report.found import FrontFigures, FrontRow, Measured, PieceFigure, Searched
+from mess_tf.report.gallery import Gallery
+from mess_tf.report.records import Info, Missing
+from mess_tf.report.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
 
 PRESETS = ("quick", "report", "compare")
+FIG_7_LIMIT_S = 10.0
+"""For each point of Fig. 7; most take a fraction of a second."""
+
+Galleries = dict[str, Gallery]
+"""Sample images by precision."""
+
+Told = tuple[Info, Galleries]
+"""A run: what to say of it, and its pictures."""
 
 
-def report(run: Path, output: Path | None = None) -> dict[str, Any]:
-    """Writes one page with everything that the run has found so far.
+def report(
+    run: Path, output: Path | None = None, others: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Writes one page with everything that a run, or several, have found so far.
 
     Parts that are missing are named on the page with the command that makes them. Every
-    figure is also written as CSV, and PNG where it is a picture, into ``<run>/report``.
+    figure is also written as CSV, and as PNG and SVG where it is a picture, into
+    ``<run>/report``.
 
     Args:
         run: folder of the run.
         output: file to write; None takes ``report.html`` in the run.
+        others: further runs to compare with it on the same page.
 
     Returns:
         ``report`` (the page's path), ``figures`` (paths) and ``missing`` (what is not
         there yet, with its command).
 
     Raises:
-        MessError: the run is not trained yet, or a file in it is broken.
+        MessError: a run is not trained yet, or a file in it is broken.
+        UsageError: the same run twice.
     """
-    from mess_tf.report.figures import write_figures
-    from mess_tf.report.gather import gather
-    from mess_tf.report.page import render_page
+    from mess_tf.report.figures.write import write_figures, write_side_by_side
+    from mess_tf.report.page.render import render_page
 
-    opened = Run.open(run)
-    with progress("Report", 4) as step:
-        info = gather(
-            opened,
-            _measured(opened),
-            _searched(opened),
-            open_door("leave_at"),
-            datetime.datetime.now(datetime.UTC),
-        )
-        step(1)
-        info, strips, palette = _pictures(opened, info)
-        step(1)
-        figures = write_figures(info, strips, opened.folder / "report")
-        step(1)
-        page = Path(output) if output else opened.report
+    folders = [Path(folder) for folder in (run, *others)]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("A run is given twice; give each run once.")
+    opened = [Run.open(folder) for folder in folders]
+    figures: list[Path] = []
+    told: list[Told] = []
+    with progress("Report", 2 * len(opened) + 1) as step:
+        for one in opened:
+            found = _told(one, told[0] if told else None)
+            step(1)
+            figures += write_figures(*found, one.folder / "report")
+            told.append(found)
+            step(1)
+        rows = side_by_side(told)
+        figures += write_side_by_side(rows, opened[0].folder / "report")
+        page = Path(output) if output else opened[0].report
         with write_atomically(page) as temporary:
-            temporary.write_text(render_page(info, strips, palette), encoding="utf-8")
+            temporary.write_text(render_page(told, rows), encoding="utf-8")
         step(1)
+    missing = [item for info, _ in told for item in info.missing]
     return {
         "report": str(page),
         "figures": [str(path) for path in figures],
-        "missing": [dataclasses.asdict(item) for item in info.missing],
+        "missing": [dataclasses.asdict(item) for item in missing],
     }
+
+
+def _told(run: Run, first: Told | None) -> Told:
+    """Gathers a run; with the images of the first run, where it has them."""
+    from mess_tf.report.gather import gather
+    from mess_tf.report.targets import Tools
+
+    info = gather(
+        run,
+        _measured(run),
+        _searched(run),
+        Tools(open_door("leave_at"), _best_within),
+        datetime.datetime.now(datetime.UTC),
+    )
+    return _with_pictures(run, info, first)
+
+
+def _best_within(
+    statistics: Statistics,
+    spec: SupernetSpec,
+    latency_ms: Mapping[str, float],
+    budget_ms: float,
+) -> Configuration | None:
+    """The most accurate configuration of one early exit at most; see ``BestWithin``."""
+    wish = open_door("requirement")(max_latency_ms=budget_ms)
+    try:
+        result = open_door("search")(
+            statistics,
+            spec,
+            latency_ms,
+            wish,
+            max_early_exits=1,
+            time_limit_s=FIG_7_LIMIT_S,
+        )
+    except open_door("infeasible_error"):
+        return None
+    configuration: Configuration = result.configuration
+    return configuration
 
 
 def _measured(run: Run) -> list[Measured]:
@@ -84,6 +132,7 @@ def _measured(run: Run) -> list[Measured]:
         devices = {d.fingerprint: dataclasses.asdict(d) for d in store.devices()}
         rows = [row for row in store.measurements() if not row.failed]
     pieces: dict[tuple[str, str], dict[str, PieceFigure]] = {}
+    conditions: dict[tuple[str, str], list[Any]] = {}
     for row in rows:  # oldest first
         figure = PieceFigure(
             row.p50_ms,
@@ -91,13 +140,21 @@ def _measured(run: Run) -> list[Measured]:
             tuple(row.flags),
             tuple(taken.median_us / 1000 for taken in row.rounds),
         )
-        pieces.setdefault((row.fingerprint, row.settings_key), {})[row.sha256] = figure
+        way = (row.fingerprint, row.settings_key)
+        pieces.setdefault(way, {})[row.sha256] = figure
+        conditions.setdefault(way, []).extend(taken.conditions for taken in row.rounds)
     measured = []
     for (fingerprint, key), figures in pieces.items():
         threads = json.loads(key)["threads"]
         named = (n for n in PRESETS if settings_of.preset(n, threads).key == key)
         measured.append(
-            Measured(devices[fingerprint], threads, next(named, "own"), figures)
+            Measured(
+                devices[fingerprint],
+                threads,
+                next(named, "own"),
+                figures,
+                summary(conditions[fingerprint, key]),
+            )
         )
     return measured
 
@@ -121,50 +178,70 @@ def _searched(run: Run) -> list[Searched]:
 
 
 def _front_row(row: dict[str, Any]) -> FrontRow:
+    names = ("mean_ms", "p90_ms", "miou", "drop_pp")
+    told = [row[f"report_{name}"] for name in names]
     return FrontRow(
         configuration=row["exits"],
-        calibration_ms=row["mean_ms"],
-        calibration_miou=row["miou"],
-        report_ms=row["report_mean_ms"],
-        report_miou=row["report_miou"],
+        calibration=FrontFigures(*(row[name] for name in names)),
+        report=None if None in told else FrontFigures(*told),
         proven=row["proven"],
     )
 
 
-def _pictures(run: Run, info: Info) -> tuple[Info, dict[Any, Any], np.ndarray | None]:
-    """Progressive outputs of each target's featured answer, by (device, precision).
+def _with_pictures(run: Run, info: Info, first: Told | None) -> Told:
+    """Sample images with what every head that is looked at makes of them.
 
     A data set or pieces that are gone cost the pictures, not the report: the reason
     goes onto the page.
     """
-    from mess_tf.records import Configuration
-    from mess_tf.report.pictures import choose_images, make_strips
-
-    strips: dict[Any, Any] = {}
-    wanted = [target for target in info.targets if target.featured is not None]
-    if not wanted:
-        return info, strips, None
-    spec = SupernetSpec.load(run.supernet_structure)
+    galleries: Galleries = {}
     try:
-        data = open_data(run.recipe.data)
-        for target in wanted:
-            if target.featured is None:
-                continue
-            configuration = Configuration(target.featured.chosen.exits)
-            statistics = Statistics.load(run.statistics(target.precision))
-            leave_at = open_door("leave_at")
-            strips[target.device, target.precision] = make_strips(
-                data,
-                spec,
-                Pieces.load(run.pieces(target.precision)),
-                statistics,
-                configuration,
-                choose_images(statistics, configuration, leave_at),
-            )
+        data = None
+        for precision in dict.fromkeys(t.precision for t in info.targets if t.views):
+            data = data or open_data(run.recipe.data)
+            galleries[precision] = _gallery(run, info, data, precision, first)
     except MessError as error:
-        lost = Missing(f"Progressive outputs: {error}", f"mess report {run.folder}")
-        return dataclasses.replace(info, missing=(*info.missing, lost)), strips, None
-    return info, strips, data.evaluation.palette
+        lost = Missing(f"Sample images: {error}", f"mess report {run.folder}")
+        info = dataclasses.replace(info, missing=(*info.missing, lost))
+    return info, galleries
+
+
+def _gallery(
+    run: Run, info: Info, data: Any, precision: str, first: Told | None
+) -> Gallery:
+    from mess_tf.report.gallery import (
+        choose_images,
+        make_gallery,
+        pixel_threshold,
+        same_images,
+    )
+
+    spec = SupernetSpec.load(run.supernet_structure)
+    statistics = Statistics.load(run.statistics(precision))
+    leave_at = open_door("leave_at")
+    targets = [t for t in info.targets if t.precision == precision and t.views]
+    configuration = Configuration(
+        (targets[0].featured_view or targets[0].views[0]).exits
+    )
+    views = [view for target in targets for view in target.views]
+    heads = {(c.exit, c.head) for view in views for c in view.exits}
+    heads.add((spec.exit_points[-1].index, spec.final_head.id))
+    choices = []
+    if first is not None and precision in first[1]:
+        names = [shot.name for shot in first[1][precision].shots]
+        choices = same_images(statistics, configuration, leave_at, names)
+        same = [t for t in first[0].targets if t.precision == precision]
+        leading = [early_head(target.featured_view) for target in same]
+        heads.update(head for head in leading if head in statistics.heads)
+    return make_gallery(
+        data,
+        spec,
+        Pieces.load(run.pieces(precision)),
+        statistics,
+        choices or choose_images(statistics, configuration, leave_at),
+        heads,
+        pixel_threshold(configuration),
+    )
 
 
 def render(result: dict[str, Any]) -> str:

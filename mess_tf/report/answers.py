@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from mess_tf.records import Configuration, ExitChoice, SupernetSpec, read_json
-from mess_tf.report.costs import parts_ms
+from mess_tf.records import Configuration, SupernetSpec, read_json
+from mess_tf.report.costs import adds_up, make_bars
 from mess_tf.report.records import Answer, Bar, CheckedPart, Entry, Export, HeadFigure
 from mess_tf.runs import Run
 
@@ -59,6 +57,7 @@ def make_answer(
             ["mess", "export", str(run.folder), "--choice", result["name"]]
             + ["--device", device, "--precision", precision]
         ),
+        predicted=result["predicted"],
     )
 
 
@@ -66,22 +65,16 @@ def reproduces(
     spec: SupernetSpec, by_piece: Mapping[str, float], result: Mapping[str, Any]
 ) -> bool:
     """Whether these latencies are those that the result was found with."""
-    for outcome in (result["chosen"], result["reference"]):
-        configuration = Configuration.from_json(outcome["configuration"])
-        table = parts_ms(spec, by_piece, configuration)
-        figures = outcome["calibration"]
-        if table is None or not math.isclose(
-            np.dot(figures["exit_rates"], table.sum(axis=1)),
-            figures["mean_ms"],
-            rel_tol=1e-6,
-        ):
-            return False
-    return True
-
-
-def exit_names(exits: Sequence[ExitChoice]) -> list[str]:
-    """``exit 3`` for every kept exit."""
-    return [f"exit {choice.exit}" for choice in exits]
+    return all(
+        adds_up(
+            spec,
+            by_piece,
+            Configuration.from_json(outcome["configuration"]),
+            outcome["calibration"]["exit_rates"],
+            outcome["calibration"]["mean_ms"],
+        )
+        for outcome in (result["chosen"], result["reference"])
+    )
 
 
 def _entry(outcome: Mapping[str, Any], part: str, final_ms: float) -> Entry:
@@ -119,24 +112,11 @@ def _bars(
     result: Mapping[str, Any],
     part: str,
 ) -> tuple[Bar, ...]:
-    """A bar per path, their mean over the images, and one for the final exit."""
     if not reproduces(spec, by_piece, result):
         return ()
-    configuration = Configuration.from_json(result["chosen"]["configuration"])
-    table = parts_ms(spec, by_piece, configuration)
-    final = parts_ms(
-        spec, by_piece, Configuration.from_json(result["reference"]["configuration"])
-    )
-    if table is None or final is None:
-        return ()
-    rates = np.array(result["chosen"][part]["exit_rates"])
-    names = exit_names(configuration.exits)
-    rows = [
-        (f"left at {name} ({rate:.0%})", row)
-        for name, rate, row in zip(names, rates, table, strict=True)
-    ]
-    rows += [("mean over images", rates @ table), ("final exit alone", final[0])]
-    return tuple(Bar(label, tuple(row.tolist())) for label, row in rows)
+    chosen = result["chosen"]
+    configuration = Configuration.from_json(chosen["configuration"])
+    return make_bars(spec, by_piece, configuration, chosen[part]["exit_rates"])
 
 
 def _export(

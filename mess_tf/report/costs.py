@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mess_tf.records import (
     Configuration,
+    ExitChoice,
     HeadSpec,
     Pieces,
     SupernetSpec,
@@ -18,6 +19,7 @@ from mess_tf.records import (
     output_name,
     segment_name,
 )
+from mess_tf.report.records import Bar
 
 KINDS = ("segments", "heads", "decisions", "output")
 
@@ -74,6 +76,48 @@ def _branches_ms(
         by_piece.get(branch_name(choice.exit), 0.0)
         for choice in configuration.exits[: place + 1]
         if choice.policy is not None
+    )
+
+
+def make_bars(
+    spec: SupernetSpec,
+    by_piece: Mapping[str, float],
+    configuration: Configuration,
+    rates: Sequence[float],
+) -> tuple[Bar, ...]:
+    """A bar per path, their mean over the images, and one for the final exit.
+
+    Args:
+        rates: part of the images that leaves at each exit.
+
+    Returns:
+        nothing where a piece is not measured.
+    """
+    last = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
+    table = parts_ms(spec, by_piece, configuration)
+    final = parts_ms(spec, by_piece, Configuration((last,)))
+    if table is None or final is None:
+        return ()
+    rows = [
+        (f"left at exit {choice.exit} ({rate:.0%})", row)
+        for choice, rate, row in zip(configuration.exits, rates, table, strict=True)
+    ]
+    rows += [("mean over images", np.array(rates) @ table)]
+    rows += [("final exit alone", final[0])]
+    return tuple(Bar(label, tuple(row.tolist())) for label, row in rows)
+
+
+def adds_up(
+    spec: SupernetSpec,
+    by_piece: Mapping[str, float],
+    configuration: Configuration,
+    rates: Sequence[float],
+    mean_ms: float,
+) -> bool:
+    """Whether these latencies give a mean latency that was found earlier."""
+    table = parts_ms(spec, by_piece, configuration)
+    return table is not None and math.isclose(
+        np.dot(rates, table.sum(axis=1)), mean_ms, rel_tol=1e-6
     )
 
 

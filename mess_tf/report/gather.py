@@ -14,17 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mess_tf.evaluation.accuracy import rows
+from mess_tf.metrics import background_class
 from mess_tf.records import PRECISIONS, Pieces, Statistics, SupernetSpec, read_json
-from mess_tf.report.records import (
-    ExitRow,
-    Info,
-    Measured,
-    Missing,
-    PartInfo,
-    Searched,
-    Target,
-)
-from mess_tf.report.targets import LeaveAt, Sources, best_of, make_target
+from mess_tf.report.exports import export_rows
+from mess_tf.report.found import Measured, Searched
+from mess_tf.report.records import ExitRow, Info, Missing, PartInfo, Target
+from mess_tf.report.targets import Sources, Tools, best_of, make_target
 from mess_tf.runs import Run, file_name
 
 VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -34,7 +29,7 @@ def gather(
     run: Run,
     measured: Sequence[Measured],
     searched: Sequence[Searched],
-    leave_at: LeaveAt,
+    tools: Tools,
     now: datetime.datetime,
 ) -> Info:
     """Works the report out.
@@ -43,8 +38,7 @@ def gather(
         run: the opened run folder.
         measured: per device and way of measuring, its pieces.
         searched: per device and precision, what was found.
-        leave_at: per image of the statistics, the position in a configuration at which
-            it leaves.
+        tools: of the search.
         now: date of the report, UTC.
 
     Raises:
@@ -60,13 +54,12 @@ def gather(
         for source in sources:
             final = here[0].final if here and here[0].precision == "float32" else None
             here.append(
-                make_target(
-                    run, spec, device, source, measured, searched, leave_at, final
-                )
+                make_target(run, spec, device, source, measured, searched, tools, final)
             )
         exits[device] = exit_rows(spec, here)
         targets += here
     statistics = [s.statistics for s in sources if s.statistics is not None]
+    background = background_class(spec.classes)
     return Info(
         run=str(run.folder),
         created=now.strftime("%Y-%m-%d %H:%M UTC"),
@@ -79,6 +72,8 @@ def gather(
         targets=tuple(targets),
         exits={device: table for device, table in exits.items() if table},
         missing=tuple(_missing(run, sources, targets)),
+        background=None if background is None else spec.classes[background],
+        exports=export_rows(run),
     )
 
 
@@ -162,6 +157,7 @@ def _network(run: Run, spec: SupernetSpec) -> Mapping[str, str]:
         "final head": spec.final_head.id,
         "training": f"{training.stage1_epochs} + {training.stage2_epochs} epochs of"
         f" batches of {training.batch}, seed {training.seed}",
+        "loss": f"{training.loss} ({training.scheme})",
     }
 
 

@@ -8,77 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from mess_tf.records import Configuration, ExitChoice
-
-# --- What is handed in: the parts that other packages wrote ---------------------------
-
-
-@dataclass(frozen=True)
-class PieceFigure:
-    """One measured piece.
-
-    Attributes:
-        ms: median latency.
-        time: when, UTC, ISO 8601.
-        flags: doubts about it.
-        rounds_ms: median of each round.
-    """
-
-    ms: float
-    time: str
-    flags: tuple[str, ...]
-    rounds_ms: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All pieces measured on one device in one way.
-
-    Attributes:
-        device: the device's description.
-        threads: CPU threads.
-        preset: name of the measuring preset, or ``own``.
-        pieces: by sha256 of the piece.
-    """
-
-    device: Mapping[str, Any]
-    threads: int
-    preset: str
-    pieces: Mapping[str, PieceFigure]
-
-
-@dataclass(frozen=True)
-class FrontRow:
-    """A point of ``pareto.csv``."""
-
-    configuration: Configuration
-    calibration_ms: float
-    calibration_miou: float
-    report_ms: float | None
-    report_miou: float | None
-    proven: bool
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a search left for one device and precision.
-
-    Attributes:
-        device: name of its folder.
-        precision: of the pieces.
-        results: as in ``chosen.json``, each with its requirement as text in ``wish``.
-        front: points of ``pareto.csv``; None if there is none.
-    """
-
-    device: str
-    precision: str
-    results: tuple[Mapping[str, Any], ...]
-    front: tuple[FrontRow, ...] | None
-
-
-# --- What is worked out of it ---------------------------------------------------------
+from mess_tf.report.found import FrontRow, Measured
 
 
 @dataclass(frozen=True)
@@ -198,6 +132,8 @@ class Answer:
             device; None for float32 itself or where it is not measured.
         export: made of it, if any.
         export_command: makes it.
+        predicted: pieces whose latency was predicted, not measured, and between which
+            milliseconds it is likely to be.
     """
 
     name: str
@@ -214,6 +150,7 @@ class Answer:
     against_float: tuple[float, float] | None
     export: Export | None
     export_command: str
+    predicted: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -225,18 +162,75 @@ class FrontPoint:
     command: str
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """A configuration to look at closely: an answer, or a point of the front.
+
+    Attributes:
+        name: the answer's, or ``front <k>``, counted from the fastest.
+        answer: None for a point of the front.
+        calibration: what it was chosen by; ``report`` is None without a report part.
+        bars: as an answer's.
+        iou: float64 array of shape (C,) by ``network`` and ``exit <k>`` alone, on the
+            part that is reported; NaN where a class does not occur.
+        places: int64 array of shape (I,), position at which each image leaves.
+        command: makes the file.
+    """
+
+    name: str
+    answer: Answer | None
+    exits: tuple[ExitChoice, ...]
+    calibration: Entry
+    report: Entry | None
+    bars: tuple[Bar, ...]
+    iou: Mapping[str, np.ndarray]
+    places: np.ndarray
+    command: str
+
+    @property
+    def shown(self) -> Entry:
+        """Its figures on the images that the search never saw, where there are some."""
+        return self.calibration if self.report is None else self.report
+
+
+@dataclass(frozen=True, eq=False)
+class Ring:
+    """One speed-up of Fig. 7: what is best within that latency.
+
+    Attributes:
+        speedup: asked for, over the final exit's latency.
+        heads: ``uniform`` (FCN heads at every early exit) or ``searched``.
+        configuration: with the highest mIoU on the calibration part, with at most one
+            early exit.
+        mean_ms, miou: on the part that is reported.
+        iou: float64 array of shape (C,), NaN where a class does not occur.
+    """
+
+    speedup: float
+    heads: str
+    configuration: Configuration
+    mean_ms: float
+    miou: float
+    iou: np.ndarray
+
+
 @dataclass(frozen=True)
 class Target:
     """Everything about one device and one precision.
 
     Attributes:
+        run: the run's folder.
         measured: how latencies were taken; None where nothing is measured.
         first, last: when the pieces were measured, first and last (UTC).
         flags: doubts by name, and how many pieces they hang on.
         heads: every head alone.
         source: what the accuracy was measured on.
+        views: answers and points of the front, from the most accurate to the fastest,
+            judged on the calibration part.
+        rings: of Fig. 7, uniform ones first; empty where nothing can be compared.
     """
 
+    run: str
     device: str
     precision: str
     measured: Measured | None
@@ -247,6 +241,8 @@ class Target:
     source: str | None
     answers: tuple[Answer, ...]
     front: tuple[FrontPoint, ...]
+    views: tuple[View, ...]
+    rings: tuple[Ring, ...]
 
     @property
     def final(self) -> HeadFigure | None:
@@ -257,6 +253,13 @@ class Target:
         """The answer to show closely: the first that really stops early."""
         early = [a for a in self.answers if len(a.chosen.exits) > 1]
         return next(iter(early or self.answers), None)
+
+    @property
+    def featured_view(self) -> View | None:
+        """The featured answer's view; without answers the most accurate one."""
+        own = (view for view in self.views if view.answer is not None)
+        named = (v for v in own if v.answer is self.featured)
+        return next(named, next(iter(self.views), None))
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,29 @@ class PartInfo:
 
 
 @dataclass(frozen=True)
+class ExportRow:
+    """A file of ``export/``: its precision and form, from its card and check.
+
+    Attributes:
+        inside: types of weights and what is computed in float, ready to print.
+        promised_ms, promised_miou: on the part that is reported.
+        measured_ms: on the same images; None without a check.
+    """
+
+    name: str
+    device: str
+    precision: str
+    form: str
+    takes: str
+    gives: str
+    size_bytes: int
+    inside: Mapping[str, str]
+    promised_ms: float
+    promised_miou: float
+    measured_ms: float | None
+
+
+@dataclass(frozen=True)
 class Missing:
     """A part that is not there yet, and the command that makes it."""
 
@@ -298,6 +324,8 @@ class Info:
         drawn: the images are drawn by the program, not photographs.
         exits: per device (its name), a row per exit point.
         network, versions: name -> value, ready to print.
+        background: the class that Table 8 leaves out where it is right, if any.
+        exports: all files made of the run.
     """
 
     run: str
@@ -311,6 +339,13 @@ class Info:
     targets: tuple[Target, ...]
     exits: Mapping[str, tuple[ExitRow, ...]]
     missing: tuple[Missing, ...]
+    background: str | None
+    exports: tuple[ExportRow, ...]
+
+    @property
+    def predicted(self) -> bool:
+        """Some answer rests on predicted latencies."""
+        return any(a.predicted for target in self.targets for a in target.answers)
 
     @property
     def on_host(self) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mess_tf.composition import composed
-from mess_tf.evaluation.accuracy import head_miou, rows
+from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.records import (
     Configuration,
     ExitChoice,
@@ -22,17 +22,24 @@ from mess_tf.records import (
 )
 from mess_tf.report.answers import make_answer, reproduces
 from mess_tf.report.costs import macs_of_leaving, parts_ms
-from mess_tf.report.records import (
-    FrontPoint,
-    FrontRow,
-    HeadFigure,
-    Measured,
-    Searched,
-    Target,
-)
+from mess_tf.report.found import FrontRow, Measured, Searched
+from mess_tf.report.records import FrontPoint, HeadFigure, Ring, Target, View
+from mess_tf.report.speedups import BestWithin, make_rings
+from mess_tf.report.views import LeaveAt, make_views, told_images
 from mess_tf.runs import Run, file_name
 
-LeaveAt = Callable[[Statistics, Configuration], np.ndarray]
+
+@dataclass(frozen=True)
+class Tools:
+    """What the search lends.
+
+    Attributes:
+        leave_at: per image, the position in a configuration at which it leaves.
+        best_within: the most accurate configuration within a mean latency.
+    """
+
+    leave_at: LeaveAt
+    best_within: BestWithin
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ def make_target(
     sources: Sources,
     measured: Sequence[Measured],
     searched: Sequence[Searched],
-    leave_at: LeaveAt,
+    tools: Tools,
     float_final: HeadFigure | None,
 ) -> Target:
     """Everything about one device and one precision.
@@ -59,7 +66,6 @@ def make_target(
     Args:
         device: its name.
         measured, searched: of all devices and precisions.
-        leave_at: per image, the position in a configuration at which it leaves.
         float_final: the float32 final exit on the same device, if known.
     """
     if sources.pieces is not None:  # a fine-tuned precision has chosen heads only
@@ -82,31 +88,56 @@ def make_target(
         if way and piece.sha256 in way.pieces
     ]
     times = sorted(figure.time for figure in figures)
+    heads = head_figures(spec, sources.pieces, sources.statistics, by_piece)
+    answers = tuple(
+        make_answer(run, spec, result, device, sources.precision, by_piece, float_final)
+        for result in results
+    )
+    front = tuple(
+        FrontPoint(
+            row,
+            _rates(sources.statistics, row.configuration, tools.leave_at),
+            _front_command(run, device, sources.precision, row),
+        )
+        for row in (found.front or () if found else ())
+    )
+    views: tuple[View, ...] = ()
+    rings: tuple[Ring, ...] = ()
+    final_ms = next((head.latency_ms for head in heads if head.final), None)
+    if sources.statistics is not None:
+        at_search = answers[0].reference.mean_ms if answers else final_ms
+        views = make_views(
+            spec,
+            sources.statistics,
+            by_piece,
+            answers,
+            front,
+            at_search or math.nan,
+            tools.leave_at,
+        )
+        if final_ms is not None and all(h.latency_ms is not None for h in heads):
+            rings = make_rings(
+                spec,
+                sources.statistics,
+                by_piece,
+                final_ms,
+                tools.best_within,
+                tools.leave_at,
+            )
     return Target(
+        run=str(run.folder),
         device=device,
         precision=sources.precision,
         measured=way,
         first=times[0] if times else "",
         last=times[-1] if times else "",
         flags=dict(Counter(flag for figure in figures for flag in figure.flags)),
-        heads=head_figures(spec, sources.pieces, sources.statistics, by_piece),
+        heads=heads,
         source=None if sources.statistics is None else sources.statistics.source,
-        answers=tuple(
-            make_answer(
-                run, spec, result, device, sources.precision, by_piece, float_final
-            )
-            for result in results
-        ),
-        front=()
-        if found is None or found.front is None
-        else tuple(
-            FrontPoint(
-                row,
-                _rates(sources.statistics, row.configuration, leave_at),
-                _front_command(run, device, sources.precision, row),
-            )
-            for row in found.front
-        ),
+        answers=answers,
+        front=front,
+        views=views,
+        rings=rings,
     )
 
 
@@ -199,8 +230,7 @@ def _rates(
     """Part of the report images (all, if there are none) that leaves at each exit."""
     if statistics is None:
         return ()
-    chosen = rows(statistics, "report")
-    chosen = chosen if len(chosen) else rows(statistics)
+    chosen = told_images(statistics)
     places = leave_at(statistics, configuration)[chosen]
     counts = np.bincount(places, minlength=len(configuration.exits))
     return tuple((counts / len(chosen)).tolist())
@@ -208,7 +238,7 @@ def _rates(
 
 def _front_command(run: Run, device: str, precision: str, row: FrontRow) -> str:
     """Finds a point of the front again (or a better one) and exports it."""
-    budget = _rounded_up(row.calibration_ms)
+    budget = _rounded_up(row.calibration.mean_ms)
     where = ["--device", device, "--precision", precision]
     early = len(row.configuration.exits) - 1
     search = ["mess", "search", str(run.folder), "--max-latency-ms", budget]

@@ -116,6 +116,31 @@ def make_statistics(precision: str, worse: int = 0) -> Statistics:
     )
 
 
+class FakeRunner:
+    """Stands for the pieces: exit 1 calls everything class 0, exit 2 is right."""
+
+    def __init__(self, pieces: object) -> None:
+        self.upto = 0
+
+    def features(self, image: np.ndarray, upto: int) -> dict[str, np.ndarray]:
+        assert image.shape == (32, 48, 3)
+        self.upto = upto
+        return {}
+
+    def logits(self, tensors: object, exit_index: int, head: str) -> np.ndarray:
+        return self.output_logits(tensors, exit_index, head, (8, 12))
+
+    def output_logits(
+        self, tensors: object, exit_index: int, head: str, size: tuple[int, int]
+    ) -> np.ndarray:
+        assert exit_index <= self.upto
+        logits = np.zeros((1, *size, 2), np.float32)
+        logits[..., 0] = 1
+        if exit_index == 2:
+            logits[:, :, size[1] // 2 :, 1] = 2
+        return logits
+
+
 class FakeRun:
     """Fills a run folder part by part, as the commands would.
 
@@ -240,9 +265,20 @@ class FakeRun:
     def export(self, name: str = "drop3", precision: Precision = "int8") -> FakeRun:
         """A card as ``mess export`` writes it, as far as the report reads it."""
         card = {
+            "precision": precision,
+            "form": {"form": "linked", "threshold_input": True},
+            "input": {"dtype": "int8", "shape": [1, 32, 48, 3]},
+            "outputs": {"logits": {"dtype": "int8", "shape": [1, 8, 12, 2]}},
             "size_bytes": 1234567,
-            "inventory": {"float_operators": {"SOFTMAX": 2}},
-            "promise": {"configuration": CHOSEN.to_json()},
+            "inventory": {
+                "float_operators": {"SOFTMAX": 2},
+                "weights": {"float32": 12, "int8": 1_200_000},
+            },
+            "in_float": [{"operator": "SOFTMAX", "count": 2, "reason": "decides"}],
+            "promise": {
+                "configuration": CHOSEN.to_json(),
+                "report": {"mean_ms": 5.375, "miou": 0.7544},
+            },
             "latency": {"device": {"name": "host"}},
         }
         write_json(self.run.export(f"{name}_{precision}") / "card.json", card)

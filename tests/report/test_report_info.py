@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 from report_cases import EARLY, FINAL, FakeRun
 
-from mess_tf.commands.report import _measured, _searched
+from mess_tf.commands.report import _best_within, _measured, _searched
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
 from mess_tf.report.gather import gather
 from mess_tf.report.records import HeadFigure, Info, Target
-from mess_tf.report.targets import _rounded_up, best_of
+from mess_tf.report.targets import Tools, _rounded_up, best_of
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 
 
 def info_of(fake: FakeRun) -> Info:
     run = fake.run
-    return gather(run, _measured(run), _searched(run), open_door("leave_at"), NOW)
+    tools = Tools(open_door("leave_at"), _best_within)
+    return gather(run, _measured(run), _searched(run), tools, NOW)
 
 
 def target_of(fake: FakeRun) -> Target:
@@ -109,7 +110,7 @@ def test_front_points_come_with_rates_and_commands(fake: FakeRun) -> None:
     first, last = target_of(fake.everything()).front
     assert first.exit_rates == (0.75, 0.25)
     assert last.exit_rates == (1.0,)
-    assert first.row.report_ms == pytest.approx(5.375)
+    assert first.row.shown.mean_ms == pytest.approx(5.375)
     search, export = first.command.split(" && ")
     words = shlex.split(search)
     assert words[:3] == ["mess", "search", str(fake.folder)]

@@ -1,0 +1,93 @@
+"""The files made of a run: precision, form and what is inside, from their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mess_tf.records import read_json
+from mess_tf.report.records import ExportRow
+from mess_tf.runs import Run
+
+
+def export_rows(run: Run) -> tuple[ExportRow, ...]:
+    """A row per export, by name.
+
+    Raises:
+        MessError: a card or check is broken.
+    """
+    rows = []
+    for folder in run.exports():
+        card = read_json(folder / "card.json", "card", "mess export")
+        promise = card["promise"]
+        part = "calibration" if promise["report"] is None else "report"
+        measured = None
+        if (folder / "check.json").is_file():
+            check = read_json(folder / "check.json", "check", "mess check")
+            measured = check["parts"].get(part, {}).get("measured_ms")
+        rows.append(
+            ExportRow(
+                name=folder.name,
+                device=card["latency"]["device"]["name"],
+                precision=card["precision"],
+                form=_form(card),
+                takes=f"{card['input']['dtype']} {_size(card['input']['shape'])}",
+                gives=_gives(card["outputs"]),
+                size_bytes=card["size_bytes"],
+                inside=_inside(card),
+                promised_ms=promise[part]["mean_ms"],
+                promised_miou=promise[part]["miou"],
+                measured_ms=measured,
+            )
+        )
+    return tuple(rows)
+
+
+def _form(card: Mapping[str, Any]) -> str:
+    # Cards of before there were forms are of linked files.
+    form = card.get("form", {"form": "linked"})
+    extra = [
+        text
+        for name, text in (
+            ("threshold_input", "thresholds as input"),
+            ("exit_signatures", "a signature per exit"),
+        )
+        if form.get(name)
+    ]
+    return ", ".join([form["form"], *extra])
+
+
+def _gives(outputs: Mapping[str, Any]) -> str:
+    logits = outputs.get("logits")
+    kinds = [f"{logits['dtype']} logits {_size(logits['shape'])}"] if logits else []
+    if "classes" in outputs:
+        kinds.append("uint8 class ids")
+    return " and ".join(kinds)
+
+
+def _size(shape: list[int]) -> str:
+    return "×".join(str(n) for n in shape[1:])
+
+
+def _inside(card: Mapping[str, Any]) -> dict[str, str]:
+    """What the file really holds; the reason beside everything that stays float."""
+    inventory = card["inventory"]
+    sizes: dict[str, int] = inventory.get("weights", {})
+    largest = sorted(sizes.items(), key=lambda item: -item[1])
+    weights = ", ".join(f"{kind} {_bytes(size)}" for kind, size in largest)
+    told = {"weights": weights or "none"}
+    if "in_float" in card:
+        by_reason: dict[str, list[str]] = {}
+        for row in card["in_float"]:
+            by_reason.setdefault(row["reason"], []).append(row["operator"].lower())
+        told |= {", ".join(names): reason for reason, names in by_reason.items()}
+    elif inventory["float_operators"]:
+        names = ", ".join(name.lower() for name in inventory["float_operators"])
+        told[names] = card.get("float_reason", "computed in float")
+    return told
+
+
+def _bytes(size: int) -> str:
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

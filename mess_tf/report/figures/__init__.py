@@ -1,0 +1,1 @@
+"""Figures and tables as files: PNG, SVG and CSV."""

@@ -1,0 +1,120 @@
+// The page's only script: the slider and the points choose which configuration is
+// shown, everything else is already in the page.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const slider = document.getElementById("drop");
+const choice = document.getElementById("target");
+const sections = [...document.querySelectorAll("section.target")];
+let target = data.targets.findIndex((one) => one.first !== null);
+const shown = data.targets.map((one) => one.first);
+
+/** Shows one configuration of a target in all its charts. */
+function show(number, view) {
+  if (view === null || view === undefined) return;
+  shown[number] = view;
+  const section = sections[number];
+  for (const block of section.querySelectorAll(".view")) {
+    block.hidden = Number(block.dataset.view) !== view;
+  }
+  for (const dot of section.querySelectorAll(".dot")) {
+    dot.classList.toggle("on", Number(dot.dataset.view) === view);
+  }
+  for (const button of section.querySelectorAll(".choose")) {
+    button.setAttribute("aria-pressed", Number(button.dataset.choose) === view);
+  }
+  tell();
+}
+
+/** Says beside the slider what is shown. */
+function tell() {
+  const brief = document.getElementById("brief");
+  if (!brief || target < 0 || shown[target] === null) return;
+  const view = data.targets[target].views[shown[target]];
+  const told = view.report ?? view.calibration;
+  const change = -told.drop_pp;
+  const sign = change < 0 ? "−" : "+";
+  const speed = told.speedup === null ? "" : `${told.speedup.toFixed(2)}× · `;
+  brief.textContent =
+    `${view.name}: ${speed}${told.mean_ms.toFixed(2)} ms · ` +
+    `${sign}${Math.abs(change).toFixed(2)} pp`;
+}
+
+/** Moves every target to what is fastest at a stop of the slider. */
+function stopAt(index) {
+  const stop = data.stops[index];
+  document.getElementById("told").textContent = `at most ${stop.drop_pp.toFixed(2)} pp`;
+  stop.views.forEach((view, number) => show(number, view));
+}
+
+/** A point was chosen: the slider goes to the drop that it needs. */
+function choose(number, view) {
+  const drop = data.targets[number].views[view].calibration.drop_pp;
+  const index = data.stops.findIndex((stop) => stop.drop_pp >= drop - 1e-9);
+  if (slider && index >= 0) {
+    slider.value = index;
+    stopAt(index);
+  }
+  show(number, view);
+}
+
+/** Of several targets one is shown. */
+function pick(number) {
+  target = number;
+  sections.forEach((section, k) => {
+    section.hidden = k !== number;
+  });
+  tell();
+}
+
+/** Copies text; where a page may not write to the clipboard, by way of a selection. */
+async function copy(button) {
+  const code = button.parentElement.querySelector("code");
+  let done = false;
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    done = true;
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(code);
+    const selection = getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    done = document.execCommand("copy");
+  }
+  button.textContent = done ? "copied" : "selected: press Ctrl-C";
+  setTimeout(() => {
+    button.textContent = "copy";
+  }, 1500);
+}
+
+slider?.addEventListener("input", () => stopAt(Number(slider.value)));
+choice?.addEventListener("change", () => pick(Number(choice.value)));
+sections.forEach((section, number) => {
+  for (const dot of section.querySelectorAll(".dot")) {
+    const view = Number(dot.dataset.view);
+    dot.addEventListener("click", () => choose(number, view));
+    dot.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        choose(number, view);
+      }
+    });
+  }
+  for (const button of section.querySelectorAll(".choose")) {
+    button.addEventListener("click", () => {
+      choose(number, Number(button.dataset.choose));
+      section.scrollIntoView({ block: "start" });
+    });
+  }
+  show(number, shown[number]);
+});
+for (const button of document.querySelectorAll("button.copy")) {
+  button.addEventListener("click", () => copy(button));
+}
+// What is folded is printed too.
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});
+if (choice) pick(target);
+tell();
