@@ -53,12 +53,18 @@ def make_answer(
         if precision == "float32"
         else _against(chosen, part, float_final),
         export=_export(run, result, device, precision),
-        export_command=shlex.join(
-            ["mess", "export", str(run.folder), "--choice", result["name"]]
-            + ["--device", device, "--precision", precision]
-        ),
+        command=_command(run, result, device, precision),
         predicted=result["predicted"],
     )
+
+
+def _command(run: Run, result: Mapping[str, Any], device: str, precision: str) -> str:
+    """Makes the file; what rests on predictions has to be measured before."""
+    where = ["--device", device, "--precision", precision]
+    if result["predicted"]:
+        return shlex.join(["mess", "profile", str(run.folder), *where])
+    export = ["mess", "export", str(run.folder), "--choice", result["name"]]
+    return shlex.join([*export, *where])
 
 
 def reproduces(

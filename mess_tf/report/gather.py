@@ -208,10 +208,13 @@ def _missing(
                     " search; its latencies are the earlier ones",
                     command("search", *where),
                 )
-            if answer.export is None:
+            if answer.predicted:
                 yield Missing(
-                    f"{answer.name} ({what}): not exported", answer.export_command
+                    f"{answer.name} ({what}): rests on predicted latencies",
+                    answer.command,
                 )
+            elif answer.export is None:
+                yield Missing(f"{answer.name} ({what}): not exported", answer.command)
             elif not answer.export.checked:
                 yield Missing(
                     f"{answer.export.name}: not checked on the device",

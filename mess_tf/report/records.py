@@ -131,7 +131,7 @@ class Answer:
         against_float: (speed-up, drop in pp) against the float32 final exit on the same
             device; None for float32 itself or where it is not measured.
         export: made of it, if any.
-        export_command: makes it.
+        command: makes it, or measures what was only predicted.
         predicted: pieces whose latency was predicted, not measured, and between which
             milliseconds it is likely to be.
     """
@@ -149,7 +149,7 @@ class Answer:
     bars: tuple[Bar, ...]
     against_float: tuple[float, float] | None
     export: Export | None
-    export_command: str
+    command: str
     predicted: Mapping[str, tuple[float, float]]
 
 
@@ -174,7 +174,7 @@ class View:
         iou: float64 array of shape (C,) by ``network`` and ``exit <k>`` alone, on the
             part that is reported; NaN where a class does not occur.
         places: int64 array of shape (I,), position at which each image leaves.
-        command: makes the file.
+        command: makes the file, or measures what was only predicted.
     """
 
     name: str

@@ -50,7 +50,7 @@ def make_views(
                 bars=answer.bars,
                 iou=_iou(statistics, configuration, leave_at),
                 places=leave_at(statistics, configuration),
-                command=answer.export_command,
+                command=answer.command,
             )
         )
     taken = {view.exits for view in views}

@@ -182,7 +182,11 @@ def _draw_spider(
         closed = np.append(shown, shown[:1])
         axes.plot(np.append(around, around[:1]), closed, color=colour, label=name)
     axes.set_xticks(around, [classes[c] for c in kept], fontsize=8)
+    axes.tick_params(axis="x", pad=8)
+    axes.grid(color="#dddcd6")
+    axes.spines["polar"].set_color("#dddcd6")
     axes.set_ylim(0, 100)
+    axes.set_rlabel_position(180 / max(len(kept), 1))  # between the first two spokes
     axes.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100 %"], fontsize=7)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from mess_tf.report.page.axes import HEIGHT, LEFT, WIDTH, Axes, frame, line
+from mess_tf.report.page.axes import HEIGHT, WIDTH, Axes, frame, line
 from mess_tf.report.page.text import configuration_text, ms, percent
 from mess_tf.report.records import Entry, HeadFigure, Target, View
 
@@ -96,25 +96,21 @@ def _dot(axes: Axes, index: int, view: View, entry: Entry, css: str) -> str:
 
 
 def _names(axes: Axes, views: Sequence[View]) -> list[str]:
-    """Names of the answers; those at the same place share one label."""
+    """Names of the answers, below them; those at the same place share one label."""
     merged: list[tuple[float, float, list[str]]] = []
-    for view in views:
+    for view in sorted(views, key=lambda v: v.shown.mean_ms):
         x, y = axes.x(view.shown.mean_ms), axes.y(view.shown.miou)
-        near = next(
-            (m for m in merged if abs(m[0] - x) < 60 and abs(m[1] - y) < 18), None
-        )
-        if near is None:
-            merged.append((x, y, [view.name]))
+        if merged and abs(merged[-1][0] - x) < 8 and abs(merged[-1][1] - y) < 8:
+            merged[-1][2].append(view.name)
         else:
-            near[2].append(view.name)
+            merged.append((x, y, [view.name]))
     parts = []
-    for x, y, names in merged:
-        # Below and to the right there is no front.
-        end = x > WIDTH - 130
+    for place, (x, y, names) in enumerate(merged):
+        # Neighbours take turns between two lines.
+        down = 24 + 16 * (place % 2)
         parts.append(
-            f'<text class="name" x="{x - 4 if end else max(x + 10, LEFT):.1f}"'
-            f' y="{y + 24:.1f}" text-anchor="{"end" if end else "start"}">'
-            f"{escape(', '.join(names))}</text>"
+            f'<text class="name" x="{min(x, WIDTH - 40):.1f}" y="{y + down:.1f}"'
+            f' text-anchor="middle">{escape(", ".join(names))}</text>'
         )
     return parts
 

@@ -69,6 +69,7 @@ def render_page(
         "first_view": first_view,
     }
     infos = [info for info, _ in told]
+    suffixes = _suffixes(infos)
     targets, labels = [], []
     pictures: dict[tuple[str, str], Pictures] = {}
     for number, (info, galleries) in enumerate(told):
@@ -80,8 +81,7 @@ def render_page(
                 name = f"p{number}-{target.precision}"
                 pictures[info.run, target.precision] = Pictures(name, gallery)
             targets.append(target)
-            run = f", {info.run}" if len(told) > 1 else ""
-            labels.append(f"{target.precision} on {target.device}{run}")
+            labels.append(f"{target.precision} on {target.device}{suffixes[number]}")
     searched = [k for k, target in enumerate(targets) if target.views]
     stops = make_stops(targets)
     return environment.get_template("page.html.j2").render(
@@ -134,6 +134,16 @@ def ring_spider(rings: Sequence[Ring], heads: str, classes: Sequence[str]) -> st
     }
     kinds = {UNIFORM: "FCN heads everywhere", SEARCHED: "searched heads"}
     return spider_svg(curves, classes, f"IoU per class: {kinds[heads]}")
+
+
+def _suffixes(infos: Sequence[Info]) -> list[str]:
+    """What tells the runs apart: their folders' names, or paths where those agree."""
+    if len(infos) == 1:
+        return [""]
+    names = [Path(info.run).name for info in infos]
+    if len(set(names)) < len(names):
+        names = [info.run for info in infos]
+    return [f", {name}" for name in names]
 
 
 def _ends(targets: Sequence[Target], key: tuple[str, str]) -> set[Head]:
