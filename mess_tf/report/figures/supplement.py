@@ -17,6 +17,8 @@ from mess_tf.report.spider import angles, spokes
 from mess_tf.report.views import NETWORK
 
 _TAKEN = "#d95926"
+_SHEET_WIDTH = 2.1
+"""Of a picture on a sheet, inches."""
 
 
 def exit_spider(iou: Mapping[str, np.ndarray], classes: Sequence[str]) -> Any:
@@ -193,43 +195,45 @@ def _draw_spider(
 def _grid(
     table: Sequence[Sequence[tuple[np.ndarray, str, bool]]], titles: Sequence[str]
 ) -> Any:
-    """Rows of (picture, caption, framed); two-dimensional pictures are confidences."""
+    """Rows of (picture, caption, framed); two-dimensional pictures are confidences.
+
+    All in one pair of axes, in inches: with axes of its own for every picture, drawing
+    takes seconds.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     height, width = table[0][0][0].shape[:2]
-    across, down = 2.2 * len(titles), (2.2 * height / width + 0.25) * len(table) + 0.3
+    wide, high = _SHEET_WIDTH, _SHEET_WIDTH * height / width
+    step_x, step_y = wide + 0.1, high + 0.3
+    across, down = step_x * len(titles) + 0.1, step_y * len(table) + 0.3
     figure = Figure(figsize=(across, down))
-    grid = figure.subplots(len(table), len(titles), squeeze=False)
-    # Placed by hand: finding a layout for so many pictures takes seconds.
-    figure.subplots_adjust(
-        left=0.01,
-        right=0.99,
-        top=1 - 0.25 / down,
-        bottom=0.25 / down,
-        wspace=0.04,
-        hspace=0.25 / (2.2 * height / width),
-    )
-    for number, (row, cells) in enumerate(zip(grid, table, strict=True)):
-        for axes, title, (picture, text, framed) in zip(
-            row, titles, cells, strict=True
-        ):
-            if picture.ndim == 2:
-                axes.imshow(
-                    picture,
-                    cmap="plasma_r",
-                    vmin=SURE_FROM,
-                    vmax=SURE_TO,
-                    extent=(0, width, height, 0),
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    for column, title in enumerate(titles):
+        middle = 0.1 + column * step_x + wide / 2
+        axes.text(middle, 0.2, title, ha="center", va="center", fontsize=9)
+    for row, cells in enumerate(table):
+        for column, (picture, caption, framed) in enumerate(cells):
+            left, top = 0.1 + column * step_x, 0.3 + row * step_y
+            axes.imshow(
+                picture,
+                extent=(left, left + wide, top + high, top),
+                cmap="plasma_r",
+                vmin=SURE_FROM,
+                vmax=SURE_TO,
+            )
+            axes.text(
+                left + wide / 2,
+                top + high + 0.12,
+                caption,
+                ha="center",
+                va="center",
+                fontsize=7,
+            )
+            if framed:
+                axes.add_patch(
+                    Rectangle((left, top), wide, high, fill=False, lw=3, ec=_TAKEN)
                 )
-            else:
-                axes.imshow(picture)
-            if number == 0:
-                axes.set_title(title, fontsize=9)
-            axes.set_xlabel(text, fontsize=7, labelpad=2)
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set(
-                    edgecolor=_TAKEN if framed else "#cccccc",
-                    linewidth=3 if framed else 0.5,
-                )
+    axes.set(xlim=(0, across), ylim=(down, 0), aspect="auto")
     return figure
