@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mess_tf.records import read_json
-from mess_tf.report.records import ExportRow
 from mess_tf.runs import Run
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """A file of ``export/``: its precision and form, from its card and check.
+
+    Attributes:
+        inside: types of weights and what is computed in float, ready to print.
+        promised_ms, promised_miou: on the part that is reported.
+        measured_ms: on the same images; None without a check.
+    """
+
+    name: str
+    device: str
+    precision: str
+    form: str
+    takes: str
+    gives: str
+    size_bytes: int
+    inside: Mapping[str, str]
+    promised_ms: float
+    promised_miou: float
+    measured_ms: float | None
 
 
 def export_rows(run: Run) -> tuple[ExportRow, ...]:

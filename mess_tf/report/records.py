@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mess_tf.records import Configuration, ExitChoice
+from mess_tf.report.exports import ExportRow
 from mess_tf.report.found import FrontRow, Measured
 
 
@@ -281,29 +282,6 @@ class PartInfo:
     name: str
     images: int
     groups: int
-
-
-@dataclass(frozen=True)
-class ExportRow:
-    """A file of ``export/``: its precision and form, from its card and check.
-
-    Attributes:
-        inside: types of weights and what is computed in float, ready to print.
-        promised_ms, promised_miou: on the part that is reported.
-        measured_ms: on the same images; None without a check.
-    """
-
-    name: str
-    device: str
-    precision: str
-    form: str
-    takes: str
-    gives: str
-    size_bytes: int
-    inside: Mapping[str, str]
-    promised_ms: float
-    promised_miou: float
-    measured_ms: float | None
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,15 @@ addEventListener("load", async () => {
   slider.value = slider.max;
   slider.dispatchEvent(new Event("input"));
   seen.right = state();
-  const dot = document.querySelector(".dot[tabindex]");
+  const dot = document.querySelector('.dot[data-view="0"]');
+  const details = () => [...document.querySelectorAll(".detail")]
+    .filter((block) => !block.hidden).map((block) => block.dataset.view);
+  dot.dispatchEvent(new Event("pointerenter"));
+  seen.pointed = { details: details(), dots: state().dots };
+  dot.dispatchEvent(new Event("pointerleave"));
+  seen.left_alone = details();
   dot.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
-  seen.chosen = { ...state(), dot: dot.dataset.view };
+  seen.chosen = state();
   const button = document.querySelector(".view:not([hidden]) button.copy");
   button.click();
   await new Promise((resume) => setTimeout(resume, 200));
@@ -133,7 +139,10 @@ def test_controls_work_without_errors_or_requests(
     assert seen["left"]["told"] == "at most 0.00 pp"
     assert seen["left"]["brief"] == "front 2: 1.00× · 10.50 ms · +0.00 pp"
     assert seen["right"]["views"] == seen["right"]["dots"] == ["1"]
-    assert seen["chosen"]["views"] == [seen["chosen"]["dot"]]
+    # Pointing shows the details only, and for as long as it lasts.
+    assert seen["pointed"] == {"details": ["0"], "dots": ["1"]}
+    assert seen["left_alone"] == ["1"]
+    assert seen["chosen"]["views"] == seen["chosen"]["dots"] == ["0"]
     assert seen["copied"] in ("copied", "selected: press Ctrl-C")
     assert seen["drawn"]
 

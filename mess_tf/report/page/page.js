@@ -26,6 +26,13 @@ function show(number, view) {
   tell();
 }
 
+/** Shows only the details of a point that is pointed at; the charts stay. */
+function peek(number, view) {
+  for (const block of sections[number].querySelectorAll(".detail")) {
+    block.hidden = Number(block.dataset.view) !== view;
+  }
+}
+
 /** Says beside the slider what is shown. */
 function tell() {
   const brief = document.getElementById("brief");
@@ -94,6 +101,11 @@ sections.forEach((section, number) => {
   for (const dot of section.querySelectorAll(".dot")) {
     const view = Number(dot.dataset.view);
     dot.addEventListener("click", () => choose(number, view));
+    dot.addEventListener("pointerenter", () => peek(number, view));
+    dot.addEventListener("focus", () => peek(number, view));
+    for (const end of ["pointerleave", "blur"]) {
+      dot.addEventListener(end, () => peek(number, shown[number]));
+    }
     dot.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();
