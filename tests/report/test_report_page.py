@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 from mess_tf.commands.report import render, report
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
-from mess_tf.records import Configuration, ExitChoice
+from mess_tf.records import Configuration, ExitChoice, Statistics
 from mess_tf.report.gallery import choose_images
 from mess_tf.report.page.axes import log_ticks, ticks
 
@@ -343,3 +344,20 @@ def test_ticks_of_a_logarithmic_scale_lie_within(low: float, ratio: float) -> No
     assert all(low <= mark <= low * ratio for mark in marks)
     if ratio > 3:
         assert len(marks) >= 2
+
+
+def test_without_a_report_part_the_page_says_what_it_tells(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(precision: str, worse: int = 0) -> Statistics:
+        whole = make_statistics(precision, worse)
+        return dataclasses.replace(whole, parts=("calibration",) * len(NAMES))
+
+    monkeypatch.setattr("report_cases.make_statistics", seen)
+    page = page_of(fake.everything())
+    assert "there is no report part" in page.text
+    assert "on 8 images that the search saw" in page.text
+    assert "met on the calibration part" in page.text
+    assert "met on the report part" not in page.text
+    views = data_of(fake.run.report.read_text("utf-8"))["targets"][0]["views"]
+    assert [view["report"] for view in views] == [None] * 3

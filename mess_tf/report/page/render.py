@@ -27,6 +27,8 @@ FOLDER = Path(__file__).parent
 EXIT_COLOURS = 4
 """CSS classes ``e0`` to ``e3``; deeper exits look like the last."""
 
+SPEEDUP_COLOURS = 9
+
 
 def render_page(
     told: Sequence[tuple[Info, Mapping[str, Gallery]]], rows: SideBySide | None
@@ -66,6 +68,7 @@ def render_page(
         "exit_spider": exit_spider,
         "exit_css": exit_css,
         "ring_spider": ring_spider,
+        "ring_css": ring_css,
         "first_view": first_view,
     }
     infos = [info for info, _ in told]
@@ -126,14 +129,20 @@ def exit_spider(view: View, classes: Sequence[str]) -> str:
 
 def ring_spider(rings: Sequence[Ring], heads: str, classes: Sequence[str]) -> str:
     """Fig. 7: IoU per class of one kind of heads for growing speed-ups."""
-    speedups = sorted({ring.speedup for ring in rings})
     curves: dict[str, tuple[np.ndarray, str]] = {
-        f"{ring.speedup:g}×": (ring.iou, f"s{speedups.index(ring.speedup)}")
+        f"{ring.speedup:g}×": (ring.iou, ring_css(rings, ring.speedup))
         for ring in rings
         if ring.heads == heads
     }
     kinds = {UNIFORM: "FCN heads everywhere", SEARCHED: "searched heads"}
     return spider_svg(curves, classes, f"IoU per class: {kinds[heads]}")
+
+
+def ring_css(rings: Sequence[Ring], speedup: float) -> str:
+    """CSS class of a speed-up, ``s0`` to ``s8``, spread over those that are shown."""
+    speedups = sorted({ring.speedup for ring in rings})
+    share = speedups.index(speedup) / max(len(speedups) - 1, 1)
+    return f"s{round(share * (SPEEDUP_COLOURS - 1))}"
 
 
 def _suffixes(infos: Sequence[Info]) -> list[str]:

@@ -33,6 +33,8 @@ def spider_svg(
     for level in (0.25, 0.5, 0.75, 1.0):
         rim = " ".join(_at(angle, level) for angle in around)
         parts.append(f'<polygon class="grid" points="{rim}"/>')
+        if level == 1.0:  # the rim is where the names are
+            continue
         x, y = _MIDDLE
         parts.append(
             f'<text class="level" x="{x + 3:.1f}" y="{y - level * RADIUS - 2:.1f}">'
