@@ -197,6 +197,8 @@ def _missing(
             yield Missing(
                 f"{what}: not all pieces are measured", command("profile", *where)
             )
+        if target.no_rings:
+            yield Missing(f"{what}: Fig. 7: {target.no_rings}", command("report"))
         if not target.answers:
             yield Missing(f"{what}: no search", command("search", *where))
         elif not target.front:

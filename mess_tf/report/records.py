@@ -203,6 +203,7 @@ class Ring:
         heads: ``uniform`` (FCN heads at every early exit) or ``searched``.
         configuration: with the highest mIoU on the calibration part, with at most one
             early exit.
+        proven: none is better; else it is the best found in the time there was.
         mean_ms, miou: on the part that is reported.
         iou: float64 array of shape (C,), NaN where a class does not occur.
     """
@@ -210,6 +211,7 @@ class Ring:
     speedup: float
     heads: str
     configuration: Configuration
+    proven: bool
     mean_ms: float
     miou: float
     iou: np.ndarray
@@ -229,6 +231,7 @@ class Target:
         views: answers and points of the front, from the most accurate to the fastest,
             judged on the calibration part.
         rings: of Fig. 7, uniform ones first; empty where nothing can be compared.
+        no_rings: why the search for them failed; empty where it did not.
     """
 
     run: str
@@ -244,6 +247,7 @@ class Target:
     front: tuple[FrontPoint, ...]
     views: tuple[View, ...]
     rings: tuple[Ring, ...]
+    no_rings: str
 
     @property
     def final(self) -> HeadFigure | None:

@@ -17,9 +17,11 @@ FCN = "fcn_r1_b0"
 """The plain FCN head, that a uniform network has at every early exit."""
 
 BestWithin = Callable[
-    [Statistics, SupernetSpec, Mapping[str, float], float], Configuration | None
+    [Statistics, SupernetSpec, Mapping[str, float], float],
+    tuple[Configuration, bool] | None,
 ]
-"""The most accurate configuration within a mean latency in ms; None: there is none."""
+"""The most accurate configuration within a mean latency in ms, and whether that is
+proven; None: there is none."""
 
 
 def uniform_heads(spec: SupernetSpec) -> list[tuple[int, str]]:
@@ -51,6 +53,9 @@ def make_rings(
 
     Returns:
         uniform ones first, by speed-up; nothing where no early exit has an FCN head.
+
+    Raises:
+        MessError: the search failed, or found nothing in its time.
     """
     names = uniform_heads(spec)
     if len(names) < 2:
@@ -64,7 +69,7 @@ def make_rings(
             if found is None:  # no larger one is reached either
                 break
             rings.append(
-                _ring(spec, statistics, by_piece, speedup, heads, found, leave_at)
+                _ring(spec, statistics, by_piece, speedup, heads, *found, leave_at)
             )
     return tuple(rings)
 
@@ -76,6 +81,7 @@ def _ring(
     speedup: float,
     heads: str,
     configuration: Configuration,
+    proven: bool,
     leave_at: LeaveAt,
 ) -> Ring:
     images = told_images(statistics)
@@ -88,6 +94,7 @@ def _ring(
         speedup=speedup,
         heads=heads,
         configuration=configuration,
+        proven=proven,
         mean_ms=float(table.sum(axis=1)[places[images]].mean()),
         miou=mean_iou(areas),
         iou=iou(areas),

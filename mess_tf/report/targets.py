@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mess_tf.composition import composed
+from mess_tf.errors import MessError
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.records import (
     Configuration,
@@ -103,6 +104,7 @@ def make_target(
     )
     views: tuple[View, ...] = ()
     rings: tuple[Ring, ...] = ()
+    no_rings = ""
     final_ms = next((head.latency_ms for head in heads if head.final), None)
     if sources.statistics is not None:
         at_search = answers[0].reference.mean_ms if answers else final_ms
@@ -115,15 +117,19 @@ def make_target(
             at_search or math.nan,
             tools.leave_at,
         )
-        if final_ms is not None and all(h.latency_ms is not None for h in heads):
-            rings = make_rings(
-                spec,
-                sources.statistics,
-                by_piece,
-                final_ms,
-                tools.best_within,
-                tools.leave_at,
-            )
+        measured_all = sources.pieces and len(figures) == len(sources.pieces.pieces)
+        if final_ms is not None and measured_all:
+            try:
+                rings = make_rings(
+                    spec,
+                    sources.statistics,
+                    by_piece,
+                    final_ms,
+                    tools.best_within,
+                    tools.leave_at,
+                )
+            except MessError as error:  # one figure less, not the whole report
+                no_rings = str(error)
     return Target(
         run=str(run.folder),
         device=device,
@@ -138,6 +144,7 @@ def make_target(
         front=front,
         views=views,
         rings=rings,
+        no_rings=no_rings,
     )
 
 

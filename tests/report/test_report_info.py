@@ -220,3 +220,17 @@ def test_the_featured_answer_stops_early(fake: FakeRun) -> None:
     assert dataclasses.replace(target, answers=(static, second)).featured == second
     assert dataclasses.replace(target, answers=(static,)).featured == static
     assert dataclasses.replace(target, answers=()).featured is None
+
+
+def test_a_search_that_fails_costs_fig_7_only(fake: FakeRun) -> None:
+    def fail(*_: object) -> None:
+        raise MessError("nothing was found in time")
+
+    run = fake.everything().run
+    tools = Tools(open_door("leave_at"), fail)
+    info = gather(run, _measured(run), _searched(run), tools, NOW)
+    (target,) = info.targets
+    assert target.rings == () and len(target.views) == 3
+    assert "int8 on host: Fig. 7: nothing was found in time" in [
+        item.what for item in info.missing
+    ]

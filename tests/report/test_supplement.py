@@ -91,6 +91,7 @@ def test_rings_are_the_best_within_their_latency() -> None:
                     best = max(best, mean_iou(areas))
             assert (speedup in reached) == (best > 0)
             if speedup in reached:
+                assert reached[speedup].proven
                 chosen = reached[speedup].configuration
                 places = LEAVE_AT(statistics, chosen)
                 areas = routed_areas(statistics, chosen, places, calibration)

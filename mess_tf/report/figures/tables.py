@@ -116,6 +116,7 @@ def ring_lines(rings: Sequence[Ring], classes: Sequence[str]) -> Lines:
             "speedup": ring.speedup,
             "mean_ms": ring.mean_ms,
             "miou": ring.miou,
+            "proven": int(ring.proven),
             "exits": json.dumps(ring.configuration.to_json()),
             **dict(zip(classes, ring.iou.tolist(), strict=True)),
         }
