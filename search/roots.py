@@ -191,7 +191,15 @@ class Roots:
         if not len(rows):
             return
         one, two = self.screener.groups(first), self.screener.groups(second)
-        values = self._values(bound[rows, columns])
+        pairs = np.column_stack([rows, columns])
+        sharp = self.screener.sharper_pairs(
+            first, second, tail, pairs, bound[rows, columns]
+        )
+        keep = sharp >= self._least()
+        if not keep.any():
+            return
+        rows, columns = rows[keep], columns[keep]
+        values = self._values(sharp[keep])
         order = np.argsort(values, kind="stable")
         rows, columns, values = rows[order], columns[order], values[order]
 

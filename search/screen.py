@@ -14,6 +14,7 @@ import numpy as np
 
 from search.groups import ExitGroups
 from search.linear import Lenses, Linear
+from search.places import sums_of
 from search.problem import Problem
 from search.ranges import RangeTables
 from search.values import Values
@@ -123,7 +124,7 @@ class Screener:
         sure = np.flatnonzero(~one.high[row])
         open_ = np.flatnonzero(one.high[row] & ~one.low[row])
         sums = self._tables.with_any_third(row, exits, tail.lasts)
-        ceiling = (linear.excess(*sums) + values.extra)[seconds]
+        ceiling = (linear.excess(*sums) + values.extra)[seconds][:, three.part]
         last = values.through(three, end, self._images)
         # The first exit, on images that its gates do not agree on.
         own = values.gate_values(one, row)
@@ -132,26 +133,31 @@ class Screener:
         # at their best per image first, then only what that leaves, summed per gate.
         bound = values.terms(two, last, sure, seconds)
         top = values.through(two, last.max(0), open_)[seconds]
-        best = (own[:, None] + stay @ top.T).max(0) + ceiling
-        hopeful = bound.max(1) + best >= least
-        if not hopeful.any():
+        best = (own[:, None] + stay @ top.T).max(0)[:, None] + ceiling
+        hopeful = bound + best >= least
+        places, thirds = np.flatnonzero(hopeful.any(1)), np.flatnonzero(hopeful.any(0))
+        if not len(places):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-        seconds, bound = seconds[hopeful], bound[hopeful]
-        best, ceiling = best[hopeful], ceiling[hopeful]
-        thirds = np.flatnonzero((bound + best[:, None] >= least).any(0))
+        seconds, bound = seconds[places], bound[places]
+        best, ceiling = (a[np.ix_(places, thirds)] for a in (best, ceiling))
         stays = (~two.high[np.ix_(seconds, sure)]).astype(np.float32)
         bound = bound[:, thirds] - stays @ last[np.ix_(thirds, sure)].T
         bound += values.second_terms(three, stays, end, sure, thirds)
         beyond = last[np.ix_(thirds, open_)]
+        hopeful = bound + best >= least
+        bound += ceiling
+        bound[~hopeful] = -np.inf
         for place, second in enumerate(seconds):
-            if bound[place].max() + best[place] < least:
-                bound[place] = -np.inf
-                continue
-            onward = values.onward(two, int(second), beyond, open_)
-            bound[place] += (own[:, None] + stay @ onward.T).max(0)
-        places, columns = np.nonzero(bound + ceiling[:, None] >= least)
+            left = np.flatnonzero(hopeful[place])
+            onward = values.onward(two, int(second), beyond[left], open_)
+            bound[place, left] += (own[:, None] + stay @ onward.T).max(
+                0, initial=-np.inf
+            )
+        places, columns = np.nonzero(bound >= least)
+        bound -= ceiling
         found, rows = bound[places, columns] + values.extra, seconds[places]
         columns = thirds[columns]
+        excess = np.empty_like(found)
         gains = None if tail.more else values.ends(tail.lasts) - end
         for begin in range(0, len(rows), _CHUNK):
             part = slice(begin, begin + _CHUNK)
@@ -162,9 +168,40 @@ class Screener:
             sums = self._tables.of_triples(
                 row, rows[part], columns[part], exits, tail.lasts
             )
-            found[part] += linear.excess(*sums)
+            excess[part] = linear.excess(*sums)
+        keep = np.flatnonzero(found + excess >= least)
+        rows, columns, found = rows[keep], columns[keep], found[keep]
+        chosen = np.column_stack([np.full(len(rows), row), rows, columns])
+        found += np.minimum(excess[keep], self._sharp_excess(exits, tail, chosen))
         keep = found >= least
         return rows[keep], columns[keep], found[keep]
+
+    def sharper_pairs(
+        self, first: int, second: int, tail: Tail, pairs: np.ndarray, bound: np.ndarray
+    ) -> np.ndarray:
+        """Bounds of some pairs, each image with its own range of answers.
+
+        Args:
+            pairs: int64 array of shape (n, 2), a group of each exit; by the first one.
+            bound: what ``pairs`` says of them, shape (n,).
+        """
+        linear = self.lenses((first, second))
+        sharp = self._sharp_excess((first, second), tail, pairs)
+        excess = np.empty_like(sharp)
+        for row in np.unique(pairs[:, 0]):
+            own = pairs[:, 0] == row
+            low, high = self._tables.of_pairs(int(row), first, second, tail.lasts)
+            excess[own] = linear.excess(low, high)[pairs[own, 1]]
+        return bound - np.maximum(excess - sharp, 0)
+
+    def _sharp_excess(
+        self, exits: tuple[int, ...], tail: Tail, rows: np.ndarray
+    ) -> np.ndarray:
+        linear = self.lenses(exits)
+        groups = [self.groups(e) for e in exits]
+        return linear.excess(
+            *sums_of(linear, self._tables.base(tail.lasts), groups, rows)
+        )
 
     def _look(self, exits: tuple[int, ...]) -> tuple[Values, Linear]:
         linear = self.lenses(exits)
