@@ -118,13 +118,45 @@ class Screener:
             groups of the second and of the third exit, and the bound, where it is at
             least ``least``.
         """
+        rows, columns, found = self._traded(row, seconds, exits, tail, least)
+        one, two, three = (self.groups(e) for e in exits)
+        values, linear = self._look(exits)
+        ends = values.ends(tail.lasts)
+        gains = ends - ends.max(0)
+        excess = np.empty_like(found)
+        for begin in range(0, len(rows), _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            if not tail.more and len(gains) > 1:
+                stays = ~one.high[row] & ~two.high[rows[part]]
+                stays &= ~three.high[columns[part]]
+                found[part] += (stays.astype(np.float32) @ gains.T).max(1)
+            sums = self._tables.of_triples(
+                row, rows[part], columns[part], exits, tail.lasts
+            )
+            excess[part] = linear.excess(*sums)
+        left = found + excess >= least
+        rows, columns, found = rows[left], columns[left], found[left]
+        chosen = np.column_stack([np.full(len(rows), row), rows, columns])
+        found += np.minimum(excess[left], self._sharp_excess(exits, tail, chosen))
+        keep = found >= least
+        return rows[keep], columns[keep], found[keep]
+
+    def _traded(
+        self,
+        row: int,
+        seconds: np.ndarray,
+        exits: tuple[int, int, int],
+        tail: Tail,
+        least: float,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What ``triples`` leaves and gives, the excess not yet in the bound."""
         values, linear = self._look(exits)
         one, two, three = (self.groups(e) for e in exits)
         end = values.ends(tail.lasts).max(0)
         sure = np.flatnonzero(~one.high[row])
         open_ = np.flatnonzero(one.high[row] & ~one.low[row])
         sums = self._tables.with_any_third(row, exits, tail.lasts)
-        ceiling = (linear.excess(*sums) + values.extra)[seconds][:, three.part]
+        most = (linear.excess(*sums) + values.extra)[seconds][:, three.part]
         last = values.through(three, end, self._images)
         # The first exit, on images that its gates do not agree on.
         own = values.gate_values(one, row)
@@ -133,48 +165,26 @@ class Screener:
         # at their best per image first, then only what that leaves, summed per gate.
         bound = values.terms(two, last, sure, seconds)
         top = values.through(two, last.max(0), open_)[seconds]
-        best = (own[:, None] + stay @ top.T).max(0)[:, None] + ceiling
-        hopeful = bound + best >= least
+        rest = (own[:, None] + stay @ top.T).max(0)[:, None] + most
+        hopeful = bound + rest >= least
         places, thirds = np.flatnonzero(hopeful.any(1)), np.flatnonzero(hopeful.any(0))
         if not len(places):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-        seconds, bound = seconds[places], bound[places]
-        best, ceiling = (a[np.ix_(places, thirds)] for a in (best, ceiling))
+        seconds = seconds[places]
+        cut = np.ix_(places, thirds)
+        bound, rest, most = bound[cut], rest[cut], most[cut]
         stays = (~two.high[np.ix_(seconds, sure)]).astype(np.float32)
-        bound = bound[:, thirds] - stays @ last[np.ix_(thirds, sure)].T
+        bound -= stays @ last[np.ix_(thirds, sure)].T
         bound += values.second_terms(three, stays, end, sure, thirds)
         beyond = last[np.ix_(thirds, open_)]
-        hopeful = bound + best >= least
-        bound += ceiling
-        bound[~hopeful] = -np.inf
-        for place, second in enumerate(seconds):
+        hopeful = bound + rest >= least
+        for place in np.flatnonzero(hopeful.any(1)):
             left = np.flatnonzero(hopeful[place])
-            onward = values.onward(two, int(second), beyond[left], open_)
-            bound[place, left] += (own[:, None] + stay @ onward.T).max(
-                0, initial=-np.inf
-            )
-        places, columns = np.nonzero(bound >= least)
-        bound -= ceiling
-        found, rows = bound[places, columns] + values.extra, seconds[places]
-        columns = thirds[columns]
-        excess = np.empty_like(found)
-        gains = None if tail.more else values.ends(tail.lasts) - end
-        for begin in range(0, len(rows), _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            if gains is not None and len(gains) > 1:
-                stays = ~one.high[row] & ~two.high[rows[part]]
-                stays &= ~three.high[columns[part]]
-                found[part] += (stays.astype(np.float32) @ gains.T).max(1)
-            sums = self._tables.of_triples(
-                row, rows[part], columns[part], exits, tail.lasts
-            )
-            excess[part] = linear.excess(*sums)
-        keep = np.flatnonzero(found + excess >= least)
-        rows, columns, found = rows[keep], columns[keep], found[keep]
-        chosen = np.column_stack([np.full(len(rows), row), rows, columns])
-        found += np.minimum(excess[keep], self._sharp_excess(exits, tail, chosen))
-        keep = found >= least
-        return rows[keep], columns[keep], found[keep]
+            onward = values.onward(two, int(seconds[place]), beyond[left], open_)
+            bound[place, left] += (own[:, None] + stay @ onward.T).max(0)
+        places, columns = np.nonzero(hopeful & (bound + most >= least))
+        found = bound[places, columns] + values.extra
+        return seconds[places], thirds[columns], found
 
     def sharper_pairs(
         self, first: int, second: int, tail: Tail, pairs: np.ndarray, bound: np.ndarray
