@@ -16,6 +16,8 @@ class ExitGroups:
     Attributes:
         exit: 1-based.
         head: int64 array of shape (N,), head of each group.
+        part: int64 array of shape (N,), which share of the images its gates let leave,
+            counted in fifths (or what ``parts`` says) from 0.
         gates: per group, int64 array of gate indices of that head.
         start: int64 array of shape (N,), place of each group's first gate when all
             groups' gates stand in a row.
@@ -26,6 +28,7 @@ class ExitGroups:
 
     exit: int
     head: np.ndarray
+    part: np.ndarray
     gates: tuple[np.ndarray, ...]
     start: np.ndarray
     low: np.ndarray
@@ -43,7 +46,7 @@ class ExitGroups:
         Args:
             parts: groups per head, at most.
         """
-        heads, gates = [], []
+        heads, places, gates = [], [], []
         for head in np.flatnonzero(problem.exit_of == exit_index):
             own = problem.gates[head]
             if not len(own):
@@ -51,6 +54,7 @@ class ExitGroups:
             part = (own.masks.mean(1) * parts).astype(int)
             for value in np.unique(part):
                 heads.append(int(head))
+                places.append(int(value))
                 gates.append(np.flatnonzero(part == value))
         masks = [problem.gates[h].masks[g] for h, g in zip(heads, gates, strict=True)]
         price = [
@@ -61,6 +65,7 @@ class ExitGroups:
         return cls(
             exit=exit_index,
             head=np.array(heads, np.int64),
+            part=np.array(places, np.int64),
             gates=tuple(gates),
             start=np.cumsum([0, *(len(g) for g in gates)])[:-1],
             low=np.array([m.all(0) for m in masks]) if masks else empty,

@@ -19,7 +19,7 @@ from search.linear import Linear
 
 Sums = tuple[np.ndarray, np.ndarray]
 # Tables of pairs of exits that are kept, of some 50 MB each.
-_KEPT_PAIRS = 16
+_KEPT_PAIRS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +143,13 @@ class RangeTables:
 
     def of_first(self, first: int, lasts: np.ndarray) -> Sums:
         """Per group of one exit, shape (N, 2C)."""
-        return _summed(self._base(lasts), self._first(lasts, first).change)
+        return _summed(self.base(lasts), self._first(lasts, first).change)
 
     def of_pairs(self, row: int, first: int, second: int, lasts: np.ndarray) -> Sums:
         """One group of the first exit with each of the second, shape (N, 2C)."""
         pair = self._pair(lasts, first, second)
         change = self._first(lasts, first).change[row] + pair.may[row] + pair.sure[row]
-        return _summed(self._base(lasts), change)
+        return _summed(self.base(lasts), change)
 
     def of_triples(
         self,
@@ -160,7 +160,7 @@ class RangeTables:
         lasts: np.ndarray,
     ) -> Sums:
         """One group of the first exit with pairs of the others, shape (n, 2C)."""
-        base = self._base(lasts)
+        base = self.base(lasts)
         width = base.low.shape[1]
         a_b = self._pair(lasts, exits[0], exits[1])
         b_c = self._pair(lasts, exits[1], exits[2])
@@ -178,18 +178,24 @@ class RangeTables:
     def with_any_third(
         self, row: int, exits: tuple[int, int, int], lasts: np.ndarray
     ) -> Sums:
-        """One group of the first exit, each of the second, any third: (N, 2C)."""
+        """One group of the first exit, each of the second, any third of a part.
+
+        Returns:
+            shape (N, n_parts, 2C) each.
+        """
         key = lasts.tobytes(), exits[1], exits[2]
+        part = self.groups(exits[2]).part
         if key not in self._extremes:
-            may = self._pair(lasts, exits[1], exits[2]).may
-            width = may.shape[2] // 2
-            high = may[:, :, :width].max(1, initial=0.0)
-            low = may[:, :, width:].min(1, initial=0.0)
-            self._extremes[key] = np.concatenate([high, low], axis=1)
+            self._extremes[key] = _extremes(
+                self._pair(lasts, exits[1], exits[2]).may, part
+            )
         pair = self._pair(lasts, exits[0], exits[1])
         change = self._first(lasts, exits[0]).change[row]
-        change = change + pair.may[row] + pair.sure[row] + self._extremes[key]
-        return _summed(self._base(lasts), change)
+        change = change + pair.may[row] + pair.sure[row]
+        third = self._extremes[key]
+        other = _extremes(self._pair(lasts, exits[0], exits[2]).may[row][None], part)
+        third = np.where(third > 0, np.minimum(third, other), np.maximum(third, other))
+        return _summed(self.base(lasts), change[:, None] + third)
 
     def _lost(
         self, row: int, exits: tuple[int, int, int], lasts: np.ndarray
@@ -202,7 +208,7 @@ class RangeTables:
         one, two = self.groups(exits[0]), self.groups(exits[1])
         key = lasts.tobytes(), exits[2], 0
         if key not in self._extremes:
-            base = self._base(lasts)
+            base = self.base(lasts)
             width = base.low.shape[1]
             most = np.zeros((self.images, 2 * width), np.float32)
             for head, _ in by_head(self.groups(exits[2])):
@@ -213,7 +219,8 @@ class RangeTables:
         taken = (one.high[row] & ~two.high).astype(np.float32)
         return np.asarray(taken @ self._extremes[key])
 
-    def _base(self, lasts: np.ndarray) -> Base:
+    def base(self, lasts: np.ndarray) -> Base:
+        """Of the heads that may answer last."""
         key = lasts.tobytes()
         if key not in self._bases:
             self._bases[key] = Base.of(self.linear, lasts)
@@ -222,7 +229,7 @@ class RangeTables:
     def _first(self, lasts: np.ndarray, first: int) -> FirstRanges:
         key = lasts.tobytes(), first
         if key not in self._firsts:
-            base = self._base(lasts)
+            base = self.base(lasts)
             self._firsts[key] = FirstRanges.of(self.linear, base, self.groups(first))
         return self._firsts[key]
 
@@ -232,11 +239,22 @@ class RangeTables:
             if key not in self._pairs:
                 while len(self._pairs) >= _KEPT_PAIRS:
                     del self._pairs[next(iter(self._pairs))]
-                base = self._base(lasts)
+                base = self.base(lasts)
                 self._pairs[key] = PairRanges.of(
                     self.linear, base, self.groups(first), self.groups(second)
                 )
             return self._pairs[key]
+
+
+def _extremes(may: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """The most that any group of a part may change sums, (N, N_c, 4C) to (N, P, 4C)."""
+    width = may.shape[2] // 2
+    out = np.empty((len(may), part.max(initial=-1) + 1, 2 * width), np.float32)
+    for p in range(out.shape[1]):
+        own = may[:, part == p]
+        out[:, p, :width] = own[:, :, :width].max(1, initial=0.0)
+        out[:, p, width:] = own[:, :, width:].min(1, initial=0.0)
+    return out
 
 
 def _summed(base: Base, change: np.ndarray) -> Sums:

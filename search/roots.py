@@ -138,9 +138,10 @@ class Roots:
             for second in self.exits[place + 1 :]:
                 for lasts in self._ends(second):
                     yield self._task(self._open_pairs, first, second, Tail(lasts, 0))
-                if most > 2 and self._deeper_exits(second):
-                    tail = Tail(self._deeper(second), most - 2)
-                    yield self._task(self._open_longer, first, second, tail)
+                for third in self._deeper_exits(second) if most > 2 else ():
+                    exits = (first, second, third)
+                    for tail in self._tails(third, most - 3):
+                        yield self._task(self._open_longer, exits, tail)
 
     def extend(self, node: Node) -> list[Node]:
         """A node with one more early exit, in all ways."""
@@ -191,7 +192,15 @@ class Roots:
         if not len(rows):
             return
         one, two = self.screener.groups(first), self.screener.groups(second)
-        values = self._values(bound[rows, columns])
+        pairs = np.column_stack([rows, columns])
+        sharp = self.screener.sharper_pairs(
+            first, second, tail, pairs, bound[rows, columns]
+        )
+        keep = sharp >= self._least()
+        if not keep.any():
+            return
+        rows, columns = rows[keep], columns[keep]
+        values = self._values(sharp[keep])
         order = np.argsort(values, kind="stable")
         rows, columns, values = rows[order], columns[order], values[order]
 
@@ -207,22 +216,23 @@ class Roots:
 
         yield Bundle(values, make, 1)
 
-    def _open_longer(self, first: int, second: int, tail: Tail) -> Iterator[Task]:
+    def _open_longer(self, exits: tuple[int, int, int], tail: Tail) -> Iterator[Task]:
         """Three early exits and more: group by group of the first exit."""
-        bound = self.screener.pairs(first, second, tail)
+        third = np.flatnonzero(self.problem.exit_of == exits[2])
+        further = np.union1d(third, tail.lasts)
+        bound = self.screener.pairs(*exits[:2], Tail(further, tail.more + 1))
         values = self._values(bound.max(1)) if bound.size else np.zeros(0)
         least = self._least()
         for row in np.flatnonzero(bound.max(1, initial=-np.inf) >= least):
             seconds = np.flatnonzero(bound[row] >= least)
-            for third in self._deeper_exits(second):
-                exits = (first, second, third)
-                tails = [Tail(lasts, 0) for lasts in self._ends(third)]
-                if tail.more > 1 and self._deeper_exits(third):
-                    tails.append(Tail(self._deeper(third), tail.more - 1))
-                for further in tails:
-                    yield self._triple_task(
-                        float(values[row]), int(row), seconds, exits, further
-                    )
+            yield self._triple_task(float(values[row]), int(row), seconds, exits, tail)
+
+    def _tails(self, exit_index: int, more: int) -> list[Tail]:
+        """What may follow an exit, with up to so many further early exits."""
+        tails = [Tail(lasts, 0) for lasts in self._ends(exit_index)]
+        if more and self._deeper_exits(exit_index):
+            tails.append(Tail(self._deeper(exit_index), more))
+        return tails
 
     def _triple_task(
         self,

@@ -14,6 +14,7 @@ import numpy as np
 
 from search.groups import ExitGroups
 from search.linear import Lenses, Linear
+from search.places import sums_of
 from search.problem import Problem
 from search.ranges import RangeTables
 from search.values import Values
@@ -117,13 +118,45 @@ class Screener:
             groups of the second and of the third exit, and the bound, where it is at
             least ``least``.
         """
+        rows, columns, found = self._traded(row, seconds, exits, tail, least)
+        one, two, three = (self.groups(e) for e in exits)
+        values, linear = self._look(exits)
+        ends = values.ends(tail.lasts)
+        gains = ends - ends.max(0)
+        excess = np.empty_like(found)
+        for begin in range(0, len(rows), _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            if not tail.more and len(gains) > 1:
+                stays = ~one.high[row] & ~two.high[rows[part]]
+                stays &= ~three.high[columns[part]]
+                found[part] += (stays.astype(np.float32) @ gains.T).max(1)
+            sums = self._tables.of_triples(
+                row, rows[part], columns[part], exits, tail.lasts
+            )
+            excess[part] = linear.excess(*sums)
+        left = found + excess >= least
+        rows, columns, found = rows[left], columns[left], found[left]
+        chosen = np.column_stack([np.full(len(rows), row), rows, columns])
+        found += np.minimum(excess[left], self._sharp_excess(exits, tail, chosen))
+        keep = found >= least
+        return rows[keep], columns[keep], found[keep]
+
+    def _traded(
+        self,
+        row: int,
+        seconds: np.ndarray,
+        exits: tuple[int, int, int],
+        tail: Tail,
+        least: float,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What ``triples`` leaves and gives, the excess not yet in the bound."""
         values, linear = self._look(exits)
         one, two, three = (self.groups(e) for e in exits)
         end = values.ends(tail.lasts).max(0)
         sure = np.flatnonzero(~one.high[row])
         open_ = np.flatnonzero(one.high[row] & ~one.low[row])
         sums = self._tables.with_any_third(row, exits, tail.lasts)
-        ceiling = (linear.excess(*sums) + values.extra)[seconds]
+        most = (linear.excess(*sums) + values.extra)[seconds][:, three.part]
         last = values.through(three, end, self._images)
         # The first exit, on images that its gates do not agree on.
         own = values.gate_values(one, row)
@@ -132,39 +165,53 @@ class Screener:
         # at their best per image first, then only what that leaves, summed per gate.
         bound = values.terms(two, last, sure, seconds)
         top = values.through(two, last.max(0), open_)[seconds]
-        best = (own[:, None] + stay @ top.T).max(0) + ceiling
-        hopeful = bound.max(1) + best >= least
-        if not hopeful.any():
+        rest = (own[:, None] + stay @ top.T).max(0)[:, None] + most
+        hopeful = bound + rest >= least
+        places, thirds = np.flatnonzero(hopeful.any(1)), np.flatnonzero(hopeful.any(0))
+        if not len(places):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-        seconds, bound = seconds[hopeful], bound[hopeful]
-        best, ceiling = best[hopeful], ceiling[hopeful]
-        thirds = np.flatnonzero((bound + best[:, None] >= least).any(0))
+        seconds = seconds[places]
+        cut = np.ix_(places, thirds)
+        bound, rest, most = bound[cut], rest[cut], most[cut]
         stays = (~two.high[np.ix_(seconds, sure)]).astype(np.float32)
-        bound = bound[:, thirds] - stays @ last[np.ix_(thirds, sure)].T
+        bound -= stays @ last[np.ix_(thirds, sure)].T
         bound += values.second_terms(three, stays, end, sure, thirds)
         beyond = last[np.ix_(thirds, open_)]
-        for place, second in enumerate(seconds):
-            if bound[place].max() + best[place] < least:
-                bound[place] = -np.inf
-                continue
-            onward = values.onward(two, int(second), beyond, open_)
-            bound[place] += (own[:, None] + stay @ onward.T).max(0)
-        places, columns = np.nonzero(bound + ceiling[:, None] >= least)
-        found, rows = bound[places, columns] + values.extra, seconds[places]
-        columns = thirds[columns]
-        gains = None if tail.more else values.ends(tail.lasts) - end
-        for begin in range(0, len(rows), _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            if gains is not None and len(gains) > 1:
-                stays = ~one.high[row] & ~two.high[rows[part]]
-                stays &= ~three.high[columns[part]]
-                found[part] += (stays.astype(np.float32) @ gains.T).max(1)
-            sums = self._tables.of_triples(
-                row, rows[part], columns[part], exits, tail.lasts
-            )
-            found[part] += linear.excess(*sums)
-        keep = found >= least
-        return rows[keep], columns[keep], found[keep]
+        hopeful = bound + rest >= least
+        for place in np.flatnonzero(hopeful.any(1)):
+            left = np.flatnonzero(hopeful[place])
+            onward = values.onward(two, int(seconds[place]), beyond[left], open_)
+            bound[place, left] += (own[:, None] + stay @ onward.T).max(0)
+        places, columns = np.nonzero(hopeful & (bound + most >= least))
+        found = bound[places, columns] + values.extra
+        return seconds[places], thirds[columns], found
+
+    def sharper_pairs(
+        self, first: int, second: int, tail: Tail, pairs: np.ndarray, bound: np.ndarray
+    ) -> np.ndarray:
+        """Bounds of some pairs, each image with its own range of answers.
+
+        Args:
+            pairs: int64 array of shape (n, 2), a group of each exit; by the first one.
+            bound: what ``pairs`` says of them, shape (n,).
+        """
+        linear = self.lenses((first, second))
+        sharp = self._sharp_excess((first, second), tail, pairs)
+        excess = np.empty_like(sharp)
+        for row in np.unique(pairs[:, 0]):
+            own = pairs[:, 0] == row
+            low, high = self._tables.of_pairs(int(row), first, second, tail.lasts)
+            excess[own] = linear.excess(low, high)[pairs[own, 1]]
+        return bound - np.maximum(excess - sharp, 0)
+
+    def _sharp_excess(
+        self, exits: tuple[int, ...], tail: Tail, rows: np.ndarray
+    ) -> np.ndarray:
+        linear = self.lenses(exits)
+        groups = [self.groups(e) for e in exits]
+        return linear.excess(
+            *sums_of(linear, self._tables.base(tail.lasts), groups, rows)
+        )
 
     def _look(self, exits: tuple[int, ...]) -> tuple[Values, Linear]:
         linear = self.lenses(exits)
