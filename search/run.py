@@ -22,7 +22,7 @@ from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
-from search.robust import tighten
+from search.robust import Tightened, tighten
 from search.space import space_size
 from search.target import Target
 
@@ -101,14 +101,14 @@ def search(
         resources,
         FINALISTS_WITHIN if finalists > 1 else 0.0,
     )
-    robustness = None
-    asked = requirement
+    robust = None
     if requirement.robust is not None:
-        robustness = _robust(statistics, requirement, task, seed)
-        asked = robustness.asked
-    found = task.find(statistics, asked)
+        robust = _robust(statistics, requirement, task, seed)
+    found = task.find(statistics, requirement if robust is None else robust.asked)
     reporter = Reporter(statistics, spec, latency_ms, requirement, seed, resources)
     configuration, certified = found.configuration, None
+    if robust is not None:
+        configuration = robust.configuration
     if guarantee is not None:
         configuration, certified = certify(
             statistics,
@@ -120,8 +120,9 @@ def search(
             functools.partial(Evaluation, statistics, spec, latency_ms),
         )
     chosen = reporter.outcome(configuration)
-    others = [reporter.outcome(other) for other in found.runners[1:finalists]]
     drawn_back = configuration != found.configuration
+    runners = () if drawn_back else found.runners[1:finalists]
+    others = [reporter.outcome(other) for other in runners]
     seen = chosen.calibration
     moved = seen.mean_ms if found.target.minimise_latency else seen.miou
     static = Search(found.problem, found.target, 0, math.inf).run().best
@@ -144,7 +145,7 @@ def search(
         nodes=found.optimum.nodes,
         listed=found.optimum.listed,
         wall_s=time.monotonic() - started,
-        robustness=robustness,
+        robustness=None if robust is None else _robustness(robust),
         certified=certified,
         finalists=tuple(Finalist(outcome) for outcome in [chosen, *others])
         if finalists > 1
@@ -218,18 +219,22 @@ class _Task:
 
 def _robust(
     statistics: Statistics, requirement: Requirement, task: _Task, seed: int
-) -> Robustness:
+) -> Tightened:
     """How far the limits must be tightened for the measure asked for."""
 
     def find(images: Statistics, wish: Requirement) -> Configuration:
         return task.find(images, wish).configuration
 
     def evaluate(images: Statistics, configuration: Configuration) -> Evaluation:
-        return Evaluation(images, task.spec, task.latency_ms, configuration)
+        return Evaluation(
+            images, task.spec, task.latency_ms, configuration, task.resources
+        )
 
-    reference = evaluate(statistics, final_configuration(task.spec))
-    figures = reference.figures(part_images(statistics, "calibration"), Requirement())
-    choice = tighten(statistics, requirement, find, evaluate, figures.miou, seed)
+    final = final_configuration(task.spec)
+    return tighten(statistics, requirement, find, evaluate, final, seed)
+
+
+def _robustness(choice: Tightened) -> Robustness:
     return Robustness(
         asked=choice.asked,
         drop_pp=choice.pessimistic.drop_pp,

@@ -13,6 +13,7 @@ from search.evaluate import final_configuration, part_images
 from search.parts import calibration_groups, without_group
 from search.requirement import ROBUST, Requirement
 from search.result import load_results, save_results
+from search.robust import STEPS
 from search.run import search
 
 
@@ -98,6 +99,22 @@ def test_steps_go_on_until_the_pessimistic_figure_keeps_the_limit():
         steps.append(found.robustness.steps)
         assert found.robustness.drop_pp <= drop
     assert max(steps) > 0
+
+
+# Without the last resort nothing was found in the first two; in the third a search
+# without a group finds nothing that keeps the tightened limit.
+@pytest.mark.parametrize(
+    ("seed", "kind", "drop"),
+    [(0, "worst-group", 1.0), (6, "left-out", 1.0), (5, "left-out", 3.0)],
+)
+def test_the_final_head_is_taken_where_no_other_choice_holds(seed, kind, drop):
+    statistics, spec, latency_ms = drawn(seed)
+    wish = Requirement(max_drop_pp=drop, robust=kind)
+    found = search(statistics, spec, latency_ms, wish, max_early_exits=1)
+    assert found.configuration == final_configuration(spec)
+    assert found.robustness.steps == STEPS + 1 and found.robustness.drop_pp == 0.0
+    assert found.value == found.robustness.mean_ms and not found.proven
+    assert found.robustness.asked.robust is None and found.calibration.met
 
 
 def test_what_no_step_keeps_is_said_with_the_nearest():
