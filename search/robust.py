@@ -6,7 +6,8 @@ drop and of the mean latency is taken from the calibration part alone, and the s
 repeated with tighter limits until the pessimistic figures keep the limits that were
 asked for. Last of all, the other objective is tried within the limits (the most
 accurate instead of the fastest, or the other way round) and the final head alone, which
-loses nothing anywhere; of the two, what does the objective better is taken. The
+loses nothing anywhere; of the two, what does the objective better is taken.
+``search.run`` does all that for single exits as well and takes the better choice. The
 measures are:
 
 - ``worst-group``: the worst figure over the groups (sequences), each on its own;
@@ -19,7 +20,7 @@ measures are:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,9 +135,14 @@ def tighten(
             nearest = choice
     if not last_resorts:
         raise MessError(_failure(requirement, nearest))
-    if plain.goal == "latency":
-        return min(last_resorts, key=lambda choice: choice.pessimistic.mean_ms)
-    return min(last_resorts, key=lambda choice: choice.pessimistic.drop_pp)
+    return better(last_resorts, plain)
+
+
+def better(choices: Sequence[Tightened], requirement: Requirement) -> Tightened:
+    """The choice that does the objective best, by its pessimistic figures."""
+    if requirement.goal == "latency":
+        return min(choices, key=lambda choice: choice.pessimistic.mean_ms)
+    return min(choices, key=lambda choice: choice.pessimistic.drop_pp)
 
 
 def tightened(requirement: Requirement, steps: int) -> Requirement:

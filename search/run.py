@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
@@ -22,7 +23,7 @@ from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
-from search.robust import Tightened, tighten
+from search.robust import Tightened, better, tighten
 from search.space import space_size
 from search.target import Target
 
@@ -220,10 +221,11 @@ class _Task:
 def _robust(
     statistics: Statistics, requirement: Requirement, task: _Task, seed: int
 ) -> Tightened:
-    """How far the limits must be tightened for the measure asked for."""
+    """How far the limits must be tightened for the measure asked for.
 
-    def find(images: Statistics, wish: Requirement) -> Configuration:
-        return task.find(images, wish).configuration
+    Single exits are tried by themselves, too: without a threshold they keep limits at
+    once that a faster configuration may break until they are very tight.
+    """
 
     def evaluate(images: Statistics, configuration: Configuration) -> Evaluation:
         return Evaluation(
@@ -231,7 +233,24 @@ def _robust(
         )
 
     final = final_configuration(task.spec)
-    return tighten(statistics, requirement, find, evaluate, final, seed)
+    choices: list[Tightened] = []
+    ways: tuple[Setting, ...] = ("budgeted", task.setting)
+    for setting in dict.fromkeys(ways):
+        own = dataclasses.replace(task, setting=setting)
+
+        def find(
+            images: Statistics, wish: Requirement, own: _Task = own
+        ) -> Configuration:
+            return own.find(images, wish).configuration
+
+        try:
+            choice = tighten(statistics, requirement, find, evaluate, final, seed)
+        except MessError:
+            if setting == task.setting and not choices:
+                raise
+        else:
+            choices.append(choice)
+    return better(choices, requirement)
 
 
 def _robustness(choice: Tightened) -> Robustness:
