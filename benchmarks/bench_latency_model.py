@@ -3,8 +3,9 @@
 Compiles a supernet with random weights (five early exits with all 56 heads each), links
 40 drawn configurations of one to three heads into one file each, measures everything on
 this computer, and then predicts the pieces that `mess profile --share` would not have
-measured. A second pass over 100 drawn files tells the measurement noise. What is in the
-folder already is not made or measured again.
+measured. The 40 take turns with the probes, so that the machine's drift is not taken
+for an error of their sums. A second pass, over them and 60 drawn pieces, tells the
+measurement noise. What is in the folder already is not made or measured again.
 
     python benchmarks/bench_latency_model.py /tmp/mnv2 --precision int8 --threads 1
 """
@@ -48,7 +49,7 @@ from mess_tf.records import (
 )
 
 CONFIGURATIONS = 40
-REPEATED = 100
+REPEATED = 60
 # Shorter than `quick`, and unsteady pieces are not measured again: what there is of
 # noise is to be seen.
 SHORTER: dict[str, Any] = {
@@ -143,17 +144,18 @@ def measure(
     whole: Mapping[str, Configuration],
     number: int,
 ) -> dict[str, Measurement]:
-    """Measurements by name; of pass 2 only of some drawn files."""
+    """Measurements by name; of pass 2 only of some pieces and the drawn files."""
     files = {piece.name: pieces.path(piece.name) for piece in pieces.pieces}
-    files |= {name: whole_path(pieces, name) for name in whole}
     if number == 2:
         names = np.random.default_rng(0).choice(sorted(files), REPEATED, replace=False)
         files = {name: files[name] for name in names}
+    files |= {name: whole_path(pieces, name) for name in whole}
+    together = compared_with_probes(pieces, spec) | set(whole)
     run = profile(
         files,
         store=options.folder / f"pass_{number}.sqlite",
         threads=options.threads,
-        groups=dict.fromkeys(compared_with_probes(pieces, spec) & set(files), "probes"),
+        groups=dict.fromkeys(together & set(files), "probes"),
         seed=number,
         **SHORTER,
     )[0]
@@ -179,10 +181,14 @@ def report(
         f" {len(always) + count} measured, {len(models) - len(kept) - count} predicted;"
         f" {flagged} of {len(first)} figures were disturbed by other work"
     )
-    repeated = np.array([median_ms(second[n]) / true_ms[n] - 1 for n in second])
-    drift = float(np.median(repeated))
-    shown("a second measurement", (1 + repeated) / (1 + drift) - 1)
-    print(f"  (its drift of {drift:+.1%} taken out)")
+    for title, names in (
+        ("pieces", [name for name in second if name not in whole]),
+        ("whole", list(whole)),
+    ):
+        repeated = np.array([median_ms(second[n]) / true_ms[n] - 1 for n in names])
+        drift = float(np.median(repeated))
+        shown(f"{title}, a second measurement", (1 + repeated) / (1 + drift) - 1)
+        print(f"  (its drift of {drift:+.1%} taken out)")
     start = time.perf_counter()
     chosen = [*kept, *choose(models, count, kept)]
     choosing_s = time.perf_counter() - start
@@ -206,10 +212,17 @@ def report(
     by_piece = {piece.name: true_ms[piece.name] for piece in pieces.pieces}
     others = {n: used for n, used in models.items() if n not in chosen}
     guessed = {n: row.latency_ms for n, row in model.predict(others).items()}
+    rounds_ms = {
+        piece.name: [taken.median_us / 1000 for taken in first[piece.name].rounds]
+        for piece in pieces.pieces
+    }
     for title, table in (
         ("whole, sums of measured pieces", by_piece),
-        ("whole, composed of measured pieces", composed(by_piece, spec)),
-        ("whole, composed with predictions", composed(by_piece | guessed, spec)),
+        ("whole, composed of measured pieces", composed(by_piece, spec, rounds_ms)),
+        (
+            "whole, composed with predictions",
+            composed(by_piece | guessed, spec, rounds_ms),
+        ),
     ):
         promised = {name: path_ms(spec, table, c) for name, c in whole.items()}
         shown(title, np.array([promised[n] / true_ms[n] - 1 for n in whole]))

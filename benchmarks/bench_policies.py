@@ -35,6 +35,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from blocks import blocks
 from scipy.stats import spearmanr
 
 from mess_tf.commands.shared import measured_latencies
@@ -192,22 +193,6 @@ def with_yardsticks(
         ),
         {**latency_ms, **prices},
     )
-
-
-def blocks(
-    groups: tuple[str, ...], images: tuple[str, ...], size: int
-) -> tuple[str, ...]:
-    """Groups with every longer one cut into contiguous blocks of about ``size``."""
-    result = list(groups)
-    for group in set(groups):
-        members = sorted(
-            (i for i, own in enumerate(groups) if own == group), key=images.__getitem__
-        )
-        count = max(1, round(len(members) / size))
-        for number, part in enumerate(np.array_split(members, count)):
-            for image in part:
-                result[image] = f"{group}_{number}"
-    return tuple(result)
 
 
 def _left_out(

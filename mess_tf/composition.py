@@ -3,9 +3,9 @@
 Two effects are systematic. A network in one file is a few per cent slower or faster
 than its pieces one by one (caches, buffers). And a runtime spends time on entering the
 branch of an IF: LiteRT prepares the branch's operators anew on every call. Both are
-measured by probes that are compiled and profiled like pieces: the final network in one
-file, and the same behind one IF after each early exit point, with a threshold that
-nothing reaches.
+measured by probes that are compiled and profiled like pieces: for every exit point the
+network that ends there in one file, and the final one behind one IF after each early
+exit point, with a threshold that nothing reaches.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mess_tf.records import (
     is_probe,
     output_name,
     segment_name,
+    single_probe,
 )
 
 
@@ -39,31 +40,26 @@ def composed(
 ) -> dict[str, float]:
     """Piece latencies whose sums are those of linked files.
 
-    Segments and heads are scaled by the ratio of the whole final network to the sum of
-    its pieces; ``branch_<k>`` is what asking at exit k adds to that network beyond the
-    head and the decision asked, never below 0. It is charged to every image that is
-    asked; one that leaves there pays a little less in truth (its branch is small).
+    Segments and heads are scaled by how much longer networks in one file take than
+    their pieces; ``branch_<k>`` is what asking at exit k adds to the final network
+    beyond the head and the decision asked, never below 0. It is charged to every image
+    that is asked; one that leaves there pays a little less in truth (its branch is
+    small).
 
     Args:
         by_piece: milliseconds by piece name. Without the probe of the whole network
             nothing is known beyond the sums, and they are returned as they are.
         spec: structure of the supernet.
-        rounds_ms: per probe, the median of each round. What a branch costs is a small
-            difference of two large figures: it is taken round by round, in which the
-            machine's drift cancels, where both have as many rounds.
+        rounds_ms: by name, the median of each round. Probes differ little from what
+            they are compared with: they are compared round by round, in which the
+            machine's drift cancels, where all have as many rounds.
 
     Returns:
         Milliseconds by name, without the probes.
     """
     if WHOLE_PROBE not in by_piece:
         return dict(by_piece)
-    last = spec.exit_points[-1].index
-    path = [segment_name(k) for k in range(1, last + 1)]
-    path.append(head_name(last, spec.final_head.id))
-    size = spec.head_size(last, spec.final_head)
-    rest = by_piece[output_name(size)] if size != spec.output_size else 0.0
-    together = by_piece[WHOLE_PROBE] - rest
-    ratio = together / math.fsum(by_piece[name] for name in path)
+    ratio = _ratio(by_piece, spec, rounds_ms or {})
     result = {
         name: ms * ratio if name.startswith(("segment_", "head_")) else ms
         for name, ms in by_piece.items()
@@ -85,11 +81,50 @@ def composed(
     return result
 
 
+def _ratio(
+    by_piece: Mapping[str, float],
+    spec: SupernetSpec,
+    rounds_ms: Mapping[str, Sequence[float]],
+) -> float:
+    """Time of networks in one file over that of their pieces.
+
+    Now and then a file is 5 to 10 % slower in a round than in the others, by where its
+    buffers come to lie: hence the median over all rounds of several networks.
+    """
+    ratios = []
+    last = spec.exit_points[-1].index
+    for point, heads in zip(spec.exit_points, spec.heads, strict=True):
+        whole = point.index == last
+        probe = WHOLE_PROBE if whole else single_probe(point.index)
+        if probe not in by_piece:
+            continue  # no head there, or compiled before there was this probe
+        head = spec.final_head if whole else heads[0]
+        names = [segment_name(k) for k in range(1, point.index + 1)]
+        names.append(head_name(point.index, head.id))
+        size = spec.head_size(point.index, head)
+        output = [output_name(size)] if size != spec.output_size else []
+        table = _rounds([probe, *output, *names], by_piece, rounds_ms)
+        for together, *apart in zip(*table, strict=True):
+            after = math.fsum(apart[: len(output)])
+            ratios.append((together - after) / math.fsum(apart[len(output) :]))
+    return statistics.median(ratios)
+
+
 def _beyond_ms(
     probe: str, by_piece: Mapping[str, float], rounds_ms: Mapping[str, Sequence[float]]
 ) -> float:
     """How much longer a probe takes than the whole network."""
-    upper, lower = rounds_ms.get(probe, ()), rounds_ms.get(WHOLE_PROBE, ())
-    if not upper or len(upper) != len(lower):
-        return by_piece[probe] - by_piece[WHOLE_PROBE]
-    return statistics.median(a - b for a, b in zip(upper, lower, strict=True))
+    table = _rounds([probe, WHOLE_PROBE], by_piece, rounds_ms)
+    return statistics.median(a - b for a, b in zip(*table, strict=True))
+
+
+def _rounds(
+    names: Sequence[str],
+    by_piece: Mapping[str, float],
+    rounds_ms: Mapping[str, Sequence[float]],
+) -> list[Sequence[float]]:
+    """Each one's rounds; its one figure where not all have equally many."""
+    table = [rounds_ms.get(name, ()) for name in names]
+    if len(set(map(len, table))) > 1 or not table[0]:
+        return [(by_piece[name],) for name in names]
+    return table

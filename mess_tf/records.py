@@ -290,6 +290,11 @@ def is_probe(piece_name: str) -> bool:
     return piece_name.startswith("probe_")
 
 
+def single_probe(exit_index: int) -> str:
+    """Piece name of the network that ends at exit ``exit_index``, in one file."""
+    return f"probe_single_{exit_index}"
+
+
 def branch_probe(exit_index: int) -> str:
     """Piece name of the final network behind one IF after exit ``exit_index``."""
     return f"probe_branch_{exit_index}"
@@ -317,7 +322,7 @@ class Piece:
 
     Attributes:
         name: see ``segment_name``, ``head_name``, ``decision_name``, ``output_name``,
-            ``WHOLE_PROBE`` and ``branch_probe``.
+            ``WHOLE_PROBE``, ``single_probe`` and ``branch_probe``.
         file: file name, relative to the folder of ``pieces.json``.
         sha256: of the file.
         macs: counted from the operators, at batch 1.

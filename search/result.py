@@ -84,7 +84,8 @@ class Robustness:
     """How a robust choice came about (``search.robust``).
 
     Attributes:
-        asked: the tightened requirement that it is the optimum for.
+        asked: the tightened requirement that it is the optimum for; of the final head
+            alone, taken as the last resort, the one that it keeps.
         drop_pp, mean_ms: pessimistic figures, by the requirement's ``robust``.
         steps: by how many steps the limits were tightened.
     """
@@ -117,8 +118,8 @@ class SearchResult:
         source: what the statistics were measured on.
         nodes, listed: sets of configurations examined, configurations computed exactly.
         wall_s: time taken.
-        robustness: of a robust choice: ``bound`` and ``proven`` are for the tightened
-            requirement in it.
+        robustness: of a robust choice: ``bound`` and ``proven`` are for the requirement
+            ``asked`` in it.
         certified: of a choice with a guarantee: thresholds may have been drawn back, so
             that ``value`` need not reach ``bound``.
         finalists: by promise, the best first; where they were measured, ``chosen`` is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
@@ -22,7 +23,7 @@ from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
-from search.robust import tighten
+from search.robust import Tightened, better, tighten
 from search.space import space_size
 from search.target import Target
 
@@ -101,14 +102,14 @@ def search(
         resources,
         FINALISTS_WITHIN if finalists > 1 else 0.0,
     )
-    robustness = None
-    asked = requirement
+    robust = None
     if requirement.robust is not None:
-        robustness = _robust(statistics, requirement, task, seed)
-        asked = robustness.asked
-    found = task.find(statistics, asked)
+        robust = _robust(statistics, requirement, task, seed)
+    found = task.find(statistics, requirement if robust is None else robust.asked)
     reporter = Reporter(statistics, spec, latency_ms, requirement, seed, resources)
     configuration, certified = found.configuration, None
+    if robust is not None:
+        configuration = robust.configuration
     if guarantee is not None:
         configuration, certified = certify(
             statistics,
@@ -120,8 +121,9 @@ def search(
             functools.partial(Evaluation, statistics, spec, latency_ms),
         )
     chosen = reporter.outcome(configuration)
-    others = [reporter.outcome(other) for other in found.runners[1:finalists]]
     drawn_back = configuration != found.configuration
+    runners = () if drawn_back else found.runners[1:finalists]
+    others = [reporter.outcome(other) for other in runners]
     seen = chosen.calibration
     moved = seen.mean_ms if found.target.minimise_latency else seen.miou
     static = Search(found.problem, found.target, 0, math.inf).run().best
@@ -144,7 +146,7 @@ def search(
         nodes=found.optimum.nodes,
         listed=found.optimum.listed,
         wall_s=time.monotonic() - started,
-        robustness=robustness,
+        robustness=None if robust is None else _robustness(robust),
         certified=certified,
         finalists=tuple(Finalist(outcome) for outcome in [chosen, *others])
         if finalists > 1
@@ -218,18 +220,40 @@ class _Task:
 
 def _robust(
     statistics: Statistics, requirement: Requirement, task: _Task, seed: int
-) -> Robustness:
-    """How far the limits must be tightened for the measure asked for."""
+) -> Tightened:
+    """How far the limits must be tightened for the measure asked for.
 
-    def find(images: Statistics, wish: Requirement) -> Configuration:
-        return task.find(images, wish).configuration
+    Single exits are tried by themselves, too: without a threshold they keep limits at
+    once that a faster configuration may break until they are very tight.
+    """
 
     def evaluate(images: Statistics, configuration: Configuration) -> Evaluation:
-        return Evaluation(images, task.spec, task.latency_ms, configuration)
+        return Evaluation(
+            images, task.spec, task.latency_ms, configuration, task.resources
+        )
 
-    reference = evaluate(statistics, final_configuration(task.spec))
-    figures = reference.figures(part_images(statistics, "calibration"), Requirement())
-    choice = tighten(statistics, requirement, find, evaluate, figures.miou, seed)
+    final = final_configuration(task.spec)
+    choices: list[Tightened] = []
+    ways: tuple[Setting, ...] = ("budgeted", task.setting)
+    for setting in dict.fromkeys(ways):
+        own = dataclasses.replace(task, setting=setting)
+
+        def find(
+            images: Statistics, wish: Requirement, own: _Task = own
+        ) -> Configuration:
+            return own.find(images, wish).configuration
+
+        try:
+            choice = tighten(statistics, requirement, find, evaluate, final, seed)
+        except MessError:
+            if setting == task.setting and not choices:
+                raise
+        else:
+            choices.append(choice)
+    return better(choices, requirement)
+
+
+def _robustness(choice: Tightened) -> Robustness:
     return Robustness(
         asked=choice.asked,
         drop_pp=choice.pessimistic.drop_pp,

@@ -20,7 +20,6 @@ from mess_tf.records import (
     SupernetSpec,
     TensorInfo,
     head_name,
-    is_probe,
 )
 from mess_tf.runs import Run
 
@@ -79,14 +78,15 @@ def measured_latencies(
     with open_door("open_device")(name) as reached:
         info = reached.describe()
     wanted = open_door("measure_settings").preset(settings.preset, count)
+    together = compared_with_probes(pieces, spec)
     with open_door("store")(run.profiles, must_exist=True) as store:
         found = store.latencies_ms(
             info.fingerprint, wanted, [piece.sha256 for piece in pieces.pieces]
         )
-        probes = {
+        rows = {
             piece.name: store.get(piece.sha256, info.fingerprint, wanted)
             for piece in pieces.pieces
-            if is_probe(piece.name)
+            if piece.name in together
         }
         by_piece = {p.name: found[p.sha256] for p in pieces.pieces if p.sha256 in found}
         missing = [piece.name for piece in pieces.pieces if piece.name not in by_piece]
@@ -109,23 +109,22 @@ def measured_latencies(
             f" measured on {name} with {count} threads (e.g. {missing[0]}). Run `mess"
             f" profile {run.folder} --device {name} --threads {count}` first."
         )
-    whole = probes[WHOLE_PROBE]
     rounds_ms = {
-        probe: [taken.median_us / 1000 for taken in row.rounds]
-        for probe, row in probes.items()
+        name: [taken.median_us / 1000 for taken in row.rounds]
+        for name, row in rows.items()
     }
-    together = composed(by_piece, spec, rounds_ms)
+    corrected = composed(by_piece, spec, rounds_ms)
     return Latencies(
-        by_piece=together,
+        by_piece=corrected,
         whole_ms=by_piece[WHOLE_PROBE],
         device=dataclasses.asdict(info),
         threads=count,
         preset=settings.preset,
-        conditions=_conditions(whole),
+        conditions=_conditions(rows[WHOLE_PROBE]),
         predicted={
             name: (
-                row.low_ms * together[name] / row.latency_ms,
-                row.high_ms * together[name] / row.latency_ms,
+                row.low_ms * corrected[name] / row.latency_ms,
+                row.high_ms * corrected[name] / row.latency_ms,
             )
             for name, row in likely.items()
         },
@@ -144,9 +143,9 @@ def compared_with_probes(pieces: Pieces, spec: SupernetSpec) -> set[str]:
     They are measured in turns: a machine's speed may differ by 5 % from one block of
     models to the next, as much as putting pieces together costs.
     """
-    final = head_name(spec.exit_points[-1].index, spec.final_head.id)
     kinds = ("probe", "segment", "output")
-    return {p.name for p in pieces.pieces if p.kind in kinds or p.name == final}
+    others = {piece.name for piece in pieces.pieces if piece.kind in kinds}
+    return others | _heads_in_probes(spec)
 
 
 def always_measured(pieces: Pieces, spec: SupernetSpec) -> set[str]:
@@ -155,14 +154,17 @@ def always_measured(pieces: Pieces, spec: SupernetSpec) -> set[str]:
     All but heads; of these the final one and the first of every exit, which the probes
     contain (``mess_tf.composition``).
     """
+    others = {piece.name for piece in pieces.pieces if piece.kind != "head"}
+    return others | _heads_in_probes(spec)
+
+
+def _heads_in_probes(spec: SupernetSpec) -> set[str]:
     last = spec.exit_points[-1].index
-    in_probes = {head_name(last, spec.final_head.id)} | {
+    return {head_name(last, spec.final_head.id)} | {
         head_name(point.index, heads[0].id)
-        for point, heads in zip(spec.exit_points, spec.heads, strict=True)
+        for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False)
         if heads
     }
-    others = {piece.name for piece in pieces.pieces if piece.kind != "head"}
-    return others | in_probes
 
 
 def _conditions(measurement: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from mess_tf.records import (
     head_name,
     output_name,
     segment_name,
+    single_probe,
 )
 
 if TYPE_CHECKING:
@@ -237,14 +238,13 @@ def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) 
     own = stand_in_parameters(policy, len(spec.classes))
     final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
     never = 2.0  # no confidence reaches it: the branch behind the exit always runs
-    probes = {WHOLE_PROBE: (final,)} | {
-        branch_probe(point.index): (
-            ExitChoice(point.index, heads[0].id, policy, never, own),
-            final,
-        )
-        for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False)
-        if heads
-    }
+    probes: dict[str, tuple[ExitChoice, ...]] = {WHOLE_PROBE: (final,)}
+    for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False):
+        if heads:
+            index, head = point.index, heads[0].id
+            probes[single_probe(index)] = (ExitChoice(index, head),)
+            asked = ExitChoice(index, head, policy, never, own)
+            probes[branch_probe(index)] = (asked, final)
     pieces = Pieces(store.precision, tuple(store.pieces), store.folder)
     for name, choices in probes.items():
         path = store.folder / f"{name}.tflite"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mess_tf.composition import composed, probe_policy
@@ -48,6 +50,42 @@ def test_segments_and_heads_are_scaled_and_branches_priced() -> None:
     assert not [name for name in result if name.startswith("probe_")]
     sums = sum(result[n] for n in ("segment_1", "segment_2", "head_2_fcn_r1_b0"))
     assert sums + 0.5 == pytest.approx(PIECES["probe_whole"])
+
+
+def test_the_ratio_is_the_median_of_several_networks() -> None:
+    point = (ExitPoint(3, "z", 8, 8, 3),)
+    one, two = SPEC.heads
+    spec = dataclasses.replace(
+        SPEC, exit_points=(*SPEC.exit_points, *point), heads=(one, one, two)
+    )
+    pieces = {
+        **PIECES,
+        "segment_3": 1.0,
+        "head_3_fcn_r1_b0": 1.0,
+        "decision_eq7_4x4": 0.05,
+        "probe_branch_2": 9.0,
+        "probe_whole": 8.3,  # 7.8 beside the output step, its pieces 7: 1.114
+        "probe_single_1": 3.6,  # 3 of pieces: 1.2
+        "probe_single_2": 6.26,  # 5.76 beside the output step, 6 of pieces: 0.96
+    }
+    assert composed(pieces, spec)["segment_1"] == pytest.approx(2.0 * 7.8 / 7)
+    del pieces["probe_single_1"]  # of an even number, the mean of the middle two
+    ratio = (7.8 / 7 + 0.96) / 2
+    assert composed(pieces, spec)["segment_1"] == pytest.approx(2.0 * ratio)
+
+
+def test_the_ratio_is_taken_round_by_round() -> None:
+    # The machine is slower by half in the second round: 6.6 / 6 in both, but 1.15 from
+    # the medians.
+    whole = ("output_4x4", "segment_1", "segment_2", "head_2_fcn_r1_b0")
+    rounds_ms = {name: (PIECES[name], 1.5 * PIECES[name]) for name in whole}
+    rounds_ms["probe_whole"] = (7.1, 1.5 * 7.1)
+    disturbed = {**PIECES, "probe_whole": 7.4}
+    result = composed(disturbed, SPEC, rounds_ms)
+    assert result["segment_1"] == pytest.approx(2.2)
+    del rounds_ms["segment_2"]
+    result = composed(disturbed, SPEC, rounds_ms)
+    assert result["segment_1"] == pytest.approx(2.3)
 
 
 def test_a_branch_never_gives_time_back() -> None:

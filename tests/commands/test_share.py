@@ -58,7 +58,7 @@ def test_probes_are_measured_in_turns_with_what_they_are_compared_with(
     pieces = Pieces.load(run.pieces("int8"))
     spec = SupernetSpec.load(run.supernet_structure)
     assert compared_with_probes(pieces, spec) == {
-        *("segment_1", "segment_2", "head_2_fcn_r1_b0"),
+        *("segment_1", "segment_2", "head_1_fcn_r1_b0", "head_2_fcn_r1_b0"),
         *("probe_whole", "probe_branch_1"),
     }
 

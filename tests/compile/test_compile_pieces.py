@@ -37,6 +37,7 @@ from mess_tf.records import (
     decision_name,
     head_name,
     segment_name,
+    single_probe,
 )
 from mess_tf.supernet import Supernet
 
@@ -56,7 +57,8 @@ def test_the_folder_holds_every_piece_and_what_it_promises(compiled: Compiled) -
     }
     decisions = {decision_name(p, size) for p in compiled.policies for size in sizes}
     outputs = {f"output_{h}x{w}" for h, w in sizes if (h, w) != spec.output_size}
-    probes = {WHOLE_PROBE} | {branch_probe(p.index) for p in spec.exit_points[:-1]}
+    early = [point.index for point in spec.exit_points[:-1]]
+    probes = {WHOLE_PROBE, *map(branch_probe, early), *map(single_probe, early)}
     assert names == heads | segments | decisions | outputs | probes
     assert Pieces.load(compiled.folder) == pieces
     assert {p.name for p in compiled.folder.iterdir()} == {

@@ -13,6 +13,7 @@ from search.evaluate import final_configuration, part_images
 from search.parts import calibration_groups, without_group
 from search.requirement import ROBUST, Requirement
 from search.result import load_results, save_results
+from search.robust import STEPS
 from search.run import search
 
 
@@ -60,16 +61,19 @@ def test_worst_group_is_the_worst_of_the_groups(seed):
 
 
 def test_left_out_never_shows_a_search_the_group_it_is_judged_on():
-    statistics, spec, latency_ms = drawn(3)
+    statistics, spec, latency_ms = drawn(11)
     wish = Requirement(max_drop_pp=12.0, robust="left-out")
     found = search(statistics, spec, latency_ms, wish, max_early_exits=1)
+    assert len(found.configuration.exits) == 2  # else it is the same without a group
     ms = []
     for group in calibration_groups(statistics):
         rest = without_group(statistics, group)
         assert set(part_images(rest, "calibration")).isdisjoint(
             np.flatnonzero(np.array(statistics.groups) == group)
         )
-        other = search(rest, spec, latency_ms, found.robustness.asked)
+        other = search(
+            rest, spec, latency_ms, found.robustness.asked, max_early_exits=1
+        )
         own = part_images(rest, "report")
         ms.append(
             drop_and_ms(statistics, spec, latency_ms, other.configuration, own)[1]
@@ -98,6 +102,34 @@ def test_steps_go_on_until_the_pessimistic_figure_keeps_the_limit():
         steps.append(found.robustness.steps)
         assert found.robustness.drop_pp <= drop
     assert max(steps) > 0
+
+
+# Without the last resort nothing was found in the first two; in the third a search
+# without a group finds nothing that keeps the tightened limit.
+@pytest.mark.parametrize(
+    ("seed", "kind", "drop"),
+    [(0, "worst-group", 1.0), (5, "left-out", 1.0), (5, "left-out", 3.0)],
+)
+def test_the_final_head_is_taken_where_no_other_choice_holds(seed, kind, drop):
+    statistics, spec, latency_ms = drawn(seed)
+    wish = Requirement(max_drop_pp=drop, robust=kind)
+    found = search(statistics, spec, latency_ms, wish, max_early_exits=1)
+    assert found.configuration == final_configuration(spec)
+    assert found.robustness.steps == STEPS + 1 and found.robustness.drop_pp == 0.0
+    assert found.value == found.robustness.mean_ms and not found.proven
+    assert found.robustness.asked.robust is None and found.calibration.met
+
+
+@pytest.mark.parametrize("kind", ROBUST)
+def test_a_decision_is_never_slower_than_the_single_exit_chosen_alike(kind):
+    for seed in range(6):
+        statistics, spec, latency_ms = drawn(seed)
+        wish = Requirement(max_drop_pp=6.0, robust=kind)
+        either, static = (
+            search(statistics, spec, latency_ms, wish, setting, max_early_exits=1)
+            for setting in ("input-dependent", "budgeted")
+        )
+        assert either.robustness.mean_ms <= static.robustness.mean_ms
 
 
 def test_what_no_step_keeps_is_said_with_the_nearest():
