@@ -11,6 +11,7 @@ import numpy as np
 
 from mess_tf.commands.on_device import answers_on_device
 from mess_tf.commands.shared import measured_latencies, network_input, tensor_of
+from mess_tf.commands.wording import next_command, several
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
@@ -36,8 +37,8 @@ _OF_A_CARD = ("files", "precision", "input", "promise")
 
 
 def check(
-    run: Path,
-    name: Sequence[str] = (),
+    run: str | Path,
+    name: str | Sequence[str] = (),
     device: str | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +64,8 @@ def check(
     """
     opened = Run.open(run)
     folders = {folder.name: folder for folder in opened.exports()}
-    for wanted in name:
+    names = several(name)
+    for wanted in names:
         if wanted not in folders:
             raise MessError(
                 f"No export named {wanted!r} in {run}; there are"
@@ -73,11 +75,11 @@ def check(
         raise MessError(f"Nothing is exported in {run}. Run `mess export {run}` first.")
     data = open_data(opened.recipe.data)
     checks = []
-    for wanted in name or folders:
+    for wanted in names or folders:
         row = _check_one(opened, folders[wanted], data, device, threads)
         write_json(folders[wanted] / "check.json", row)
         checks.append(row)
-    return {"run": str(run), "checks": checks}
+    return {"run": str(run), "checks": checks, "next": next_command("report", run)}
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def render(result: dict[str, Any]) -> str:
                 f"    mIoU promised {figures['promised_miou']:.2%}, measured"
                 f" {figures['measured_miou']:.2%}",
             ]
-    return "\n".join([*lines, f"Next: mess report {result['run']}"])
+    return "\n".join(lines)
 
 
 def _rates(rates: Sequence[float]) -> str:

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from mess_tf.commands.wording import check_choice, next_command
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.progress import progress
-from mess_tf.records import Precision, SupernetSpec
+from mess_tf.records import CONVERTED, Precision, SupernetSpec
 from mess_tf.runs import Run
 
 
-def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
+def compile(run: str | Path, precision: Precision | None = None) -> dict[str, Any]:
     """Converts the trained supernet and cuts it into verified pieces.
 
     Args:
@@ -32,6 +33,7 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
     from mess_tf.compile.verify import compare_pieces
     from mess_tf.supernet import Supernet
 
+    check_choice("precision", precision, CONVERTED)
     opened = Run.open(run)
     supernet = Supernet.load(opened.folder).at_size()
     recipe = opened.recipe
@@ -59,7 +61,7 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
             "largest_relative_difference": worst.relative,
             "worst_head": f"exit {worst.exit} {worst.head}",
         }
-    return result
+    return result | {"next": next_command("evaluate", run, precision=precision)}
 
 
 def render(result: dict[str, Any]) -> str:
@@ -70,9 +72,9 @@ def render(result: dict[str, Any]) -> str:
         f" ({row['largest_relative_difference']:.2%} of the largest logit,"
         f" {row['worst_head']})"
         for name, row in result.items()
-        if name != "run"
+        if isinstance(row, dict)
     ]
-    return "\n".join([*lines, f"Next: mess evaluate {result['run']}"])
+    return "\n".join(lines)
 
 
 def calibration_images(run: Run, spec: SupernetSpec, count: int) -> list[np.ndarray]:

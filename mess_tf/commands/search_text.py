@@ -16,7 +16,7 @@ def render(result: dict[str, Any]) -> str:
         lines += _of_device(row, result["run"])
     if len(devices) > 1:
         lines += ["", *_table(devices)]
-    return "\n".join([*lines, f"Next: mess export {result['run']}"])
+    return "\n".join(lines)
 
 
 def _of_device(device: dict[str, Any], run: str) -> list[str]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from report_cases import CHOSEN, NAMES, FakeRun, make_statistics
 
 from mess_tf.commands.report import render, report
+from mess_tf.compile import runner
 from mess_tf.doors import open_door
 from mess_tf.records import Configuration, ExitChoice
 from mess_tf.report.pictures import choose_images
@@ -80,7 +81,7 @@ class FakeRunner:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
-    monkeypatch.setattr("mess_tf.compile.runner.PieceRunner", FakeRunner)
+    monkeypatch.setattr(runner, "PieceRunner", FakeRunner)
     return FakeRun(tmp_path / "run")
 
 
