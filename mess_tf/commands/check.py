@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.on_device import answers_on_device
+from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.commands.shared import measured_latencies, network_input, tensor_of
 from mess_tf.commands.wording import next_command, several
 from mess_tf.data.open import OpenedData, open_data
@@ -112,24 +112,22 @@ def _check_one(
     promised = measured_latencies(
         run, card["precision"], device, threads, unmeasured_heads="leave out"
     )
-    image_input = tensor_of(card["input"])
-    images = [
-        network_input(data.evaluation.load(i).image, image_input, spec.preprocessing)
-        for i in range(len(data.evaluation))
-    ]
+    image_input, count_images = tensor_of(card["input"]), len(data.evaluation)
     where = device or run.recipe.profile.device
     count = threads or run.recipe.profile.threads
     precision: Precision = card["precision"]
-    with progress(f"Checking {folder.name}", 3) as step:
+    images = []
+    with progress(f"Checking {folder.name}", (1 + PASSES) * count_images) as step:
+        for index in range(count_images):
+            picture = data.evaluation.load(index).image
+            images.append(network_input(picture, image_input, spec.preprocessing))
+            step()
         before = _whole_ms(run, precision, where, count)
-        step(1)
         with open_door("open_device")(where) as reached:
             latency_ms, answers = answers_on_device(
-                folder, card, images, reached, count
+                folder, card, images, reached, count, step=step
             )
-        step(1)
         after = _whole_ms(run, precision, where, count)
-        step(1)
     taken = np.array([answer.exit for answer in answers])
     drift = (before + after) / 2 / promised.whole_ms
     place = open_door("leave_at")(statistics, configuration)
@@ -201,7 +199,7 @@ def render(result: dict[str, Any]) -> str:
     for row in result["checks"]:
         other = row["images_with_other_exit"]
         lines.append(
-            f"{row['name']} on {row['device']}, {row['threads']} threads: every image"
+            f"{row['name']} on {row['device']}, {_threads(row['threads'])}: every image"
             " left where the search said"
             if not other
             else f"{row['name']}: {other} of {row['images']} images left elsewhere than"
@@ -221,6 +219,10 @@ def render(result: dict[str, Any]) -> str:
                 f" {figures['measured_miou']:.2%}",
             ]
     return "\n".join(lines)
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _rates(rates: Sequence[float]) -> str:

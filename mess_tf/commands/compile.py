@@ -29,17 +29,19 @@ def compile(run: str | Path, precision: Precision | None = None) -> dict[str, An
     Raises:
         MessError: not trained yet, or something cannot be converted.
     """
-    from mess_tf.compile.pieces import compile_supernet
-    from mess_tf.compile.verify import compare_pieces
-    from mess_tf.supernet import Supernet
-
     check_choice("precision", precision, CONVERTED)
     opened = Run.open(run)
-    supernet = Supernet.load(opened.folder).at_size()
     recipe = opened.recipe
-    images = calibration_images(
-        opened, supernet.spec, recipe.compile.calibration_images
-    )
+    with progress("Loading the network", 2) as step:
+        from mess_tf.compile.pieces import compile_supernet
+        from mess_tf.compile.verify import compare_pieces
+        from mess_tf.supernet import Supernet
+
+        supernet = Supernet.load(opened.folder).at_size()
+        step()
+        count = recipe.compile.calibration_images
+        images = calibration_images(opened, supernet.spec, count)
+        step()
     result: dict[str, Any] = {"run": str(run)}
     for wanted in [precision] if precision else recipe.compile.precisions:
         with progress(f"Compiling {wanted}") as step:
@@ -52,7 +54,9 @@ def compile(run: str | Path, precision: Precision | None = None) -> dict[str, An
                 step.share,
                 recipe.compile.calibration_method,
             )
-        differences = compare_pieces(pieces, supernet, images[:4])
+        with progress(f"Comparing {wanted} with Keras") as step:
+            differences = compare_pieces(pieces, supernet, images[:4])
+            step()
         worst = max(differences, key=lambda d: d.relative)
         result[wanted] = {
             "pieces": len(pieces.pieces),

@@ -51,7 +51,9 @@ def evaluate(
     result: dict[str, Any] = {"run": str(run)}
     chosen = [precision] if precision else recipe.compile.precisions
     for name in chosen if source == "pieces" else ["keras"]:
-        spec, fingerprint, make_runner = _runs(opened, name, whole)
+        with progress(f"Loading {name}") as step:
+            spec, fingerprint, make_runner = _runs(opened, name, whole)
+            step()
         parameters = {}
         if families := fitted_families(policy_keys):
             from mess_tf.evaluation.fit import fit_policies

@@ -267,6 +267,7 @@ def _answers(
     for question in questions:
         what = f"{'' if question.wish is None else 'Searching '}{question.label}"
         what += f" on {question.device}" if several else ""
+        what += f" (at most {time_limit_s:g} s)"  # most answers take far less
         with progress(what, time_limit_s) as step:
             told["step"] = step
             yield question, next(answers)

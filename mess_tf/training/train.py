@@ -58,7 +58,7 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
-    weights = pixel_weights(recipe, data)
+    weights = pixel_weights(recipe, data, open_progress)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
 
@@ -147,14 +147,19 @@ def _joint(training: Training) -> Joint:
     return Joint(training.early_exits_per_step)
 
 
-def pixel_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
+def pixel_weights(
+    recipe: Recipe, data: OpenedData, open_progress: OpenProgress
+) -> np.ndarray:
     """Pixel weights by class; the training labels are only read where they count."""
     classes = len(data.train.classes)
     pixels = np.ones(classes)
     if recipe.training.class_balance:
-        labels = (data.train.load(i).labels.ravel() for i in range(len(data.train)))
-        counts = [np.bincount(own, minlength=256)[:classes] for own in labels]
-        pixels = np.sum(counts, axis=0)
+        pixels = np.zeros(classes)
+        with open_progress("Counting pixels of each class", len(data.train)) as step:
+            for index in range(len(data.train)):
+                labels = data.train.load(index).labels.ravel()
+                pixels += np.bincount(labels, minlength=256)[:classes]
+                step(1, "")
     return class_weights(pixels, recipe.training.class_balance)
 
 
