@@ -272,7 +272,7 @@ COMMANDS: dict[str, Command] = {
                 metavar="SHARE",
             ),
         ),
-        kept="every measurement is kept; {line} goes on with the rest.",
+        kept="every measurement is kept; {line} goes on (leave --fresh out).",
     ),
     "search": Command(
         "mess_tf.commands.search:search",

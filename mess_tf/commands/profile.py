@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -233,6 +234,7 @@ def render(result: dict[str, Any]) -> str:
         for row in (rows if len(rows) <= 8 else [])
     ]
     lines += _table(devices)
+    lines += _doubts(rows)
     lines += [f"  {d['name']} was lost: {d['lost']}" for d in devices if d["lost"]]
     lines += [
         f"  {d['name']} is the same device as {d['same_as']}"
@@ -255,6 +257,30 @@ def render(result: dict[str, Any]) -> str:
     if result["csv"]:
         lines.append(f"Tables: {', '.join(result['csv'])}")
     return "\n".join(lines)
+
+
+# Flags of a measurement (android_bench.records.Measurement).
+_MEANING = {
+    "unstable": "rounds disagree by more than 5 %",
+    "disturbed": "other programs took processor time",
+    "throttled": "the device slowed itself down, being hot",
+    "few_runs": "a round's time limit came first",
+    "mean_only": "the tool tells no median",
+    "power_save": "the phone saves power",
+    "low_battery": "the battery is low",
+    "screen_off": "the screen was off",
+    "capped": "the phone holds its cores below their highest frequency",
+    "rebooted": "the phone started anew between two rounds",
+}
+
+
+def _doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What flags mean, how many have them, and what to do."""
+    counts = Counter(flag for row in rows for flag in row["flags"])
+    told = [f"  {n} {flag}: {_MEANING[flag]}" for flag, n in counts.items()]
+    if not told:
+        return []
+    return [*told, "  They are kept and used; on a calm device --fresh measures again."]
 
 
 def _table(devices: Sequence[dict[str, Any]]) -> list[str]:

@@ -44,7 +44,7 @@ def quickstart(
         "models": models,
         "search": render_search(found),
         "check": render_check(checked),
-        "next": next_command("profile", models[-1]),
+        "next": next_command("train", "runs/mine", recipe="own", data="FOLDER"),
     }
 
 
