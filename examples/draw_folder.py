@@ -1,6 +1,6 @@
 """Writes a small data set of drawn images as a plain folder, to try things on.
 
-    python examples/draw_folder.py FOLDER [--train 120] [--val 60] [--size 128]
+    python examples/draw_folder.py FOLDER [--train 600] [--val 120] [--size 128]
 
 The folder looks as docs/data.md says: images/, masks/ and classes.txt.
 """
@@ -38,8 +38,8 @@ def draw_folder(folder: Path, counts: dict[str, int], size: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--train", type=int, default=120, help="images to train on")
-    parser.add_argument("--val", type=int, default=60, help="images to validate on")
+    parser.add_argument("--train", type=int, default=600, help="images to train on")
+    parser.add_argument("--val", type=int, default=120, help="images to validate on")
     parser.add_argument("--size", type=int, default=128, help="pixels of a side")
     given = parser.parse_args()
     draw_folder(given.folder, {"train": given.train, "val": given.val}, given.size)

@@ -114,12 +114,14 @@ class _Lines(_Count):
         super().__init__(total)
         self.what, self.descriptor = what, descriptor
         self.told = time.monotonic()
-        # The first steps are no measure: they compile, or were done by an earlier call.
+        # What an earlier call did and the first step, which compiles, are no measure.
+        self.before = 2
         self.first: tuple[float, float] | None = None
 
     def show(self) -> None:
         now = time.monotonic()
-        if self.first is None and self.done > 0:
+        if self.before and self.done > 0:
+            self.before -= 1
             self.first = now, self.done
         if now - self.told < LINE_EVERY_S or not 0 < self.done <= self.total:
             return

@@ -55,8 +55,10 @@ def train(
         )
         opened = Run.create(run, asked)
     _validate(opened)
-    from mess_tf.training.train import train_supernet
+    with progress("Loading Keras") as step:
+        from mess_tf.training.train import train_supernet
 
+        step()
     train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
     last_stage = 1 if opened.recipe.training.scheme == "e2e" else 2
     miou = _last_line(opened.checkpoints / f"stage{last_stage}.jsonl")["miou"]

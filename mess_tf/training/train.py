@@ -68,15 +68,19 @@ def train_supernet(
             epochs.run(stage, work, fingerprint, log, display)
 
         keras.utils.set_random_seed(training.seed)
-        supernet = build_supernet(_stage_one_layout(spec, training))
-        load_backbone_weights(supernet, _weights(recipe))
+        with open_progress("Building the network", 1) as step:
+            supernet = build_supernet(_stage_one_layout(spec, training))
+            load_backbone_weights(supernet, _weights(recipe))
+            step(1, "")
         one = stage_epochs(recipe, spec, data, training.stage1_epochs)
         optimisation = _optimisation(training, one.total_steps, training.learning_rate)
         run(StageOne(supernet, optimisation, weights, _joint(training)), one, "Stage 1")
         if training.scheme != "e2e":
             # Initial weights of the heads must not depend on where stage 1 was resumed.
             keras.utils.set_random_seed(training.seed + 1)
-            supernet = supernet_after_stage_one(spec, supernet)
+            with open_progress("Building all heads", 1) as step:
+                supernet = supernet_after_stage_one(spec, supernet)
+                step(1, "")
             two = stage_epochs(recipe, spec, data, training.stage2_epochs)
             optimisation = _optimisation(
                 training, two.total_steps, training.stage2_learning_rate

@@ -125,8 +125,9 @@ def test_time_left_leaves_out_what_was_done_before_and_the_first_step(
     now = [1000.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     with progress("Training", 100) as step:
-        now[0] += 40.0
-        step(50)  # by an earlier call, or a first step that had to compile
+        step(49)  # by an earlier call
+        now[0] += 300.0
+        step(1)  # has to compile
         now[0] += 40.0
         step(10)
     lines = capfd.readouterr().err.splitlines()
