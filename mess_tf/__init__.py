@@ -11,7 +11,8 @@ They return plain values, print nothing, and raise ``MessError`` (or ``BenchErro
 ``android_bench``) for what the user can put right. Beside them stand ``adopt`` and
 ``flatten`` for networks of your own, and ``LinkedModel``, which runs an exported file.
 
-Nothing is imported before it is used: TensorFlow takes seconds to load.
+Nothing is imported before it is used: TensorFlow takes seconds to load. What it prints
+is left alone here; ``mess_tf.quiet.quiet`` sends it into a file, as the commands do.
 """
 
 from __future__ import annotations

@@ -129,7 +129,8 @@ COMMANDS: dict[str, Command] = {
             RUN,
             Option(
                 "recipe",
-                "recipe, by path or built-in name; needed for a new run",
+                "recipe, by path or built-in name (own: your own images); needed for"
+                " a new run",
                 metavar="RECIPE",
             ),
             Option("data", "folder of the data set, instead of the recipe's", Path),
