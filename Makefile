@@ -25,6 +25,7 @@ help:
 
 demo: $(VENV)/demo.stamp
 	@$(VENV)/bin/mess quickstart $(RUN)
+	@echo 'In this shell first: . $(VENV)/bin/activate (docs/tutorial.md goes on from here)'
 
 # One file stays with one process, so that its fixtures are made once; long files go first.
 test: check

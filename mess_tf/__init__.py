@@ -1,16 +1,93 @@
-"""MESS for TensorFlow: multi-exit segmentation networks, from training to the phone."""
+"""MESS for TensorFlow: multi-exit segmentation networks, from training to the phone.
+
+Every command of ``mess`` is a function here, with the same name and defaults:
+
+    import mess_tf
+
+    mess_tf.train("runs/mine", recipe="own", data="my_images")
+    mess_tf.compile("runs/mine")
+
+They return plain values, print nothing, and raise ``MessError`` (or ``BenchError`` of
+``android_bench``) for what the user can put right. Beside them stand ``adopt`` and
+``flatten`` for networks of your own, and ``LinkedModel``, which runs an exported file.
+
+Nothing is imported before it is used: TensorFlow takes seconds to load. What it prints
+is left alone here; ``mess_tf.quiet.quiet`` sends it into a file, as the commands do.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
 
-_PUBLIC = {"adopt": "mess_tf.adoption", "flatten": "mess_tf.models.flat"}
+if TYPE_CHECKING:
+    from mess_tf.adoption import adopt as adopt
+    from mess_tf.commands.check import check as check
+    from mess_tf.commands.compile import compile as compile
+    from mess_tf.commands.devices import devices as devices
+    from mess_tf.commands.evaluate import evaluate as evaluate
+    from mess_tf.commands.export import export as export
+    from mess_tf.commands.info import info as info
+    from mess_tf.commands.profile import profile as profile
+    from mess_tf.commands.quantise import quantise as quantise
+    from mess_tf.commands.quickstart import quickstart as quickstart
+    from mess_tf.commands.report import report as report
+    from mess_tf.commands.run import run as run
+    from mess_tf.commands.search import search as search
+    from mess_tf.commands.train import train as train
+    from mess_tf.compile.runner import LinkedModel as LinkedModel
+    from mess_tf.errors import MessError as MessError
+    from mess_tf.models.flat import flatten as flatten
+
+    __version__: str
+
+DISTRIBUTION = "mess-tf"
+_COMMANDS = (
+    "quickstart", "train", "compile", "evaluate", "devices", "profile", "search",
+    "quantise", "export", "check", "run", "report", "info",
+)  # fmt: skip
+_PUBLIC = {name: f"mess_tf.commands.{name}" for name in _COMMANDS} | {
+    "LinkedModel": "mess_tf.compile.runner",
+    "MessError": "mess_tf.errors",
+    "adopt": "mess_tf.adoption",
+    "flatten": "mess_tf.models.flat",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+class _Package(types.ModuleType):
+    """Three commands are named like packages within: here the name is the function.
+
+    Importing ``mess_tf.compile.pieces`` would otherwise put the package
+    ``mess_tf.compile`` in the function's place; ``import`` finds packages without that.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _COMMANDS and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what needs Keras when it is first asked for."""
-    import importlib
-
+    if name == "__version__":
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mess_tf' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "(not installed)"

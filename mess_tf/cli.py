@@ -8,7 +8,8 @@ nothing and returns a dict of plain values (what ``--json`` prints). A function
 ``render(result)`` beside it turns that dict into the text a person reads.
 
 Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished with failed measurements (the
-result's ``failed_measurements`` is not empty), 130 interrupted.
+result's ``failed_measurements`` is not empty), 130 interrupted. A result's ``next`` is
+the command to type next.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import re
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +33,7 @@ from mess_tf.progress import show_progress
 from mess_tf.quiet import quiet
 
 OK, FAILED, USAGE, FAILED_MEASUREMENTS, INTERRUPTED = 0, 1, 2, 3, 130
-DISTRIBUTION = "mess-tf"
+SHELLS = ("bash", "zsh")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_render(COMMANDS[name], result))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _tell("interrupted", f"what is finished is kept; `{line}` goes on from there.")
+        _tell("interrupted", COMMANDS[name].kept.format(line=f"`{line}`"))
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`mess report | head`); nobody is left to tell. Python
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return _explain(error)
+        return _explain(error, _log_of(given.get("run") or given.get("target")))
     return FAILED_MEASUREMENTS if result.get("failed_measurements") else OK
 
 
@@ -83,6 +85,9 @@ def _call(
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
             result = resolve(command.target)(**given)
+        except Exception:
+            traceback.print_exc()  # into the log
+            raise
         finally:
             # The command that makes the run folder has nowhere to log before.
             late = _log_of(run)
@@ -102,7 +107,7 @@ def _log_of(run: Path | None) -> Path | None:
     return run / "log.txt" if run and (run / "recipe.toml").is_file() else None
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: Exception, log: Path | None) -> int:
     """Tells an error in one line; returns its exit code."""
     message = " ".join(str(error).split())
     code = getattr(error, "exit_code", None)
@@ -114,9 +119,8 @@ def _explain(error: Exception) -> int:
         return FAILED
     # A mistake of ours, not of the user's: say so, and how to see where.
     kind = type(error).__name__
-    _tell(
-        "error", f"unexpected {kind}: {message.rstrip('.')}. Add --debug to see where."
-    )
+    where = f"{log} has the trace." if log else "Add --debug to see where."
+    _tell("error", f"unexpected {kind}: {message.rstrip('.')}. {where}")
     return FAILED
 
 
@@ -127,8 +131,10 @@ def _tell(kind: str, message: str) -> None:
 def _render(command: Command, result: dict[str, Any]) -> str:
     render = getattr(sys.modules[command.target.partition(":")[0]], "render", None)
     if render is not None:
-        return str(render(result))
-    return "\n".join(f"{key}: {value}" for key, value in result.items())
+        text = str(render(result))
+    else:
+        text = "\n".join(f"{key}: {value}" for key, value in result.items())
+    return f"{text}\nNext: {result['next']}" if result.get("next") else text
 
 
 def _plain(value: Any) -> Any:
@@ -157,21 +163,41 @@ class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        from importlib.metadata import PackageNotFoundError, version
+        import mess_tf
 
-        try:
-            found = version(DISTRIBUTION)
-        except PackageNotFoundError:
-            found = "(not installed)"
-        print(f"mess {found}")
+        print(f"mess {mess_tf.__version__}")
         parser.exit(OK)
+
+
+class _Completion(argparse.Action):
+    """Prints what a shell completes commands, options and files with."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _: Any, shell: Any, *__: Any
+    ) -> None:
+        import shtab
+
+        for one in _parsers(parser):
+            for action in one._actions:
+                if action.type is Path:
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell))
+        parser.exit(OK)
+
+
+def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and those of its commands."""
+    kind = argparse._SubParsersAction
+    (commands,) = (action for action in parser._actions if isinstance(action, kind))
+    return [parser, *commands.choices.values()]
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mess",
         description="Multi-exit semantic segmentation, fitted to a device.",
-        epilog="Start with `mess quickstart`. `mess COMMAND --help` explains more.",
+        epilog="Start with `mess quickstart`. `mess COMMAND --help` explains more."
+        ' Completion: eval "$(mess --completion bash)".',
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -180,6 +206,13 @@ def _make_parser() -> argparse.ArgumentParser:
         nargs=0,
         default=argparse.SUPPRESS,
         help="print the version and leave",
+    )
+    parser.add_argument(
+        "--completion",
+        action=_Completion,
+        choices=SHELLS,
+        default=argparse.SUPPRESS,
+        help="print what completes commands in this shell, and leave",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -24,6 +24,7 @@ arguments are the options here, with the same names and defaults (a test compare
     check(run, name=(), device=None, threads=None)
     run(model, images, output=Path("overlays"), threads=1)
     report(run, output=None, others=())
+    info()
 
 None means: what the run's recipe says.
 """
@@ -68,12 +69,22 @@ class Option(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One command: the function behind it, its help and its options."""
+    """One command.
+
+    Attributes:
+        target: the function behind it.
+        help: in one line, for the list of commands.
+        description: for its own help.
+        options: of the function.
+        kept: said after Ctrl-C: what is kept, and how to go on; ``{line}`` is the
+            command as it was typed.
+    """
 
     target: str
     help: str
     description: str
     options: tuple[Option, ...] = ()
+    kept: str = "nothing was written; {line} begins anew."
 
 
 RUN = Option("run", "the run folder", Path, positional=True, required=True)
@@ -107,6 +118,7 @@ COMMANDS: dict[str, Command] = {
                 metavar="RECIPE",
             ),
         ),
+        kept="every finished step is kept, of training every epoch; {line} goes on.",
     ),
     "train": Command(
         "mess_tf.commands.train:train",
@@ -117,7 +129,8 @@ COMMANDS: dict[str, Command] = {
             RUN,
             Option(
                 "recipe",
-                "recipe, by path or built-in name; needed for a new run",
+                "recipe, by path or built-in name (own: your own images); needed for"
+                " a new run",
                 metavar="RECIPE",
             ),
             Option("data", "folder of the data set, instead of the recipe's", Path),
@@ -135,12 +148,14 @@ COMMANDS: dict[str, Command] = {
                 metavar="KEY=VALUE",
             ),
         ),
+        kept="every finished epoch is kept; {line} goes on after the last one.",
     ),
     "compile": Command(
         "mess_tf.commands.compile:compile",
         "convert the network and cut it into pieces",
         "Converts the trained network to LiteRT and cuts it into segments and heads.",
         (RUN, ANY_PRECISION._replace(choices=CONVERTED)),
+        kept="precisions that were finished are kept; {line} makes them anew.",
     ),
     "evaluate": Command(
         "mess_tf.commands.evaluate:evaluate",
@@ -157,6 +172,7 @@ COMMANDS: dict[str, Command] = {
                 spelling="--from",
             ),
         ),
+        kept="the images done so far are kept, but for the last few; {line} goes on.",
     ),
     "devices": Command(
         "mess_tf.commands.devices:devices",
@@ -257,6 +273,7 @@ COMMANDS: dict[str, Command] = {
                 metavar="SHARE",
             ),
         ),
+        kept="every measurement is kept; {line} goes on (leave --fresh out).",
     ),
     "search": Command(
         "mess_tf.commands.search:search",
@@ -340,6 +357,7 @@ COMMANDS: dict[str, Command] = {
                 False,
             ),
         ),
+        kept="requirements that were answered are kept; {line} asks all of them again.",
     ),
     "quantise": Command(
         "mess_tf.commands.quantise:quantise",
@@ -370,6 +388,7 @@ COMMANDS: dict[str, Command] = {
                 metavar="N",
             ),
         ),
+        kept="every finished epoch is kept; {line} goes on after the last one.",
     ),
     "export": Command(
         "mess_tf.commands.export:export",
@@ -430,6 +449,7 @@ COMMANDS: dict[str, Command] = {
                 False,
             ),
         ),
+        kept="files that were finished are kept; {line} writes all of them again.",
     ),
     "check": Command(
         "mess_tf.commands.check:check",
@@ -448,6 +468,7 @@ COMMANDS: dict[str, Command] = {
             DEVICE,
             THREADS,
         ),
+        kept="checks that were finished are kept; {line} makes all of them again.",
     ),
     "run": Command(
         "mess_tf.commands.run:run",
@@ -472,6 +493,7 @@ COMMANDS: dict[str, Command] = {
             Option("output", "folder for the overlays", Path, Path("overlays")),
             Option("threads", "CPU threads", int, 1, metavar="N"),
         ),
+        kept="overlays that were finished are kept; {line} begins anew.",
     ),
     "report": Command(
         "mess_tf.commands.report:report",
@@ -491,5 +513,11 @@ COMMANDS: dict[str, Command] = {
                 many=True,
             ),
         ),
+    ),
+    "info": Command(
+        "mess_tf.commands.info:info",
+        "versions, devices and backends, for a bug report",
+        "Prints what a bug report has to say: the versions of everything that works"
+        " here, this computer, what Keras trains on, and the devices within reach.",
     ),
 }

@@ -113,23 +113,32 @@ class _Lines(_Count):
     def __init__(self, total: float, what: str, descriptor: int) -> None:
         super().__init__(total)
         self.what, self.descriptor = what, descriptor
-        self.began = self.told = time.monotonic()
+        self.told = time.monotonic()
+        # What an earlier call did and the first step, which compiles, are no measure.
+        self.before = 2
+        self.first: tuple[float, float] | None = None
 
     def show(self) -> None:
         now = time.monotonic()
+        if self.before and self.done > 0:
+            self.before -= 1
+            self.first = now, self.done
         if now - self.told < LINE_EVERY_S or not 0 < self.done <= self.total:
             return
         self.told = now
-        left_s = (now - self.began) * (self.total - self.done) / self.done
-        parts = [
-            f"{self.what}: {self.done / self.total:.0%}",
-            f"{_duration(left_s)} left",
-            self.note,
-        ]
+        parts = [f"{self.what}: {self.done / self.total:.0%}", self._left(now)]
+        parts.append(self.note)
         line = ", ".join(part for part in parts if part) + "\n"
         # A reader that has gone away must not stop hours of work.
         with contextlib.suppress(OSError):
             os.write(self.descriptor, line.encode())
+
+    def _left(self, now: float) -> str:
+        began, before = self.first or (now, self.done)
+        if self.done <= before:
+            return ""
+        left_s = (now - began) * (self.total - self.done) / (self.done - before)
+        return f"{_duration(left_s)} left"
 
 
 class _Bar(_Count):

@@ -25,7 +25,7 @@ from mess_tf.recipe_sections import (
     Training,
 )
 from mess_tf.records import OWN, HeadSpec
-from mess_tf.settings import read_section, show, unknown_key
+from mess_tf.settings import check_image_size, read_section, show, unknown_key
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class Recipe:
                 f"network.alpha = {network.alpha:g} is not accepted with"
                 f" {network.backbone}, which has one width; leave alpha out."
             )
+        if not network.is_own:
+            stride = max(network.output_stride, network.logits_stride)
+            check_image_size(network.height, network.width, stride)
         if network.is_own:
             self._check_own_network()
         elif network.mean or network.std or network.weights == "own":

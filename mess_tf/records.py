@@ -234,7 +234,7 @@ class SupernetSpec:
 
     @classmethod
     def load(cls, path: Path) -> SupernetSpec:
-        data = read_json(path, "supernet structure")
+        data = read_json(path, "trained network", f"mess train {path.parent}")
         data["exit_points"] = tuple(ExitPoint(**p) for p in data["exit_points"])
         data["heads"] = tuple(
             tuple(HeadSpec(**{**h, "skips": tuple(h["skips"])}) for h in heads)
@@ -383,7 +383,10 @@ class Pieces:
 
     @classmethod
     def load(cls, folder: Path) -> Pieces:
-        made_by = "mess quantise" if folder.name == "int8-qat" else "mess compile"
+        run = folder.parent.parent
+        made_by = f"mess compile {run} --precision {folder.name}"
+        if folder.name == "int8-qat":
+            made_by = f"mess quantise {run}"
         data = read_json(folder / "pieces.json", "list of pieces", made_by)
 
         def tensors(items: list[dict[str, Any]]) -> tuple[TensorInfo, ...]:
@@ -472,7 +475,13 @@ class Statistics:
     @classmethod
     def load(cls, path: Path) -> Statistics:
         if not path.is_file():
-            raise MessError(f"No statistics at {path}; run `mess evaluate` first.")
+            which = (
+                f"--precision {path.stem}" if path.stem != "keras" else "--from keras"
+            )
+            raise MessError(
+                f"No statistics at {path}. Run `mess evaluate {path.parent.parent}"
+                f" {which}` first."
+            )
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as z:
                 policies = z["policies"].tolist()

@@ -90,8 +90,10 @@ class Run:
     @property
     def training_begun(self) -> bool:
         """Whether weights or checkpoints exist."""
+        # TensorBoard's folder is made before the first epoch, and says nothing.
         return self.supernet_weights.exists() or (
-            self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+            self.checkpoints.is_dir()
+            and any(path.is_file() for path in self.checkpoints.iterdir())
         )
 
     @property

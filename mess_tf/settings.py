@@ -199,3 +199,17 @@ def show(value: Any) -> str:
         items = (f"{show(str(key))} = {show(item)}" for key, item in value.items())
         return "{ " + ", ".join(items) + " }"
     return repr(value)
+
+
+def check_image_size(height: int, width: int, multiple: int) -> None:
+    """A network's input has whole cells at its coarsest stride.
+
+    Raises:
+        MessError: it has not; the nearest size that has is named.
+    """
+    if height % multiple or width % multiple or min(height, width) < multiple:
+        raise MessError(
+            f"Image size {height}x{width} must be multiples of {multiple}; the nearest"
+            f" is {max(1, round(height / multiple)) * multiple}x"
+            f"{max(1, round(width / multiple)) * multiple}."
+        )

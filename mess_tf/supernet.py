@@ -24,6 +24,7 @@ from mess_tf.records import (
     SupernetSpec,
     head_name,
 )
+from mess_tf.settings import check_image_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +149,7 @@ def design_supernet(
             f" {sorted(entry.options)}."
         )
     height, width = image_size
-    multiple = max(output_stride, logits_stride)
-    if height % multiple or width % multiple or min(height, width) < multiple:
-        raise MessError(
-            f"Image size {height}x{width} must be multiples of {multiple}; the nearest"
-            f" is {max(1, round(height / multiple)) * multiple}x"
-            f"{max(1, round(width / multiple)) * multiple}."
-        )
+    check_image_size(height, width, max(output_stride, logits_stride))
     image = keras.Input((height, width, 3), name=IMAGE_TENSOR)
     ends = entry.build(image, output_stride, options)
     macs = [_macs_up_to(image, end) for end in ends]

@@ -6,7 +6,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from mess_tf.errors import MessError
 from mess_tf.files import write_atomically
 from mess_tf.records import Configuration, Statistics, SupernetSpec
-from search.exact import Chosen, Optimum, ProgressCall, Search
+from search.exact import Chosen, Optimum, Progress, ProgressCall, Search
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, Requirement, Setting
 from search.result import Outcome
@@ -76,7 +76,8 @@ def pareto_front(
 
     Args:
         time_limit_s: for all of it; each budget gets an equal share of what is left.
-        progress: called a few times per second, with the figures of the present budget.
+        progress: called a few times per second, with the figures of the present budget
+            and the time of all of it.
 
     Returns:
         from the fastest to the most accurate, judged on the calibration part.
@@ -91,14 +92,20 @@ def pareto_front(
     problem, early = prepare(
         statistics, spec, latency_ms, setting, max_early_exits, thresholds_per_policy
     )
-    end = time.monotonic() + time_limit_s
+    began = time.monotonic()
+    end = began + time_limit_s
+
+    def tell(state: Progress) -> None:
+        if progress is not None:
+            progress(replace(state, elapsed_s=time.monotonic() - began))
+
     fastest = float((problem.segments_ms + problem.head_ms + problem.output_ms).min())
 
     def solve(budget_ms: float, left: int, start: Chosen | None) -> Optimum:
         now = time.monotonic()
         target = Target(minimise_latency=False, floor=0.0, ceiling_ms=budget_ms)
         deadline = now + max(0.0, end - now) / left
-        return Search(problem, target, early, deadline, progress, start).run()
+        return Search(problem, target, early, deadline, tell, start).run()
 
     static = Search(problem, Target(minimise_latency=False, floor=0.0), 0, end).run()
     slowest = fastest if static.best is None else static.best.latency_ms

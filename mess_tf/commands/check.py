@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.on_device import answers_on_device
+from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.commands.shared import measured_latencies, network_input, tensor_of
+from mess_tf.commands.wording import next_command, several
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
@@ -36,8 +37,8 @@ _OF_A_CARD = ("files", "precision", "input", "promise")
 
 
 def check(
-    run: Path,
-    name: Sequence[str] = (),
+    run: str | Path,
+    name: str | Sequence[str] = (),
     device: str | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +64,8 @@ def check(
     """
     opened = Run.open(run)
     folders = {folder.name: folder for folder in opened.exports()}
-    for wanted in name:
+    names = several(name)
+    for wanted in names:
         if wanted not in folders:
             raise MessError(
                 f"No export named {wanted!r} in {run}; there are"
@@ -73,11 +75,11 @@ def check(
         raise MessError(f"Nothing is exported in {run}. Run `mess export {run}` first.")
     data = open_data(opened.recipe.data)
     checks = []
-    for wanted in name or folders:
+    for wanted in names or folders:
         row = _check_one(opened, folders[wanted], data, device, threads)
         write_json(folders[wanted] / "check.json", row)
         checks.append(row)
-    return {"run": str(run), "checks": checks}
+    return {"run": str(run), "checks": checks, "next": next_command("report", run)}
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -110,24 +112,22 @@ def _check_one(
     promised = measured_latencies(
         run, card["precision"], device, threads, unmeasured_heads="leave out"
     )
-    image_input = tensor_of(card["input"])
-    images = [
-        network_input(data.evaluation.load(i).image, image_input, spec.preprocessing)
-        for i in range(len(data.evaluation))
-    ]
+    image_input, count_images = tensor_of(card["input"]), len(data.evaluation)
     where = device or run.recipe.profile.device
     count = threads or run.recipe.profile.threads
     precision: Precision = card["precision"]
-    with progress(f"Checking {folder.name}", 3) as step:
+    images = []
+    with progress(f"Checking {folder.name}", (1 + PASSES) * count_images) as step:
+        for index in range(count_images):
+            picture = data.evaluation.load(index).image
+            images.append(network_input(picture, image_input, spec.preprocessing))
+            step()
         before = _whole_ms(run, precision, where, count)
-        step(1)
         with open_door("open_device")(where) as reached:
             latency_ms, answers = answers_on_device(
-                folder, card, images, reached, count
+                folder, card, images, reached, count, step=step
             )
-        step(1)
         after = _whole_ms(run, precision, where, count)
-        step(1)
     taken = np.array([answer.exit for answer in answers])
     drift = (before + after) / 2 / promised.whole_ms
     place = open_door("leave_at")(statistics, configuration)
@@ -199,7 +199,7 @@ def render(result: dict[str, Any]) -> str:
     for row in result["checks"]:
         other = row["images_with_other_exit"]
         lines.append(
-            f"{row['name']} on {row['device']}, {row['threads']} threads: every image"
+            f"{row['name']} on {row['device']}, {_threads(row['threads'])}: every image"
             " left where the search said"
             if not other
             else f"{row['name']}: {other} of {row['images']} images left elsewhere than"
@@ -218,7 +218,11 @@ def render(result: dict[str, Any]) -> str:
                 f"    mIoU promised {figures['promised_miou']:.2%}, measured"
                 f" {figures['measured_miou']:.2%}",
             ]
-    return "\n".join([*lines, f"Next: mess report {result['run']}"])
+    return "\n".join(lines)
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _rates(rates: Sequence[float]) -> str:

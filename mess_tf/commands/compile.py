@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from mess_tf.commands.wording import check_choice, next_command
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.progress import progress
-from mess_tf.records import Precision, SupernetSpec
+from mess_tf.records import CONVERTED, Precision, SupernetSpec
 from mess_tf.runs import Run
 
 
-def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
+def compile(run: str | Path, precision: Precision | None = None) -> dict[str, Any]:
     """Converts the trained supernet and cuts it into verified pieces.
 
     Args:
@@ -28,16 +29,19 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
     Raises:
         MessError: not trained yet, or something cannot be converted.
     """
-    from mess_tf.compile.pieces import compile_supernet
-    from mess_tf.compile.verify import compare_pieces
-    from mess_tf.supernet import Supernet
-
+    check_choice("precision", precision, CONVERTED)
     opened = Run.open(run)
-    supernet = Supernet.load(opened.folder).at_size()
     recipe = opened.recipe
-    images = calibration_images(
-        opened, supernet.spec, recipe.compile.calibration_images
-    )
+    with progress("Loading the network", 2) as step:
+        from mess_tf.compile.pieces import compile_supernet
+        from mess_tf.compile.verify import compare_pieces
+        from mess_tf.supernet import Supernet
+
+        supernet = Supernet.load(opened.folder).at_size()
+        step()
+        count = recipe.compile.calibration_images
+        images = calibration_images(opened, supernet.spec, count)
+        step()
     result: dict[str, Any] = {"run": str(run)}
     for wanted in [precision] if precision else recipe.compile.precisions:
         with progress(f"Compiling {wanted}") as step:
@@ -50,7 +54,9 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
                 step.share,
                 recipe.compile.calibration_method,
             )
-        differences = compare_pieces(pieces, supernet, images[:4])
+        with progress(f"Comparing {wanted} with Keras") as step:
+            differences = compare_pieces(pieces, supernet, images[:4])
+            step()
         worst = max(differences, key=lambda d: d.relative)
         result[wanted] = {
             "pieces": len(pieces.pieces),
@@ -59,7 +65,7 @@ def compile(run: Path, precision: Precision | None = None) -> dict[str, Any]:
             "largest_relative_difference": worst.relative,
             "worst_head": f"exit {worst.exit} {worst.head}",
         }
-    return result
+    return result | {"next": next_command("evaluate", run, precision=precision)}
 
 
 def render(result: dict[str, Any]) -> str:
@@ -70,9 +76,9 @@ def render(result: dict[str, Any]) -> str:
         f" ({row['largest_relative_difference']:.2%} of the largest logit,"
         f" {row['worst_head']})"
         for name, row in result.items()
-        if name != "run"
+        if isinstance(row, dict)
     ]
-    return "\n".join([*lines, f"Next: mess evaluate {result['run']}"])
+    return "\n".join(lines)
 
 
 def calibration_images(run: Run, spec: SupernetSpec, count: int) -> list[np.ndarray]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from mess_tf.commands.wording import check_choice, next_command
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.files import sha256_of
@@ -22,7 +23,9 @@ SourceName = Literal["pieces", "keras"]
 
 
 def evaluate(
-    run: Path, precision: Precision | None = None, source: SourceName = "pieces"
+    run: str | Path,
+    precision: Precision | None = None,
+    source: SourceName = "pieces",
 ) -> dict[str, Any]:
     """Runs every head on every evaluation image and stores the statistics.
 
@@ -39,6 +42,7 @@ def evaluate(
     """
     from mess_tf.evaluation.evaluate import evaluate as fill
 
+    check_choice("source", source, get_args(SourceName))
     opened = Run.open(run)
     recipe = opened.recipe
     whole = SupernetSpec.load(opened.supernet_structure)
@@ -47,7 +51,9 @@ def evaluate(
     result: dict[str, Any] = {"run": str(run)}
     chosen = [precision] if precision else recipe.compile.precisions
     for name in chosen if source == "pieces" else ["keras"]:
-        spec, fingerprint, make_runner = _runs(opened, name, whole)
+        with progress(f"Loading {name}") as step:
+            spec, fingerprint, make_runner = _runs(opened, name, whole)
+            step()
         parameters = {}
         if families := fitted_families(policy_keys):
             from mess_tf.evaluation.fit import fit_policies
@@ -80,7 +86,7 @@ def evaluate(
             }
             for exit_index, head_id in statistics.heads
         ]
-    return result
+    return result | {"next": next_command("profile", run, precision=precision)}
 
 
 def _runs(
@@ -114,7 +120,7 @@ def render(result: dict[str, Any]) -> str:
     """Per source, the best head of every exit."""
     lines = []
     for name, rows in result.items():
-        if name == "run":
+        if not isinstance(rows, list):
             continue
         lines.append(f"{name}: mIoU on the report part (calibration part), best heads")
         for exit_index in sorted({row["exit"] for row in rows}):
@@ -126,4 +132,4 @@ def render(result: dict[str, Any]) -> str:
                 f"  exit {exit_index}: {best['miou_report']:.1%}"
                 f" ({best['miou_calibration']:.1%}) {best['head']}"
             )
-    return "\n".join([*lines, f"Next: mess profile {result['run']}"])
+    return "\n".join(lines)

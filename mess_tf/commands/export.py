@@ -6,13 +6,15 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mess_tf.commands.cards import Source, make_card
+from mess_tf.commands.wording import check_choice, next_command, several
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
 from mess_tf.files import sha256_of, write_file
 from mess_tf.forms import Answer, BorderType, ExportForm, Form, Resolution
+from mess_tf.progress import progress
 from mess_tf.records import (
     Configuration,
     Precision,
@@ -25,8 +27,8 @@ from mess_tf.runs import Run
 
 
 def export(
-    run: Path,
-    choice: Sequence[str] = (),
+    run: str | Path,
+    choice: str | Sequence[str] = (),
     device: str | None = None,
     precision: Precision = "int8",
     form: Form = "linked",
@@ -57,6 +59,11 @@ def export(
             exit that keeps the requirement.
         UsageError: options that do not go together.
     """
+    check_choice("form", form, get_args(Form))
+    check_choice("input", input, get_args(BorderType))
+    check_choice("output", output, get_args(BorderType))
+    check_choice("answer", answer, get_args(Answer))
+    check_choice("resolution", resolution, get_args(Resolution))
     opened = Run.open(run)
     name = device or opened.recipe.profile.device
     spec = SupernetSpec.load(opened.supernet_structure)
@@ -66,18 +73,25 @@ def export(
     wanted_form.check(precision, len(spec.classes))
     results = open_door("load_results")(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
-    for wanted in choice:
+    choices = several(choice)
+    for wanted in choices:
         if wanted not in by_name:
             raise MessError(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
     source = Source.open(opened, precision, device, unmeasured_heads="leave out")
-    exports = [
-        _export_one(source, by_name[wanted], wanted_form)
-        for wanted in choice or by_name
-    ]
-    return {"run": str(run), "exports": exports}
+    exports = []
+    with progress("Exporting", len(choices or by_name)) as step:
+        for wanted in choices or by_name:
+            exports.append(_export_one(source, by_name[wanted], wanted_form))
+            step(note=wanted)
+    names = [row["name"] for row in exports] if choices else None
+    return {
+        "run": str(run),
+        "exports": exports,
+        "next": next_command("check", run, name=names, device=device),
+    }
 
 
 def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
@@ -213,7 +227,7 @@ def render(result: dict[str, Any]) -> str:
         lines.append(f"{row['model']} ({row['size_bytes'] / 1e6:.2f} MB): {exits}")
         if has_int8_activations(row["precision"]):
             lines += _float_lines(row["in_float"])
-    return "\n".join([*lines, f"Next: mess check {result['run']}"])
+    return "\n".join(lines)
 
 
 def _float_lines(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def answers_on_device(
     reached: Any,
     threads: int,
     passes: int = PASSES,
+    step: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, list[Any]]:
     """Runs an export over images.
 
@@ -32,6 +33,7 @@ def answers_on_device(
         reached: the opened device.
         threads: CPU threads.
         passes: rounds over all images.
+        step: called once per image and round, for a progress display.
 
     Returns:
         Median latency per image, float64 array of shape (n,), milliseconds (of stages:
@@ -48,9 +50,9 @@ def answers_on_device(
     runner = _OnDevice(reached, folder, threads)
     for _ in range(passes):
         if card["form"]["form"] == "stages":
-            latency_ms, answers = _follow_plan(runner, folder, given)
+            latency_ms, answers = _follow_plan(runner, folder, given, step)
         else:
-            latency_ms, answers = _run_file(runner, card, given)
+            latency_ms, answers = _run_file(runner, card, given, step)
         latencies.append(latency_ms)
     return np.median(latencies, axis=0), answers
 
@@ -64,7 +66,7 @@ class _OnDevice:
         self._settings = open_door("measure_settings").preset("quick", threads)
 
     def run(
-        self, name: str, inputs: Sequence[dict[str, np.ndarray]]
+        self, name: str, inputs: Iterable[dict[str, np.ndarray]]
     ) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
         """(latencies in ms, outputs by name) per item of inputs by name."""
         file = open_door("model_file").read(self._folder / name)
@@ -75,7 +77,10 @@ class _OnDevice:
 
 
 def _run_file(
-    runner: _OnDevice, card: dict[str, Any], images: Sequence[np.ndarray]
+    runner: _OnDevice,
+    card: dict[str, Any],
+    images: Sequence[np.ndarray],
+    step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
     from mess_tf.compile.borders import EXIT, THRESHOLDS
     from mess_tf.compile.runner import read_answer
@@ -86,14 +91,21 @@ def _run_file(
     if card["thresholds"]["input"]:
         fixed[THRESHOLDS] = np.array(card["thresholds"]["default"], np.float32)
     name = card["input"]["name"]
-    latency_ms, outputs = runner.run(
-        card["model"], [{name: image, **fixed} for image in images]
-    )
+
+    def inputs() -> Iterator[dict[str, np.ndarray]]:
+        for image in images:
+            yield {name: image, **fixed}
+            step()
+
+    latency_ms, outputs = runner.run(card["model"], inputs())
     return latency_ms, [read_answer(o, logits, int(o[EXIT][0])) for o in outputs]
 
 
 def _follow_plan(
-    runner: _OnDevice, folder: Path, images: Sequence[np.ndarray]
+    runner: _OnDevice,
+    folder: Path,
+    images: Sequence[np.ndarray],
+    step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
     """Every stage on all images that are still under way."""
     from mess_tf.compile.plan import StagedModel
@@ -129,5 +141,6 @@ def _follow_plan(
             last = [{"logits": tensors[i][stage.logits]} for i in leaving]
         for i, outputs in zip(leaving, last, strict=True):
             answers[i] = model.read(outputs, stage)
+            step()
         going = [i for i in going if answers[i] is None]
     return latency_ms, answers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mess_tf.commands.share import predictions, telling_pieces
 from mess_tf.commands.shared import compared_with_probes
+from mess_tf.commands.wording import check_choice, next_command, several
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress_of_each
@@ -21,8 +23,8 @@ LOST = "device"
 
 
 def profile(
-    target: Path,
-    device: Sequence[str] = (),
+    target: str | Path,
+    device: str | Sequence[str] = (),
     precision: Precision | None = None,
     preset: Preset | None = None,
     threads: int | None = None,
@@ -30,10 +32,10 @@ def profile(
     fresh: bool = False,
     delegate: str = "cpu",
     affinity: str = "auto",
-    extra: Sequence[str] = (),
+    extra: str | Sequence[str] = (),
     cooldown_s: float | None = None,
-    benchmark_model: Path | None = None,
-    csv: Path | None = None,
+    benchmark_model: str | Path | None = None,
+    csv: str | Path | None = None,
     share: float | None = None,
 ) -> dict[str, Any]:
     """Measures every piece of a run, or one ``.tflite`` file, on one or more devices.
@@ -76,8 +78,9 @@ def profile(
     Raises:
         MessError, BenchError: nothing to measure, or nothing could be measured.
     """
+    check_choice("preset", preset, get_args(Preset))
+    target, names = Path(target), several(device)
     models, defaults, groups = _models(target, precision, share)
-    names = (device,) if isinstance(device, str) else tuple(device)
     place = store or defaults["store"]
     further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
     if csv is not None:
@@ -90,14 +93,14 @@ def profile(
             preset=preset or defaults["preset"],
             threads=threads or defaults["threads"],
             fresh=fresh,
-            benchmark_model=benchmark_model,
+            benchmark_model=None if benchmark_model is None else Path(benchmark_model),
             progress=lambda name, done, planned, text: step_of(f"Profiling {name}").at(
                 done, planned, text
             ),
             delegate=delegate,
             groups=groups,
             affinity=affinity,
-            extra=tuple(extra),
+            extra=several(extra),
             **further,
         )
     if csv is not None:
@@ -117,7 +120,23 @@ def profile(
         ],
         "predictions": [] if share is None else predictions(target, place, runs),
         "failed_measurements": [failure for run in runs for failure in _failures(run)],
+        "next": None
+        if target.is_file()
+        else next_command(
+            "search",
+            target,
+            device=names,
+            precision=_to_search(precision, models),
+            threads=threads,
+            predicted=share is not None,
+        ),
     }
+
+
+def _to_search(precision: Precision | None, models: dict[str, Path]) -> str | None:
+    """What `mess search` has to be told; it takes int8 by itself."""
+    measured = precision or next(iter(models)).split("/")[0]
+    return None if any(n.startswith("int8/") for n in models) else measured
 
 
 def _tables(csv: Path) -> tuple[Path, Path]:
@@ -158,7 +177,6 @@ def _models(
     target: Path, precision: Precision | None, share: float | None
 ) -> tuple[dict[str, Path], dict[str, Any], dict[str, str]]:
     """Files by name in tables, what is not told, and the groups of the probes."""
-    target = Path(target)
     if share is not None and not 0 < share <= 1:
         raise UsageError(f"Share {share:g} is no part; give more than 0, at most 1.")
     if target.is_file() and share is not None:
@@ -216,6 +234,7 @@ def render(result: dict[str, Any]) -> str:
         for row in (rows if len(rows) <= 8 else [])
     ]
     lines += _table(devices)
+    lines += _doubts(rows)
     lines += [f"  {d['name']} was lost: {d['lost']}" for d in devices if d["lost"]]
     lines += [
         f"  {d['name']} is the same device as {d['same_as']}"
@@ -237,10 +256,31 @@ def render(result: dict[str, Any]) -> str:
     lines.append(f"Stored in {result['store']}")
     if result["csv"]:
         lines.append(f"Tables: {', '.join(result['csv'])}")
-    if Path(result["target"]).is_dir():
-        option = " --predicted" if result["predictions"] else ""
-        lines.append(f"Next: mess search {result['target']}{option}")
     return "\n".join(lines)
+
+
+# Flags of a measurement (android_bench.records.Measurement).
+_MEANING = {
+    "unstable": "rounds disagree by more than 5 %",
+    "disturbed": "other programs took processor time",
+    "throttled": "the device slowed itself down, being hot",
+    "few_runs": "a round's time limit came first",
+    "mean_only": "the tool tells no median",
+    "power_save": "the phone saves power",
+    "low_battery": "the battery is low",
+    "screen_off": "the screen was off",
+    "capped": "the phone holds its cores below their highest frequency",
+    "rebooted": "the phone started anew between two rounds",
+}
+
+
+def _doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What flags mean, how many have them, and what to do."""
+    counts = Counter(flag for row in rows for flag in row["flags"])
+    told = [f"  {n} {flag}: {_MEANING[flag]}" for flag, n in counts.items()]
+    if not told:
+        return []
+    return [*told, "  They are kept and used; on a calm device --fresh measures again."]
 
 
 def _table(devices: Sequence[dict[str, Any]]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.shared import Latencies, measured_latencies
+from mess_tf.commands.wording import next_command, several
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.evaluation.accuracy import head_miou
@@ -31,11 +32,12 @@ ALIKE: Precision = "int8"
 """Its pieces have the same operators and shapes, and so the same latencies."""
 _BESIDE: tuple[Precision, ...] = ("float32", "int8")
 _PARTS = ("report", "calibration")
+_THEN = ("profile", "export")
 
 
 def quantise(
-    run: Path,
-    choice: Sequence[str] = (),
+    run: str | Path,
+    choice: str | Sequence[str] = (),
     device: str | None = None,
     precision: Precision = "int8",
     epochs: int | None = None,
@@ -67,7 +69,7 @@ def quantise(
         raise UsageError(f"--epochs is {epochs}; it must be 1 or more.")
     opened = Run.open(run)
     recipe = _with_epochs(opened.recipe, epochs)
-    results = _chosen(opened, choice, device, precision)
+    results = _chosen(opened, several(choice), device, precision)
     whole = SupernetSpec.load(opened.supernet_structure)
     final = (whole.exit_points[-1].index, whole.final_head.id)
     kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
@@ -104,7 +106,8 @@ def quantise(
         "thresholds": thresholds,
     }
     write_json(opened.quantise / "result.json", {"schema": SCHEMA, **outcome})
-    return outcome
+    steps = [next_command(c, run, device=device, precision=QAT) for c in _THEN]
+    return outcome | {"next": " && ".join(steps)}
 
 
 def _with_epochs(recipe: Recipe, epochs: int | None) -> Recipe:
@@ -244,11 +247,6 @@ def render(result: dict[str, Any]) -> str:
                 lines.append(f"  {title}: NOT MET. {row['unmet']}")
             else:
                 lines.append(f"  {title}: {_figures(row[key])}")
-    run = result["run"]
-    lines.append(
-        f"Next: mess profile {run} --precision {QAT}, then mess export {run}"
-        f" --precision {QAT}"
-    )
     return "\n".join(lines)
 
 

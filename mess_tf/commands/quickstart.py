@@ -15,10 +15,11 @@ from mess_tf.commands.report import report
 from mess_tf.commands.search import render as render_search
 from mess_tf.commands.search import search
 from mess_tf.commands.train import train
+from mess_tf.commands.wording import next_command
 
 
 def quickstart(
-    run: Path = Path("runs/quickstart"), recipe: str | Path = "quickstart"
+    run: str | Path = Path("runs/quickstart"), recipe: str | Path = "quickstart"
 ) -> dict[str, Any]:
     """The whole way: draw data, train, compile, measure, search, export, check, report.
 
@@ -36,26 +37,24 @@ def quickstart(
     found = search(run)
     exported = export(run)
     checked = check(run)
-    page = report(run)
+    page = report(Path(run))
+    models = [row["model"] for row in exported["exports"]]
     return {
         "report": page["report"],
-        "models": [row["model"] for row in exported["exports"]],
+        "models": models,
         "search": render_search(found),
         "check": render_check(checked),
+        "next": next_command("train", "runs/mine", recipe="own", data="FOLDER"),
     }
 
 
 def render(result: dict[str, Any]) -> str:
     """The search's answer, the check, and where everything is."""
-
-    def body(text: str) -> list[str]:
-        return [line for line in text.splitlines() if not line.startswith("Next:")]
-
     return "\n".join(
         [
-            *body(result["search"]),
+            result["search"],
             "",
-            *body(result["check"]),
+            result["check"],
             "",
             *(f"Model: {model}" for model in result["models"]),
             f"Report: {result['report']}",

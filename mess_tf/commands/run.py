@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mess_tf.commands.shared import network_input
+from mess_tf.commands.wording import several
 from mess_tf.data.images import read_image
 from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import class_map
@@ -18,9 +19,9 @@ from mess_tf.records import Preprocessing
 
 
 def run(
-    model: Path,
-    images: Sequence[Path],
-    output: Path = Path("overlays"),
+    model: str | Path,
+    images: str | Path | Sequence[str | Path],
+    output: str | Path = Path("overlays"),
     threads: int = 1,
 ) -> dict[str, Any]:
     """Segments images with an exported file and writes overlays that name the exit.
@@ -45,9 +46,9 @@ def run(
     )
     palette = np.array(card["palette"], np.uint8)
     depth = {e["exit"]: i + 1 for i, e in enumerate(card["exits"])}
-    rows = []
-    with progress("Segmenting", len(images)) as step:
-        for path in images:
+    rows, paths = [], several(images)
+    with progress("Segmenting", len(paths)) as step:
+        for path in paths:
             picture = read_image(Path(path))
             answer = opened.run(network_input(picture, opened.image, preprocessing))
             classes = class_map(answer.logits, answer.classes, *picture.shape[:2])

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.search_text import render as render
 from mess_tf.commands.shared import Latencies, Unmeasured
+from mess_tf.commands.wording import check_choice, next_command, several
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.progress import Step, progress
@@ -82,8 +83,8 @@ class _Answers:
 
 
 def search(
-    run: Path,
-    device: Sequence[str] = (),
+    run: str | Path,
+    device: str | Sequence[str] = (),
     precision: Precision = "int8",
     threads: int | None = None,
     setting: Setting = "input-dependent",
@@ -147,9 +148,13 @@ def search(
             device, or the cluster fails.
         UsageError: ``all`` as a device.
     """
+    check_choice("setting", setting, get_args(Setting))
+    check_choice("robust", robust, get_args(Robust))
+    check_choice("engine", engine, get_args(Engine))
     opened = Run.open(run)
     recipe = opened.recipe
-    names = tuple(dict.fromkeys(device)) or (recipe.profile.device,)
+    named = tuple(dict.fromkeys(several(device)))
+    names = named or (recipe.profile.device,)
     if "all" in names:
         raise UsageError(
             "--device all is for measuring; name the devices to search for, as `mess"
@@ -205,6 +210,13 @@ def search(
     return {
         "run": str(run),
         "devices": [_finish(name, found[name]) for name in names],
+        "next": next_command(
+            "export",
+            run,
+            # Exports are of one device at a time.
+            device=named[:1],
+            precision=None if precision == "int8" else precision,
+        ),
     }
 
 
@@ -255,6 +267,7 @@ def _answers(
     for question in questions:
         what = f"{'' if question.wish is None else 'Searching '}{question.label}"
         what += f" on {question.device}" if several else ""
+        what += f" (at most {time_limit_s:g} s)"  # most answers take far less
         with progress(what, time_limit_s) as step:
             told["step"] = step
             yield question, next(answers)

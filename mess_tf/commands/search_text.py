@@ -16,7 +16,7 @@ def render(result: dict[str, Any]) -> str:
         lines += _of_device(row, result["run"])
     if len(devices) > 1:
         lines += ["", *_table(devices)]
-    return "\n".join([*lines, f"Next: mess export {result['run']}"])
+    return "\n".join(lines)
 
 
 def _of_device(device: dict[str, Any], run: str) -> list[str]:
@@ -29,7 +29,7 @@ def _of_device(device: dict[str, Any], run: str) -> list[str]:
             ("final exit", row["reference"]),
         ):
             if outcome is not None:
-                lines.append(f"  {title:17s} {_outcome(outcome)}")
+                lines.append(f"  {title:17s} {_outcome(outcome, row['reference'])}")
         lines += [f"  {line}" for line in _assurances(row)]
         lines += [f"  {line}" for line in _finalists(row)]
         lines += [f"  {line}" for line in _predictions(row, run)]
@@ -127,14 +127,16 @@ def _assurances(row: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _outcome(outcome: dict[str, Any]) -> str:
+def _outcome(outcome: dict[str, Any], final: dict[str, Any]) -> str:
     figures = _figures(outcome)
+    faster = _figures(final)["mean_ms"] / figures["mean_ms"]
     rates = "/".join(f"{rate:.0%}" for rate in figures["exit_rates"])
     part = "calibration" if outcome["report"] is None else "report"
     kept = all(figures["met"].values())
     met = f", {'met' if kept else 'NOT MET'} on the {part} part"
     return (
-        f"{figures['mean_ms']:.2f} ms mean, {figures['p90_ms']:.2f} ms p90, mIoU"
+        f"{figures['mean_ms']:.2f} ms mean ({faster:.2f}x), {figures['p90_ms']:.2f} ms"
+        " p90, mIoU"
         f" {figures['miou']:.2%} (drop {figures['drop_pp']:+.2f} pp), exits {rates}"
         f"{met}: {_exits(outcome)}"
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mess_tf.commands.wording import next_command, several
 from mess_tf.data.open import open_split
 from mess_tf.data.pairs import CheckedSource
 from mess_tf.errors import UsageError
@@ -16,11 +17,11 @@ from mess_tf.runs import Run
 
 
 def train(
-    run: Path,
+    run: str | Path,
     recipe: str | Path | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
     weights: str | None = None,
-    changes: Sequence[str] = (),
+    changes: str | Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains the supernet of a recipe; goes on where it was interrupted.
 
@@ -33,7 +34,8 @@ def train(
 
     Returns:
         ``run``, ``final_miou`` and ``best_heads``: the last epoch's mIoU on the
-        calibration part, on the output grid (``mess evaluate`` measures exactly).
+        calibration part, on the output grid (``mess evaluate`` measures exactly);
+        ``next``: the command to type next, as in every command's result.
 
     Raises:
         MessError: recipe, data set, weights or run folder cannot be used.
@@ -45,11 +47,18 @@ def train(
     if recipe is None:
         opened = Run.open(run)
     else:
-        asked = load_recipe(recipe, data=data, weights=weights, changes=changes)
+        asked = load_recipe(
+            recipe,
+            data=None if data is None else Path(data),
+            weights=weights,
+            changes=several(changes),
+        )
         opened = Run.create(run, asked)
     _validate(opened)
-    from mess_tf.training.train import train_supernet
+    with progress("Loading Keras") as step:
+        from mess_tf.training.train import train_supernet
 
+        step()
     train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
     last_stage = 1 if opened.recipe.training.scheme == "e2e" else 2
     miou = _last_line(opened.checkpoints / f"stage{last_stage}.jsonl")["miou"]
@@ -58,7 +67,12 @@ def train(
         point, _, head = name.partition("/")
         if head and value > best.get(point, ("", -1.0))[1]:
             best[point] = (head, value)
-    return {"run": str(run), "final_miou": miou["final"], "best_heads": best}
+    return {
+        "run": str(run),
+        "final_miou": miou["final"],
+        "best_heads": best,
+        "next": next_command("compile", run),
+    }
 
 
 def _validate(run: Run) -> None:
@@ -81,7 +95,7 @@ def render(result: dict[str, Any]) -> str:
         f"  {point}: {value:.1%} ({head})"
         for point, (head, value) in sorted(result["best_heads"].items())
     ]
-    return "\n".join([*lines, f"Next: mess compile {result['run']}"])
+    return "\n".join(lines)
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -194,8 +194,12 @@ class LinkedModel:
     """
 
     def __init__(
-        self, path: Path, threads: int = 1, thresholds: Sequence[float] | None = None
+        self,
+        path: str | Path,
+        threads: int = 1,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
+        path = Path(path)
         self._file = LiteRTFile(path, threads)
         inputs = {name: info for name, (_, info) in self._file.inputs.items()}
         outputs = {name: info for name, (_, info) in self._file.outputs.items()}

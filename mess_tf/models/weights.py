@@ -66,7 +66,7 @@ def load_backbone_weights(supernet: Supernet, weights: str) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MessError(
             f"Weights {weights!r} of {spec.backbone} could not be loaded: {reason}."
-            " Give a file by network.weights, or 'random'."
+            " Give a file by --weights (network.weights of the recipe), or 'random'."
         ) from error
     for layer in supernet.backbone().layers:
         if layer.weights:

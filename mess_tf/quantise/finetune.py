@@ -87,7 +87,7 @@ def fine_tune(
         _teacher(supernet),
         exits_of(spec),
         optimisation,
-        pixel_weights(recipe, data),
+        pixel_weights(recipe, data, open_progress),
         Distillation(training.loss, training.alpha),
         settled_after=round(steps * settings.settled),
     )

@@ -58,7 +58,7 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
-    weights = pixel_weights(recipe, data)
+    weights = pixel_weights(recipe, data, open_progress)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
 
@@ -68,15 +68,19 @@ def train_supernet(
             epochs.run(stage, work, fingerprint, log, display)
 
         keras.utils.set_random_seed(training.seed)
-        supernet = build_supernet(_stage_one_layout(spec, training))
-        load_backbone_weights(supernet, _weights(recipe))
+        with open_progress("Building the network", 1) as step:
+            supernet = build_supernet(_stage_one_layout(spec, training))
+            load_backbone_weights(supernet, _weights(recipe))
+            step(1, "")
         one = stage_epochs(recipe, spec, data, training.stage1_epochs)
         optimisation = _optimisation(training, one.total_steps, training.learning_rate)
         run(StageOne(supernet, optimisation, weights, _joint(training)), one, "Stage 1")
         if training.scheme != "e2e":
             # Initial weights of the heads must not depend on where stage 1 was resumed.
             keras.utils.set_random_seed(training.seed + 1)
-            supernet = supernet_after_stage_one(spec, supernet)
+            with open_progress("Building all heads", 1) as step:
+                supernet = supernet_after_stage_one(spec, supernet)
+                step(1, "")
             two = stage_epochs(recipe, spec, data, training.stage2_epochs)
             optimisation = _optimisation(
                 training, two.total_steps, training.stage2_learning_rate
@@ -147,14 +151,19 @@ def _joint(training: Training) -> Joint:
     return Joint(training.early_exits_per_step)
 
 
-def pixel_weights(recipe: Recipe, data: OpenedData) -> np.ndarray:
+def pixel_weights(
+    recipe: Recipe, data: OpenedData, open_progress: OpenProgress
+) -> np.ndarray:
     """Pixel weights by class; the training labels are only read where they count."""
     classes = len(data.train.classes)
     pixels = np.ones(classes)
     if recipe.training.class_balance:
-        labels = (data.train.load(i).labels.ravel() for i in range(len(data.train)))
-        counts = [np.bincount(own, minlength=256)[:classes] for own in labels]
-        pixels = np.sum(counts, axis=0)
+        pixels = np.zeros(classes)
+        with open_progress("Counting pixels of each class", len(data.train)) as step:
+            for index in range(len(data.train)):
+                labels = data.train.load(index).labels.ravel()
+                pixels += np.bincount(labels, minlength=256)[:classes]
+                step(1, "")
     return class_weights(pixels, recipe.training.class_balance)
 
 

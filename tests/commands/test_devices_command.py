@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from android_bench import records
 from android_bench.errors import BenchError
 from android_bench.many import DeviceRun
 from android_bench.phones.listing import PhoneListing
@@ -132,6 +133,8 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
         "device  model    measured  flagged  failed\n"
         "usb:A1  Pixel 8         2        1       0\n"
         "usb:B2  Mate 20         0        0       1\n"
+        "  1 throttled: the device slowed itself down, being hot\n"
+        "  They are kept and used; on a calm device --fresh measures again.\n"
         "  usb:B2 was lost: Phone usb:B2 is gone: plug it in again.\n"
         "  failed on usb:B2: a (delegate): fell back\n"
         f"Stored in {model}.profiles.sqlite\n"
@@ -149,6 +152,15 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
     assert [r["samples_us"] for r in rounds] == ["1000.0 2000.0 3000.0"] * 2
 
 
+def test_every_flag_of_a_measurement_has_a_meaning() -> None:
+    known = {
+        value
+        for name, value in vars(records).items()
+        if name.isupper() and isinstance(value, str)
+    }
+    assert set(profile_command._MEANING) == known
+
+
 def test_the_recipe_names_the_device_where_none_is_given(
     tmp_path: Path, asked: dict[str, Any]
 ) -> None:
@@ -157,7 +169,7 @@ def test_the_recipe_names_the_device_where_none_is_given(
     profile_command.profile(model)
     assert asked["devices"] == ("host",)
     assert "cooldown_s" not in asked
-    profile_command.profile(model, "usb:A1")  # type: ignore[arg-type]
+    profile_command.profile(model, "usb:A1")
     assert asked["devices"] == ("usb:A1",)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -21,7 +23,7 @@ from mess_tf.progress import progress
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     "quickstart train compile evaluate devices profile search quantise export check run"
-    " report"
+    " report info"
 )
 
 
@@ -243,8 +245,76 @@ def test_an_interruption_says_how_to_go_on(
     fake.error = KeyboardInterrupt()
     assert cli.main(["train", "my run", "--recipe", "camvid"]) == 130
     error = capfd.readouterr().err
+    assert "every finished epoch is kept" in error
     assert "`mess train 'my run' --recipe camvid` goes on" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_every_command_says_what_an_interruption_leaves(name: str) -> None:
+    assert COMMANDS[name].kept.format(line="`x`").count("`x`") == 1
+
+
+def test_the_next_command_is_the_last_line_and_part_of_the_json(
+    fake: Fake, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.result = {"n": 3, "next": "mess export 'a b'"}
+    sys.modules["fake_command"].render = (  # type: ignore[attr-defined]
+        lambda result: f"{result['n']} pieces"
+    )
+    cli.main(["search", "a b"])
+    assert capfd.readouterr().out == "3 pieces\nNext: mess export 'a b'\n"
+    cli.main(["search", "a b", "--json"])
+    assert json.loads(capfd.readouterr().out)["next"] == "mess export 'a b'"
+
+
+def test_the_trace_of_a_mistake_of_ours_is_in_the_log(
+    fake: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").touch()
+    fake.error = ValueError("odd.")
+    assert cli.main(["compile", str(tmp_path)]) == 1
+    log = tmp_path / "log.txt"
+    assert f"ValueError: odd. {log} has the trace." in capfd.readouterr().err
+    assert "Traceback" in log.read_text() and "in __call__" in log.read_text()
+
+
+def completed(words: str) -> list[str]:
+    """What bash offers for the last of the words."""
+    script = (
+        f'eval "$({sys.executable} -m mess_tf.cli --completion bash)"\n'
+        f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+        '_shtab_mess; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("mess qu", {"quickstart", "quantise"}),
+        ("mess search r --max-l", {"--max-latency-ms"}),
+        ("mess export r --form s", {"stages", "single"}),
+        ("mess profile recipes/o", {"recipes/own.toml"}),
+        ("mess train r --data rec", {"recipes"}),
+    ],
+)
+def test_bash_completes_commands_options_choices_and_files(
+    words: str, offered: set[str]
+) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash here")
+    assert set(completed(words)) == offered
+
+
+def test_zsh_gets_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--completion", "zsh"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("#compdef mess")
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_a_change_that_cannot_be_read_is_a_usage_error(change: str) -> None:
 
 
 def test_unknown_or_broken_recipe_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MessError, match="'nope'.*camvid, coco, quickstart, voc"):
+    with pytest.raises(MessError, match="'nope'.*camvid, coco, own, quickstart, voc"):
         find_recipe("nope")
     broken = write(tmp_path / "broken.toml", "[data\n")
     with pytest.raises(MessError, match=r"broken\.toml cannot be read"):

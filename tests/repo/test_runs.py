@@ -45,7 +45,9 @@ def test_what_is_no_run_folder_is_refused_with_what_to_do(tmp_path: Path) -> Non
 
 
 def test_before_training_a_recipe_may_be_changed(tmp_path: Path) -> None:
-    Run.create(tmp_path, recipe_of())
+    run = Run.create(tmp_path, recipe_of())
+    # Made before weights are looked for, which may fail.
+    run.tensorboard.mkdir(parents=True)
     changed = recipe_of(training={"seed": 1})
     Run.create(tmp_path, changed)
     assert Run.open(tmp_path).recipe == changed

@@ -117,6 +117,23 @@ def test_off_a_terminal_a_line_comes_now_and_then(
     assert lines[0] == "Training: 15%, 2 min 50 s left, mIoU 0.5"
 
 
+def test_time_left_leaves_out_what_was_done_before_and_the_first_step(
+    lines_mode: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with progress("Training", 100) as step:
+        step(49)  # by an earlier call
+        now[0] += 300.0
+        step(1)  # has to compile
+        now[0] += 40.0
+        step(10)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == ["Training: 50%", "Training: 60%, 2 min 40 s left"]
+
+
 @pytest.mark.parametrize("mode", ["bars", "off"])
 def test_otherwise_nothing_is_written_off_a_terminal(
     mode: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -299,6 +299,26 @@ def test_results_survive_the_file(tmp_path: Path):
         load_results(tmp_path / "missing.json")
 
 
+def test_progress_of_a_front_tells_the_time_of_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("search.exact._PROGRESS_EVERY_S", 0.0)
+    rng = np.random.default_rng(33)
+    spec = tiny_spec((2, 2, 2))
+    statistics = tiny_statistics(spec, rng, 10, 4)
+    latency_ms = tiny_latencies(spec, rng)
+    told: list[float] = []
+    pareto_front(
+        statistics,
+        spec,
+        latency_ms,
+        points=4,
+        progress=lambda state: told.append(state.elapsed_s),
+    )
+    assert len(told) > 4
+    assert told == sorted(told)
+
+
 def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Path):
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))

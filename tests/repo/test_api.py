@@ -1,0 +1,118 @@
+"""``import mess_tf``: the names a user needs, and nothing heavy before their use."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+import mess_tf
+from mess_tf.cli_table import COMMANDS
+from mess_tf.commands.wording import check_choice, next_command, several
+from mess_tf.errors import MessError, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_package_shows_commands_and_little_else() -> None:
+    others = {"LinkedModel", "MessError", "__version__", "adopt", "flatten"}
+    assert set(dir(mess_tf)) == set(COMMANDS) | others
+    assert mess_tf.__version__.count(".") == 2
+    with pytest.raises(AttributeError, match="'trian'"):
+        mess_tf.trian  # noqa: B018
+
+
+def test_looking_at_the_package_loads_nothing() -> None:
+    code = "import mess_tf, sys; dir(mess_tf); mess_tf.__version__; mess_tf.MessError"
+    heavy = "[m for m in ('numpy', 'keras', 'tensorflow', 'rich') if m in sys.modules]"
+    assert python(f"{code}; print({heavy})") == "[]"
+
+
+def test_a_command_is_a_function_even_where_a_package_has_its_name() -> None:
+    code = (
+        "import mess_tf.compile.schema, mess_tf.quantise.plan, mess_tf.report.records\n"
+        "import mess_tf\n"
+        "from mess_tf.compile import schema\n"
+        "names = ('compile', 'quantise', 'report')\n"
+        "print([getattr(mess_tf, n).__module__ for n in names], schema.__name__)"
+    )
+    modules = [f"mess_tf.commands.{n}" for n in ("compile", "quantise", "report")]
+    assert python(code) == f"{modules} mess_tf.compile.schema"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_typed_and_documented(name: str) -> None:
+    function = getattr(mess_tf, name)
+    assert f"{function.__module__}:{name}" == COMMANDS[name].target
+    signature = inspect.signature(function)
+    hints = typing.get_type_hints(function)
+    assert set(hints) == {*signature.parameters, "return"}
+    about = inspect.getdoc(function) or ""
+    assert "Returns:" in about
+    missing = [p for p in signature.parameters if f"{p}" not in about]
+    assert missing == []
+
+
+def test_several_takes_one_or_many() -> None:
+    assert several("host") == ("host",)
+    assert several(Path("a.jpg")) == (Path("a.jpg"),)
+    assert several(["a", "b"]) == ("a", "b")
+    assert several(()) == ()
+
+
+def test_a_wrong_choice_names_what_is_accepted() -> None:
+    check_choice("form", None, ("linked",))
+    check_choice("form", "linked", ("linked",))
+    with pytest.raises(UsageError, match="form = 'x' is not accepted.*linked, single"):
+        check_choice("form", "x", ("linked", "single"))
+
+
+def test_the_next_command_can_be_typed_as_it_is() -> None:
+    assert next_command("compile", "runs/a b") == "mess compile 'runs/a b'"
+    line = next_command(
+        "search",
+        Path("r"),
+        device=("host", "A B"),
+        precision=None,
+        threads=2,
+        predicted=True,
+        fresh=False,
+        max_drop_pp="1",
+    )
+    assert line == (
+        "mess search r --device host --device 'A B' --threads 2 --predicted"
+        " --max-drop-pp 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("compile", {"precision": "int4"}),
+        ("evaluate", {"source": "onnx"}),
+        ("profile", {"preset": "long"}),
+        ("search", {"setting": "static"}),
+        ("search", {"robust": "very"}),
+        ("search", {"engine": "spark"}),
+        ("export", {"form": "onnx"}),
+        ("export", {"input": "float16"}),
+        ("export", {"answer": "image"}),
+    ],
+)
+def test_what_the_command_line_refuses_is_refused_from_python_too(
+    tmp_path: Path, name: str, arguments: dict[str, str]
+) -> None:
+    with pytest.raises(MessError, match=next(iter(arguments.values()))):
+        getattr(mess_tf, name)(tmp_path, **arguments)
