@@ -17,6 +17,8 @@ import pytest
 from report_cases import FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
+from mess_tf.compile import runner
+from mess_tf.report.figures import write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -107,8 +109,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> str:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mess_tf.compile.runner.PieceRunner", FakeRunner)
-        patch.setattr("mess_tf.report.figures.write.write_figures", lambda *_: [])
+        patch.setattr(runner, "PieceRunner", FakeRunner)
+        patch.setattr(write, "write_figures", lambda *_: [])
         run = FakeRun(folder / "run").everything()
         text = Path(report(run.folder)["report"]).read_text(encoding="utf-8")
     watched = text.replace("<head>", "<head>" + WATCH, 1).replace("</body>", DO, 1)

@@ -11,6 +11,7 @@ import pytest
 from report_cases import CHOSEN, FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
+from mess_tf.compile import runner
 from mess_tf.records import Configuration
 
 CHARTS = ("pareto", "exit_rates", "latency", "class_iou", "speedups")
@@ -19,7 +20,7 @@ CHARTS = ("pareto", "exit_rates", "latency", "class_iou", "speedups")
 def test_figures_are_written_as_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mess_tf.compile.runner.PieceRunner", FakeRunner)
+    monkeypatch.setattr(runner, "PieceRunner", FakeRunner)
     fake = FakeRun(tmp_path / "run")
     result = report(fake.everything().folder)
     files = {Path(f).name: Path(f) for f in result["figures"]}

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 
 from mess_tf.commands.report import render, report
+from mess_tf.compile import runner
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
 from mess_tf.records import Configuration, ExitChoice, Statistics
+from mess_tf.report.figures import write
 from mess_tf.report.gallery import choose_images
 from mess_tf.report.page.axes import log_ticks, ticks
 
@@ -66,9 +68,9 @@ class Page(HTMLParser):
 def fast() -> Iterator[pytest.MonkeyPatch]:
     """No pieces are run, and no files of figures are drawn, which takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mess_tf.compile.runner.PieceRunner", FakeRunner)
-        patch.setattr("mess_tf.report.figures.write.write_figures", lambda *_: [])
-        patch.setattr("mess_tf.report.figures.write.write_side_by_side", lambda *_: [])
+        patch.setattr(runner, "PieceRunner", FakeRunner)
+        patch.setattr(write, "write_figures", lambda *_: [])
+        patch.setattr(write, "write_side_by_side", lambda *_: [])
         yield patch
 
 

@@ -19,6 +19,7 @@ from report_cases import EARLY, FINAL, MS, NAMES, FakeRun, make_spec, make_stati
 
 from android_bench.records import Conditions
 from mess_tf.commands.report import _best_within
+from mess_tf.compile import runner
 from mess_tf.doors import open_door
 from mess_tf.metrics import background_class, count_areas, foreground_accuracy, mean_iou
 from mess_tf.policies import Policy
@@ -209,7 +210,7 @@ def test_galleries_tell_the_policies_own_confidences(
         def output_logits(self, *_: object) -> np.ndarray:
             return logits
 
-    monkeypatch.setattr("mess_tf.compile.runner.PieceRunner", Runner)
+    monkeypatch.setattr(runner, "PieceRunner", Runner)
     run = FakeRun(tmp_path / "run").train().compile().evaluate().run
     statistics, head = make_statistics("int8"), (1, EARLY)
     configuration = Configuration((ExitChoice(2, FINAL),))
