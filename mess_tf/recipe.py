@@ -13,6 +13,7 @@ from typing import Any
 from mess_tf.errors import MessError
 from mess_tf.policies import POLICIES
 from mess_tf.recipe_sections import (
+    AUTO_DEEPLAB,
     SECTIONS,
     Compile,
     Data,
@@ -60,6 +61,12 @@ class Recipe:
             raise MessError(
                 "network.mean, std and weights = 'own' are for a network of your own;"
                 f" leave them out with {network.backbone}."
+            )
+        if network.backbone in AUTO_DEEPLAB and network.weights != "random":
+            raise MessError(
+                f"network.weights = {network.weights!r} is not accepted with"
+                f" {network.backbone}, which was never trained on ImageNet; set it to"
+                " 'random'."
             )
         if training.scale_min > training.scale_max:
             raise MessError(

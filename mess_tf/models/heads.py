@@ -67,7 +67,7 @@ def build_head(
         width = max(x.shape[-1] // 4, options["fcn_width"])
         x = _conv(x, width, 3, f"{prefix}_conv", relu6)
     else:
-        x = _aspp(x, stride, prefix, relu6, options)
+        x = aspp(x, stride, prefix, relu6, options)
         if not spec.skips:
             x = _conv(x, options["head_width"], 3, f"{prefix}_conv", relu6)
     for index, (skip, skip_stride) in zip(spec.skips, skips, strict=True):
@@ -99,7 +99,7 @@ def aspp_rates(stride: int, options: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(max(1, round(rate * 16 / stride)) for rate in rates)
 
 
-def _aspp(
+def aspp(
     x: Any, stride: int, prefix: str, relu6: bool, options: Mapping[str, Any]
 ) -> Any:
     """Atrous spatial pyramid pooling of DeepLabV3.
