@@ -1,7 +1,7 @@
 """The rows of the comparison: what each changes of ``recipe.toml``.
 
-All rows of a seed pass over the training images equally often: those without a second
-stage have its epochs in their first.
+All rows but ``e2e-ce-short`` pass over the training images equally often: those without
+a second stage have its epochs in their first.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ ROWS: tuple[Row, ...] = (
     _trained("e2e", "ce"),
     _trained("two-stage", "kd", _FIRST),
     _trained("e2e", "kd"),
+    Row("e2e-ce-short", {"training.scheme": "e2e", "training.loss": "ce"}),
     _trained("two-stage", "pfd-full", _FIRST),
 )
 """In the order of what matters. Frozen, E2E and SelfDistill (``e2e-kd``) are the
-supplement's names for what others do."""
+supplement's names for what others do; ``e2e-ce-short`` trains the backbone as long as
+the two-stage rows do, and no longer."""
