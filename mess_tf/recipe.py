@@ -100,6 +100,11 @@ class Recipe:
                 f"network.output_stride = {network.output_stride} is not accepted with"
                 " a network of your own, which has its own; leave it out."
             )
+        if self.training.mixed_precision:
+            raise MessError(
+                "training.mixed_precision = true is not accepted with a network of your"
+                " own, whose layers say themselves what they compute in; leave it out."
+            )
 
     def _check_heads(self) -> None:
         final, early = self.network.most_exits, self.heads.early_heads()

@@ -238,6 +238,8 @@ class Training(Section):
         flip: probability of a mirror image.
         jitter: strength of random brightness, contrast and saturation; 0 = none.
         loss_stride: the loss is taken at every so many pixels.
+        mixed_precision: compute in bfloat16; weights, batch normalisations and losses
+            stay float32. For machines that have it in hardware.
     """
 
     name: ClassVar[str] = "training"
@@ -267,6 +269,7 @@ class Training(Section):
     flip: float = setting(0.5, number(0, 1))
     jitter: float = setting(0.0, number(0, 1))
     loss_stride: int = setting(1, whole(1, 32))
+    mixed_precision: bool = setting(False, flag())
 
 
 @dataclass(frozen=True)

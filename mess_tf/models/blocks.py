@@ -64,10 +64,11 @@ def depthwise_bn(
 
 
 def normalised(x: Any, name: str, epsilon: float = BATCH_NORM_EPSILON) -> Any:
-    """Batch normalisation."""
-    return BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=name)(
-        x
-    )
+    """Batch normalisation, in float32 also where others compute in bfloat16: its sums
+    run over a whole batch of maps."""
+    return BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, dtype="float32", name=name
+    )(x)
 
 
 def _bn_relu(

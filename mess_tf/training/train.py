@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,36 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
+    if recipe.training.mixed_precision:
+        with _in_bfloat16():
+            trained = _train(recipe, spec, data, work, open_progress)
+        supernet = build_supernet(spec)  # what is stored computes in float32
+        supernet.model.set_weights(trained.model.get_weights())
+    else:
+        supernet = _train(recipe, spec, data, work, open_progress)
+    supernet.save(folder)
+    return supernet
+
+
+@contextmanager
+def _in_bfloat16() -> Iterator[None]:
+    """Layers made in here compute in bfloat16 and keep float32 weights."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _train(
+    recipe: Recipe,
+    spec: SupernetSpec,
+    data: OpenedData,
+    work: Path,
+    open_progress: OpenProgress,
+) -> Supernet:
+    """Both stages; see ``train_supernet``."""
     weights = pixel_weights(recipe, data)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
@@ -89,7 +119,6 @@ def train_supernet(
                 alpha=training.alpha,
             )
             run(stage, two, "Stage 2")
-    supernet.save(folder)
     return supernet
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -335,6 +336,27 @@ def test_other_schemes_train_to_the_end(
     assert set(last["miou"]) == {"exit_1/fcn_r1_b0", "exit_1/fcn_r2_b1", "final"}
     first = json.loads(files[0].read_text().splitlines()[-1])
     assert len(first["miou"]) == (3 if scheme == "e2e" else 1)
+
+
+def losses(folder: Path) -> list[float]:
+    files = [folder / "training" / f"stage{number}.jsonl" for number in (1, 2)]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
+    tmp_path: Path, whole: tuple[Path, list[np.ndarray]]
+) -> None:
+    folder, full = whole
+    mixed = trained(tmp_path, Display(), mixed_precision=True)
+    assert all(values.dtype == np.float32 for values in mixed)
+    assert all(np.isfinite(values).all() for values in mixed)
+    # bfloat16 has three digits: it must show, and must not matter.
+    assert losses(tmp_path) != losses(folder)
+    np.testing.assert_allclose(losses(tmp_path), losses(folder), rtol=0.05)
+    stored = keras.saving.load_model(tmp_path / "supernet.keras")
+    assert {layer.compute_dtype for layer in stored.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
