@@ -73,6 +73,11 @@ class Recipe:
                 f"training.scale_min = {training.scale_min:g} is larger than"
                 f" scale_max = {training.scale_max:g}; swap them."
             )
+        if training.batch % training.devices:
+            raise MessError(
+                f"training.batch = {training.batch} cannot be shared by"
+                f" {training.devices} devices; make it a multiple of training.devices."
+            )
         for policy in self.statistics.policies:
             needs = POLICIES[policy].needs_pixel_threshold
             if needs and not self.statistics.pixel_thresholds:

@@ -240,6 +240,8 @@ class Training(Section):
         loss_stride: the loss is taken at every so many pixels.
         mixed_precision: compute in bfloat16; weights, batch normalisations and losses
             stay float32. For machines that have it in hardware.
+        devices: that share every batch (data parallel, by Keras' own distribution,
+            which runs on its JAX backend alone); a divisor of ``batch``.
     """
 
     name: ClassVar[str] = "training"
@@ -270,6 +272,7 @@ class Training(Section):
     jitter: float = setting(0.0, number(0, 1))
     loss_stride: int = setting(1, whole(1, 32))
     mixed_precision: bool = setting(False, flag())
+    devices: int = setting(1, whole(1, 4096))
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 
 from mess_tf.errors import MessError
+from mess_tf.models.blocks import normalised
 from mess_tf.recipe import Recipe
 from mess_tf.records import HeadSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
+from mess_tf.training.stage_one import Joint, StageOne, _JointModel, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
-from mess_tf.training.train import train_supernet
+from mess_tf.training.step_model import compile_model, predicted
+from mess_tf.training.train import _sharing, train_supernet
 
 PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
 EQUAL = np.ones(3, np.float32)
@@ -410,3 +412,60 @@ module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())
     # Written by JAX, read by TensorFlow.
     again = Supernet.load(tmp_path)
     assert [w.shape for w in again.model.get_weights()] == [w.shape for w in unbroken]
+
+
+def test_two_devices_train_as_one_does() -> None:
+    pytest.importorskip("jax", reason="JAX is not installed (pip install mess-tf[jax])")
+    script = f"""
+import sys
+sys.path[:0] = {[p for p in sys.path if p]!r}
+import importlib.util, json, keras
+spec = importlib.util.spec_from_file_location("stages", {__file__!r})
+module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+print(json.dumps([module.steps_on(1), module.steps_on(2)]))
+"""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    assert (one["devices"], two["devices"]) == (1, 2)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
+    assert one["losses"][0] != one["losses"][1]
+    np.testing.assert_allclose(two["predicted"], one["predicted"], rtol=1e-3, atol=1e-5)
+
+
+def steps_on(devices: int) -> dict[str, Any]:
+    """Two steps of stage 1's model on a small network, and three images predicted."""
+    with _sharing(devices):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((*SIZE, 3))
+        logits = keras.layers.Conv2D(3, 4, strides=4)(normalised(image, "bn"))
+        model = _JointModel(image, [logits])
+        model.class_weights, model.joint, model.final = EQUAL, Joint(), 0
+        compile_model(model, PLAIN)
+        images, labels = batch()
+        y = {"labels": labels, "turn": np.ones((4, 1), np.float32)}
+        return {
+            "losses": [float(model.train_on_batch(images, y)) for _ in range(2)],
+            "predicted": predicted(model, images[:3])[0].tolist(),
+            "devices": len(model.trainable_variables[0].value.devices()),
+        }
+
+
+def test_several_devices_need_jax_and_an_even_share() -> None:
+    with pytest.raises(MessError, match="KERAS_BACKEND=jax"):
+        _sharing(2)
+    table = {**RECIPE, "training": {**RECIPE["training"], "devices": 3}}
+    with pytest.raises(MessError, match="batch = 8 cannot be shared by 3 devices"):
+        Recipe.from_table(table)
