@@ -124,7 +124,7 @@ class StageTwo:
         features, teacher = self._features("evaluate", images, labels.shape[1:3])
         result = {"final": areas_on_grid(teacher, labels)}
         for inputs, names, model in self.groups:
-            logits = predicted(model, *(features[i - 1] for i in inputs))
+            logits = predicted(model, [features[i - 1] for i in inputs])
             for name, values in zip(names, logits, strict=True):
                 result[name] = areas_on_grid(values, labels)
         return result

@@ -42,7 +42,9 @@ def as_list(values: Any) -> list[Any]:
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
-def predicted(model: Any, *tensors: np.ndarray) -> list[np.ndarray]:
+def predicted(
+    model: Any, tensors: np.ndarray | Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """A model's outputs for a batch of any length.
 
     Several devices share a batch evenly, so it is filled up with copies of its last
@@ -50,13 +52,12 @@ def predicted(model: Any, *tensors: np.ndarray) -> list[np.ndarray]:
     """
     distribution = keras.distribution.distribution()
     devices = 1 if distribution is None else distribution.device_mesh.shape[0]
-    count = len(tensors[0])
-    missing = -count % devices
-    if missing:
-        tensors = tuple(
-            np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for x in tensors
+    count = len(as_list(tensors)[0])
+    if missing := -count % devices:
+        tensors = keras.tree.map_structure(
+            lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), tensors
         )
-    outputs = as_list(model.predict_on_batch(list(tensors)))
+    outputs = as_list(model.predict_on_batch(tensors))
     return [np.asarray(output)[:count] for output in outputs]
 
 
