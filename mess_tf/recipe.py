@@ -13,6 +13,7 @@ from typing import Any
 from mess_tf.errors import MessError
 from mess_tf.policies import POLICIES
 from mess_tf.recipe_sections import (
+    AUTO_DEEPLAB,
     SECTIONS,
     Compile,
     Data,
@@ -64,10 +65,21 @@ class Recipe:
                 "network.mean, std and weights = 'own' are for a network of your own;"
                 f" leave them out with {network.backbone}."
             )
+        if network.backbone in AUTO_DEEPLAB and network.weights != "random":
+            raise MessError(
+                f"network.weights = {network.weights!r} is not accepted with"
+                f" {network.backbone}, which was never trained on ImageNet; set it to"
+                " 'random'."
+            )
         if training.scale_min > training.scale_max:
             raise MessError(
                 f"training.scale_min = {training.scale_min:g} is larger than"
                 f" scale_max = {training.scale_max:g}; swap them."
+            )
+        if training.batch % training.devices:
+            raise MessError(
+                f"training.batch = {training.batch} cannot be shared by"
+                f" {training.devices} devices; make it a multiple of training.devices."
             )
         for policy in self.statistics.policies:
             needs = POLICIES[policy].needs_pixel_threshold
@@ -95,6 +107,11 @@ class Recipe:
             raise MessError(
                 f"network.output_stride = {network.output_stride} is not accepted with"
                 " a network of your own, which has its own; leave it out."
+            )
+        if self.training.mixed_precision:
+            raise MessError(
+                "training.mixed_precision = true is not accepted with a network of your"
+                " own, whose layers say themselves what they compute in; leave it out."
             )
 
     def _check_heads(self) -> None:

@@ -37,7 +37,8 @@ from mess_tf.settings import (
 
 ALL = "all"
 DATA_KINDS = ("folder", "drawn", "voc", "coco", "cityscapes", "ade20k")
-BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
+AUTO_DEEPLAB = ("auto_deeplab_s", "auto_deeplab_m", "auto_deeplab_l")
+BACKBONES = ("mobilenet_v2", "resnet50", "resnet101", *AUTO_DEEPLAB)
 NETWORK_FILE = ".keras"
 BUILT_IN_WEIGHTS = ("imagenet", "random", "own")
 
@@ -92,12 +93,12 @@ class Network(Section):
             relative to the recipe's folder.
         mean, std: of a network of your own: its input is (RGB 0..255 - mean) / std.
         alpha: width multiplier (MobileNetV2).
-        output_stride: pixels of the image per cell of the last features; a network of
-            your own has its own.
+        output_stride: pixels of the image per cell of the last features; Auto-DeepLab
+            takes 32, its coarsest; a network of your own has its own.
         height, width: pixels of the deployed network's input.
-        weights: ``imagenet``, ``random`` or a file, relative to the recipe's folder;
-            for a network of your own ``own`` (those in its file), ``random`` or another
-            file of it.
+        weights: ``imagenet``, ``random`` (Auto-DeepLab takes no other) or a file,
+            relative to the recipe's folder; for a network of your own ``own`` (those in
+            its file), ``random`` or another file of it.
         exits: exit points at equal steps of MACs, the final one included.
         exit_layers: layers to put exit points at instead; the last block is added.
         head_width, decoder_width, skip_width: channels of ASPP, merged skips and
@@ -237,6 +238,10 @@ class Training(Section):
         flip: probability of a mirror image.
         jitter: strength of random brightness, contrast and saturation; 0 = none.
         loss_stride: the loss is taken at every so many pixels.
+        mixed_precision: compute in bfloat16; weights, batch normalisations and losses
+            stay float32. For machines that have it in hardware.
+        devices: that share every batch (data parallel, by Keras' own distribution,
+            which runs on its JAX backend alone); a divisor of ``batch``.
     """
 
     name: ClassVar[str] = "training"
@@ -266,6 +271,8 @@ class Training(Section):
     flip: float = setting(0.5, number(0, 1))
     jitter: float = setting(0.0, number(0, 1))
     loss_stride: int = setting(1, whole(1, 32))
+    mixed_precision: bool = setting(False, flag())
+    devices: int = setting(1, whole(1, 4096))
 
 
 @dataclass(frozen=True)

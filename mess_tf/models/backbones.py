@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from mess_tf.errors import MessError
-from mess_tf.models import blocks
+from mess_tf.models import auto_deeplab, blocks
 from mess_tf.models.adopted import ADOPTED, build_body, build_end
 from mess_tf.records import Preprocessing
 
@@ -54,6 +54,7 @@ class Backbone:
         end: adds an adopted network's own end: (features, name of the logits) ->
             logits; None where there is none.
         only_size: (height, width) in pixels if it works at no other.
+        output_strides: that it can be built with.
     """
 
     build: Callable[[Any, int, Mapping[str, Any]], list[BlockEnd]]
@@ -64,6 +65,7 @@ class Backbone:
     options: Mapping[str, Any] = field(default_factory=dict)
     end: Callable[[Any, str], Any] | None = None
     only_size: tuple[int, int] | None = None
+    output_strides: tuple[int, ...] = OUTPUT_STRIDES
 
 
 class _Strides:
@@ -180,6 +182,24 @@ def _resnet(depth: str) -> Callable[[Any, int, Mapping[str, Any]], list[BlockEnd
     return build
 
 
+def _auto_deeplab(
+    filters: int,
+) -> Callable[[Any, int, Mapping[str, Any]], list[BlockEnd]]:
+    def build(
+        image: Any, output_stride: int, options: Mapping[str, Any]
+    ) -> list[BlockEnd]:
+        cells = auto_deeplab.auto_deeplab_cells(image, filters)
+        return [BlockEnd(tensor, stride, 1) for tensor, stride in cells]
+
+    return build
+
+
+def _extra_separable(x: Any, prefix: str, dilation: int) -> Any:
+    y = auto_deeplab.separable(x, 3, f"{prefix}_1", dilation=dilation)
+    y = auto_deeplab.separable(y, 3, f"{prefix}_2", dilation=dilation)
+    return keras.layers.Add(name=f"{prefix}_add")([x, y])
+
+
 def _extra_inverted_residual(x: Any, prefix: str, dilation: int) -> Any:
     return blocks.inverted_residual(x, x.shape[-1], prefix, dilation=dilation)
 
@@ -223,6 +243,17 @@ BACKBONES: dict[str, Backbone] = {
         )
         for name in _RESNET_BLOCKS
     },
+    **{
+        name: Backbone(
+            build=_auto_deeplab(filters),
+            extra_block=_extra_separable,
+            relu6=False,
+            head_options=_RESNET_HEADS,
+            preprocessing=Preprocessing(),
+            output_strides=(auto_deeplab.COARSEST,),
+        )
+        for name, filters in auto_deeplab.FILTERS.items()
+    },
 }
 
 
@@ -242,11 +273,14 @@ def get_backbone(
         raise MessError(
             f"Backbone {name!r} is unknown; accepted: {', '.join(sorted(BACKBONES))}."
         )
-    if output_stride not in OUTPUT_STRIDES:
+    backbone = BACKBONES[name]
+    if output_stride not in backbone.output_strides:
+        accepted = " or ".join(map(str, backbone.output_strides))
         raise MessError(
-            f"Output stride {output_stride} is not one of {OUTPUT_STRIDES}."
+            f"Output stride {output_stride} is not accepted with {name}; set"
+            f" output_stride to {accepted}."
         )
-    return BACKBONES[name]
+    return backbone
 
 
 def _adopted(options: Mapping[str, Any]) -> Backbone:

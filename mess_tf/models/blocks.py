@@ -63,12 +63,18 @@ def depthwise_bn(
     return _bn_relu(x, bn_name, relu_name, relu6, BATCH_NORM_EPSILON)
 
 
+def normalised(x: Any, name: str, epsilon: float = BATCH_NORM_EPSILON) -> Any:
+    """Batch normalisation, in float32 also where others compute in bfloat16: its sums
+    run over a whole batch of maps."""
+    return BatchNormalization(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, dtype="float32", name=name
+    )(x)
+
+
 def _bn_relu(
     x: Any, bn_name: str, relu_name: str | None, relu6: bool, epsilon: float
 ) -> Any:
-    x = BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=epsilon, name=bn_name)(
-        x
-    )
+    x = normalised(x, bn_name, epsilon)
     if relu_name is None:
         return x
     return keras.layers.ReLU(max_value=6.0 if relu6 else None, name=relu_name)(x)

@@ -67,7 +67,7 @@ def build_head(
         width = max(x.shape[-1] // 4, options["fcn_width"])
         x = _conv(x, width, 3, f"{prefix}_conv", relu6)
     else:
-        x = _aspp(x, stride, prefix, relu6, options)
+        x = aspp(x, stride, prefix, relu6, options)
         if not spec.skips:
             x = _conv(x, options["head_width"], 3, f"{prefix}_conv", relu6)
     for index, (skip, skip_stride) in zip(spec.skips, skips, strict=True):
@@ -75,7 +75,8 @@ def build_head(
             x, stride // skip_stride, skip, f"{prefix}_skip{index}", relu6, options
         )
         stride = skip_stride
-    return keras.layers.Conv2D(classes, 1, name=f"{prefix}_logits")(x)
+    # Losses and confidences are told from float32, whatever the rest computes in.
+    return keras.layers.Conv2D(classes, 1, dtype="float32", name=f"{prefix}_logits")(x)
 
 
 def _conv(
@@ -99,7 +100,7 @@ def aspp_rates(stride: int, options: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(max(1, round(rate * 16 / stride)) for rate in rates)
 
 
-def _aspp(
+def aspp(
     x: Any, stride: int, prefix: str, relu6: bool, options: Mapping[str, Any]
 ) -> Any:
     """Atrous spatial pyramid pooling of DeepLabV3.

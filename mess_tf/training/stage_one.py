@@ -25,6 +25,7 @@ from mess_tf.training.step_model import (
     areas_on_grid,
     as_list,
     compile_model,
+    predicted,
     state,
 )
 
@@ -128,7 +129,7 @@ class StageOne:
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]:
         """Areas per head on the label grid, ``exit_<k>/<id>``, and of ``final``."""
-        logits = as_list(self.model.predict_on_batch(images))
+        logits = predicted(self.model, images)
         return {
             name: areas_on_grid(values, labels)
             for name, values in zip(self.output_names, logits, strict=True)

@@ -23,6 +23,7 @@ from mess_tf.training.step_model import (
     areas_on_grid,
     as_list,
     compile_model,
+    predicted,
     resized,
     state,
 )
@@ -123,7 +124,7 @@ class StageTwo:
         features, teacher = self._features("evaluate", images, labels.shape[1:3])
         result = {"final": areas_on_grid(teacher, labels)}
         for inputs, names, model in self.groups:
-            logits = as_list(model.predict_on_batch([features[i - 1] for i in inputs]))
+            logits = predicted(model, [features[i - 1] for i in inputs])
             for name, values in zip(names, logits, strict=True):
                 result[name] = areas_on_grid(values, labels)
         return result
@@ -135,7 +136,7 @@ class StageTwo:
     def _features(
         self, purpose: str, images: np.ndarray, grid: Sequence[int]
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        *features, teacher = as_list(self.frozen[purpose].predict_on_batch(images))
+        *features, teacher = predicted(self.frozen[purpose], images)
         return features, resized(teacher, grid)
 
 

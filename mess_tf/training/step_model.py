@@ -42,6 +42,25 @@ def as_list(values: Any) -> list[Any]:
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
+def predicted(
+    model: Any, tensors: np.ndarray | Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """A model's outputs for a batch of any length.
+
+    Several devices share a batch evenly, so it is filled up with copies of its last
+    image, which are cut off again.
+    """
+    distribution = keras.distribution.distribution()
+    devices = 1 if distribution is None else distribution.device_mesh.shape[0]
+    count = len(as_list(tensors)[0])
+    if missing := -count % devices:
+        tensors = keras.tree.map_structure(
+            lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), tensors
+        )
+    outputs = as_list(model.predict_on_batch(tensors))
+    return [np.asarray(output)[:count] for output in outputs]
+
+
 def resized(logits: np.ndarray, grid: Sequence[int]) -> np.ndarray:
     """Logits (B, h, w, C) on another grid (height, width)."""
     return np.asarray(ops.convert_to_numpy(resize_to(logits, grid[0], grid[1])))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,61 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
+    with _sharing(recipe.training.devices):
+        if recipe.training.mixed_precision:
+            with _in_bfloat16():
+                trained = _train(recipe, spec, data, work, open_progress)
+            supernet = build_supernet(spec)  # what is stored computes in float32
+            supernet.model.set_weights(trained.model.get_weights())
+        else:
+            supernet = _train(recipe, spec, data, work, open_progress)
+    supernet.save(folder)
+    return supernet
+
+
+def _sharing(devices: int) -> AbstractContextManager[Any]:
+    """Models made in here train and predict on so many devices, each on its part of a
+    batch; weights are on all of them.
+
+    Raises:
+        MessError: another backend than JAX, or fewer devices.
+    """
+    if devices == 1:
+        return nullcontext()
+    backend = keras.backend.backend()
+    if backend != "jax":
+        raise MessError(
+            f"training.devices = {devices} needs Keras' JAX backend, this is {backend};"
+            " set KERAS_BACKEND=jax, or training.devices = 1."
+        )
+    found = keras.distribution.list_devices()
+    if len(found) < devices:
+        raise MessError(
+            f"training.devices = {devices}, but JAX sees {len(found)}:"
+            f" {', '.join(found)}."
+        )
+    return keras.distribution.DataParallel(devices=found[:devices]).scope()
+
+
+@contextmanager
+def _in_bfloat16() -> Iterator[None]:
+    """Layers made in here compute in bfloat16 and keep float32 weights."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _train(
+    recipe: Recipe,
+    spec: SupernetSpec,
+    data: OpenedData,
+    work: Path,
+    open_progress: OpenProgress,
+) -> Supernet:
+    """Both stages; see ``train_supernet``."""
     weights = pixel_weights(recipe, data, open_progress)
     training = recipe.training
     with ScalarLog(work / "tensorboard") as log:
@@ -93,7 +148,6 @@ def train_supernet(
                 alpha=training.alpha,
             )
             run(stage, two, "Stage 2")
-    supernet.save(folder)
     return supernet
 
 

@@ -13,18 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
 from mess_tf.errors import MessError
+from mess_tf.models.blocks import normalised
 from mess_tf.recipe import Recipe
 from mess_tf.records import HeadSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
+from mess_tf.training.stage_one import Joint, StageOne, _JointModel, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
-from mess_tf.training.train import train_supernet
+from mess_tf.training.step_model import compile_model, predicted
+from mess_tf.training.train import _sharing, train_supernet
 
 PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
 EQUAL = np.ones(3, np.float32)
@@ -337,6 +340,27 @@ def test_other_schemes_train_to_the_end(
     assert len(first["miou"]) == (3 if scheme == "e2e" else 1)
 
 
+def losses(folder: Path) -> list[float]:
+    files = [folder / "training" / f"stage{number}.jsonl" for number in (1, 2)]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
+    tmp_path: Path, whole: tuple[Path, list[np.ndarray]]
+) -> None:
+    folder, full = whole
+    mixed = trained(tmp_path, Display(), mixed_precision=True)
+    assert all(values.dtype == np.float32 for values in mixed)
+    assert all(np.isfinite(values).all() for values in mixed)
+    # bfloat16 has three digits: it must show, and must not matter.
+    assert losses(tmp_path) != losses(folder)
+    np.testing.assert_allclose(losses(tmp_path), losses(folder), rtol=0.05)
+    stored = keras.saving.load_model(tmp_path / "supernet.keras")
+    assert {layer.compute_dtype for layer in stored.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
 def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
     tmp_path: Path, whole: tuple[Path, list[np.ndarray]]
 ) -> None:
@@ -388,3 +412,60 @@ module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())
     # Written by JAX, read by TensorFlow.
     again = Supernet.load(tmp_path)
     assert [w.shape for w in again.model.get_weights()] == [w.shape for w in unbroken]
+
+
+def test_two_devices_train_as_one_does() -> None:
+    pytest.importorskip("jax", reason="JAX is not installed (pip install mess-tf[jax])")
+    script = f"""
+import sys
+sys.path[:0] = {[p for p in sys.path if p]!r}
+import importlib.util, json, keras
+spec = importlib.util.spec_from_file_location("stages", {__file__!r})
+module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+print(json.dumps([module.steps_on(1), module.steps_on(2)]))
+"""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    assert (one["devices"], two["devices"]) == (1, 2)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
+    assert one["losses"][0] != one["losses"][1]
+    np.testing.assert_allclose(two["predicted"], one["predicted"], rtol=1e-3, atol=1e-5)
+
+
+def steps_on(devices: int) -> dict[str, Any]:
+    """Two steps of stage 1's model on a small network, and three images predicted."""
+    with _sharing(devices):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((*SIZE, 3))
+        logits = keras.layers.Conv2D(3, 4, strides=4)(normalised(image, "bn"))
+        model = _JointModel(image, [logits])
+        model.class_weights, model.joint, model.final = EQUAL, Joint(), 0
+        compile_model(model, PLAIN)
+        images, labels = batch()
+        y = {"labels": labels, "turn": np.ones((4, 1), np.float32)}
+        return {
+            "losses": [float(model.train_on_batch(images, y)) for _ in range(2)],
+            "predicted": predicted(model, images[:3])[0].tolist(),
+            "devices": len(model.trainable_variables[0].value.devices()),
+        }
+
+
+def test_several_devices_need_jax_and_an_even_share() -> None:
+    with pytest.raises(MessError, match="KERAS_BACKEND=jax"):
+        _sharing(2)
+    table = {**RECIPE, "training": {**RECIPE["training"], "devices": 3}}
+    with pytest.raises(MessError, match="batch = 8 cannot be shared by 3 devices"):
+        Recipe.from_table(table)

@@ -1,0 +1,359 @@
+"""Every way to spend a run's exits, side by side: MACs and accuracy.
+
+    python benchmarks/camvid/systems.py RUN
+    python benchmarks/camvid/systems.py RUN --statistics float32 --precision int8
+
+RUN needs statistics: Keras' (`mess evaluate RUN --source keras`) or a precision's. Each
+line is one system at one speed-up over the final exit, in counted MACs:
+
+- `final`: the final exit alone; `static ...`: every exit alone, with its plain FCN head
+  and with the head that is best on the calibration part;
+- `uniform`: image-wise exits with plain FCN heads everywhere (Fig. 7's left side);
+  `tailored`: with the paper's head space; `skips`: with ours too; each the
+  configuration of the best mIoU on the calibration part that keeps the mean MACs (by
+  mean confidence; a proven optimum unless it says otherwise), and beside it `...
+  static`, the best single exit;
+- `policy ...`: with the paper's head space and one policy, the fewest MACs at a drop of
+  at most 1 pp;
+- `cascade` (Deep Layer Cascade) and `masked` (ADP-C style): plain FCN heads before the
+  final one, pixel by pixel, at the threshold of the best mIoU on the calibration part
+  that keeps the mean MACs; `dense` is what they take where single cells cannot be
+  skipped: all segments and all heads.
+
+With `--precision` their dense latency is told from the run's measured pieces as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.open import open_data
+from mess_tf.errors import MessError
+from mess_tf.evaluation.accuracy import head_miou, rows
+from mess_tf.evaluation.cascade import (
+    CascadeAnswer,
+    Fill,
+    answer,
+    build_cascade,
+    total_areas,
+)
+from mess_tf.macs import piece_macs
+from mess_tf.metrics import mean_iou
+from mess_tf.records import HeadSpec, Statistics, decision_name, output_name
+from mess_tf.runs import Run
+from mess_tf.supernet import Supernet
+from search.costs import PieceCosts
+from search.evaluate import Figures
+from search.requirement import Requirement
+from search.run import search
+
+PLAIN = HeadSpec().id
+SPEEDUPS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
+THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99, 0.997, 1.01)
+DROP_PP = 1.0
+FILLS: dict[str, Fill] = {"cascade": "zero", "masked": "mean"}
+STARTS = (2, 1)  # first exit of a cascade: the first exit point's answers are weak
+BATCH = 16
+Head = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One system at one setting.
+
+    Attributes:
+        system: see above.
+        asked: speed-up over the final exit that its budget stands for; 0 where nothing
+            was asked.
+        setting: heads, or the threshold.
+        mmacs: mean over the report part, millions.
+        calibration, report: mIoU in per cent.
+    """
+
+    system: str
+    asked: float
+    setting: str
+    mmacs: float
+    calibration: float
+    report: float
+
+
+def main() -> None:
+    args = _arguments()
+    run = Run.open(args.run)
+    lines, dense = systems(run, args.statistics, args.speedups, args.limit)
+    final = lines[0].mmacs
+    print("system           asked  MMACs  speed-up  calibration  report  setting")
+    for line in lines:
+        print(
+            f"{line.system:15s} {line.asked:5.1f}x {line.mmacs:7.1f}"
+            f" {final / line.mmacs:6.2f}x {line.calibration:9.2f} %"
+            f" {line.report:8.2f} %  {line.setting}"
+        )
+    print(f"dense cascade: {dense:.1f} MMACs, {dense / final:.2f} times the final exit")
+    if args.precision:
+        print(dense_latency(run, args.precision))
+
+
+def systems(
+    run: Run, source: str, speedups: Sequence[float], limit_s: float
+) -> tuple[list[Line], float]:
+    """All lines of a run, the final exit first, and a dense cascade's MMACs.
+
+    Args:
+        source: of the statistics: ``keras`` or a precision.
+        speedups: over the final exit, in MACs.
+        limit_s: seconds per search.
+    """
+    statistics = Statistics.load(run.statistics(source))
+    supernet = Supernet.load(run.folder).at_size()
+    spec = supernet.spec
+    costs = mega_macs(supernet)
+    paths = PieceCosts(spec, costs)
+    final = (len(spec.exit_points), spec.final_head.id)
+    lines = [_static("final", statistics, paths, final)]
+    budget = lines[0].mmacs
+    for point in spec.exit_points:
+        own = [head for head in statistics.heads if head[0] == point.index]
+        best = max(own, key=lambda head: head_miou(statistics, head, "calibration"))
+        if (point.index, PLAIN) in own:
+            head = (point.index, PLAIN)
+            lines.append(_static("static plain", statistics, paths, head))
+        lines.append(_static("static best", statistics, paths, best))
+    for name, heads in spaces(statistics, final).items():
+        own_statistics = only(statistics, heads, "mean")
+        for speedup in speedups:
+            asked = Requirement(max_latency_ms=budget / speedup)
+            lines += _searched(
+                name, speedup, own_statistics, supernet, costs, asked, limit_s
+            )
+    lines += policy_lines(statistics, supernet, costs, final, limit_s)
+    dense = 0.0
+    for system, fill in FILLS.items():
+        found: list[Line] = []
+        for start in STARTS:  # the whole chain last: its dense MACs are told
+            chain = cascade_heads(statistics.heads, final)[start - 1 :]
+            more, dense = cascade_lines(run, supernet, statistics, chain, system, fill)
+            found += more
+        lines += within_budgets(found, budget, speedups)
+    return lines, dense
+
+
+def mega_macs(supernet: Supernet) -> dict[str, float]:
+    """Millions of MACs by piece name, as the search takes costs."""
+    spec = supernet.spec
+    costs = {k: v / 1e6 for k, v in piece_macs(supernet.model, spec).items()}
+    sizes = {spec.head_size(k, HeadSpec.parse(i)) for k, i in spec.head_names()}
+    for size in sizes:  # decisions and resizes multiply next to nothing
+        costs[output_name(size)] = 0.0
+        for policy in ("mean", "eq7", "eq7+9", "entropy"):
+            costs[decision_name(policy, size)] = 0.0
+    return costs
+
+
+def spaces(statistics: Statistics, final: Head) -> dict[str, list[Head]]:
+    """Heads of each space: plain ones, the paper's, and ours with skips."""
+    heads = statistics.heads
+    return {
+        "uniform": [h for h in heads if h[1] == PLAIN or h == final],
+        "tailored": [h for h in heads if not HeadSpec.parse(h[1]).skips or h == final],
+        "skips": list(heads),
+    }
+
+
+def only(statistics: Statistics, heads: Sequence[Head], family: str) -> Statistics:
+    """Statistics of some heads and one policy family."""
+    columns = [statistics.heads.index(head) for head in heads]
+    return dataclasses.replace(
+        statistics,
+        heads=tuple(heads),
+        predicted_area=statistics.predicted_area[:, columns],
+        intersection=statistics.intersection[:, columns],
+        confidence={
+            key: values[:, columns]
+            for key, values in statistics.confidence.items()
+            if key.partition("@")[0] == family
+        },
+        parameters={k: v[columns] for k, v in statistics.parameters.items()},
+    )
+
+
+def cascade_heads(heads: Sequence[Head], final: Head) -> list[Head]:
+    """Plain heads at the early exits that have one, then the final head."""
+    return [h for h in heads if h[1] == PLAIN and h[0] < final[0]] + [final]
+
+
+def _static(system: str, statistics: Statistics, paths: PieceCosts, head: Head) -> Line:
+    return Line(
+        system,
+        0.0,
+        f"{head[0]} {head[1]}",
+        paths.segments(head[0]) + paths.head(*head),
+        100 * head_miou(statistics, head, "calibration"),
+        100 * head_miou(statistics, head, "report"),
+    )
+
+
+def _searched(
+    system: str,
+    asked: float,
+    statistics: Statistics,
+    supernet: Supernet,
+    costs: Mapping[str, float],
+    requirement: Requirement,
+    limit_s: float,
+) -> list[Line]:
+    """The best configuration and the best single exit; none where nothing is so
+    cheap."""
+    try:
+        result = search(
+            statistics,
+            supernet.spec,
+            costs,
+            requirement,
+            max_early_exits=2,
+            time_limit_s=limit_s,
+            thresholds_per_policy=12,
+        )
+    except MessError:
+        return []
+    found = [(system, result.chosen, "" if result.proven else " (not proven)")]
+    if result.best_static is not None:
+        found.append((f"{system} static", result.best_static, ""))
+    return [_line(name, asked, outcome, note) for name, outcome, note in found]
+
+
+def _line(system: str, asked: float, outcome: Any, note: str) -> Line:
+    report: Figures = outcome.report
+    exits = outcome.configuration.exits
+    setting = " > ".join(f"{c.exit} {c.head}" for c in exits)
+    if exits[0].policy is not None:
+        setting += f" by {exits[0].policy}"
+    return Line(
+        system,
+        asked,
+        setting + note,
+        report.mean_ms,
+        100 * outcome.calibration.miou,
+        100 * report.miou,
+    )
+
+
+def policy_lines(
+    statistics: Statistics,
+    supernet: Supernet,
+    costs: Mapping[str, float],
+    final: Head,
+    limit_s: float,
+) -> list[Line]:
+    """Per policy family, the fewest MACs at a drop of at most ``DROP_PP``."""
+    heads = spaces(statistics, final)["tailored"]
+    wish = Requirement(max_drop_pp=DROP_PP)
+    lines: list[Line] = []
+    for family in dict.fromkeys(k.partition("@")[0] for k in statistics.confidence):
+        own = only(statistics, heads, family)
+        both = _searched(f"policy {family}", 0.0, own, supernet, costs, wish, limit_s)
+        lines += both[:1] if lines else both[::-1]
+    return lines
+
+
+def cascade_lines(
+    run: Run,
+    supernet: Supernet,
+    statistics: Statistics,
+    heads: Sequence[Head],
+    system: str,
+    fill: Fill,
+) -> tuple[list[Line], float]:
+    """A cascade at every threshold, and its dense MMACs."""
+    cascade = build_cascade(supernet, heads, fill)
+    data = open_data(run.recipe.data)
+    size = (supernet.spec.image_height, supernet.spec.image_width)
+    answers: dict[float, list[CascadeAnswer]] = {t: [] for t in THRESHOLDS}
+    for start in range(0, len(data.evaluation), BATCH):
+        indices = range(start, min(start + BATCH, len(data.evaluation)))
+        samples = [data.evaluation.load(i) for i in indices]
+        images = np.stack(
+            [
+                evaluation_image(s.image, *size, supernet.spec.preprocessing)
+                for s in samples
+            ]
+        )
+        labels = [sample.labels for sample in samples]
+        for threshold, own in answers.items():
+            own += answer(cascade, images, labels, threshold)
+    lines = []
+    for threshold, own in answers.items():
+        seen, unseen = (
+            [own[i] for i in rows(statistics, part)]
+            for part in ("calibration", "report")
+        )
+        lines.append(
+            Line(
+                system,
+                0.0,
+                f"from exit {heads[0][0]}, threshold {threshold:g}",
+                float(np.mean([a.macs for a in unseen])) / 1e6,
+                100 * mean_iou(total_areas(seen)),
+                100 * mean_iou(total_areas(unseen)),
+            )
+        )
+    return lines, cascade.dense_macs / 1e6
+
+
+def within_budgets(
+    found: Sequence[Line], budget: float, speedups: Sequence[float]
+) -> list[Line]:
+    """Per speed-up, the line of the best calibration mIoU that keeps its budget.
+
+    Kept on the report part, in favour of the cascades: a searched configuration has to
+    keep it on the calibration part.
+    """
+    lines = []
+    for speedup in speedups:
+        kept = [line for line in found if line.mmacs <= budget / speedup]
+        if kept:
+            best = max(kept, key=lambda line: line.calibration)
+            lines.append(dataclasses.replace(best, asked=speedup))
+    return lines
+
+
+def dense_latency(run: Run, precision: Any) -> str:
+    """What a cascade of all exits takes on the device, single cells not skipped."""
+    from mess_tf.commands.shared import measured_latencies
+
+    spec = Supernet.load(run.folder).spec
+    costs = PieceCosts(spec, measured_latencies(run, precision).by_piece)
+    last = len(spec.exit_points)
+    chain = cascade_heads(spec.head_names(), (last, spec.final_head.id))
+    alone = costs.segments(last) + costs.head(*chain[-1])
+    cascade = costs.segments(last) + sum(costs.head(*head) for head in chain)
+    return (
+        f"dense latency, {precision}: final exit {alone:.2f} ms, cascade"
+        f" {cascade:.2f} ms ({cascade / alone:.2f} times)"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("run", type=Path, help="run folder with statistics")
+    parser.add_argument("--statistics", default="keras", help="or a precision")
+    parser.add_argument("--speedups", type=float, nargs="+", default=SPEEDUPS)
+    parser.add_argument("--precision", help="of measured pieces, for dense latency")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds per search")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
