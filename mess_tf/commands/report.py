@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mess_tf.commands.wording import several
 from mess_tf.data.open import open_data
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
@@ -34,7 +35,9 @@ Told = tuple[Info, Galleries]
 
 
 def report(
-    run: Path, output: Path | None = None, others: Sequence[Path] = ()
+    run: str | Path,
+    output: str | Path | None = None,
+    others: str | Path | Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Writes one page with everything that a run, or several, have found so far.
 
@@ -58,7 +61,7 @@ def report(
     from mess_tf.report.figures.write import write_figures, write_side_by_side
     from mess_tf.report.page.render import render_page
 
-    folders = [Path(folder) for folder in (run, *others)]
+    folders = [Path(folder) for folder in (run, *several(others))]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("A run is given twice; give each run once.")
     opened = [Run.open(folder) for folder in folders]
