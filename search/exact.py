@@ -119,7 +119,16 @@ class Search:
         """Searches until proven or out of time; see ``Optimum``.
 
         All single exits are always looked at, whatever the time limit.
+
+        Small matrix products now and then raise the processor's flag for invalid
+        numbers although what comes out is right (seen with OpenBLAS on AVX-512), so the
+        flag is ignored, here and in the threads; a bound that is no number is refused
+        by ``Queue.push``.
         """
+        with np.errstate(invalid="ignore"):
+            return self._run()
+
+    def _run(self) -> Optimum:
         for head in range(len(self.problem.heads)):
             self.offer((head,), np.zeros((1, 0), np.int64))
         if self.start is not None:
@@ -325,12 +334,7 @@ class Search:
 
 
 def _opened(task: Task) -> list[Task | Bundle | Node]:
-    """What a task opens.
-
-    Small products in fresh threads now and then raise the processor's flag for invalid
-    numbers although what comes out is right (seen with OpenBLAS on AVX-512); a bound
-    that is no number is refused by ``Queue.push``.
-    """
+    """What a task opens; on the flag see ``Search.run``."""
     with np.errstate(invalid="ignore"):
         return list(task.open())
 
