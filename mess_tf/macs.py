@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from mess_tf.errors import MessError
-from mess_tf.records import SupernetSpec, head_name, segment_name
 
 # Products that Keras offers as plain operations too: there nothing is counted.
 _UNCOUNTED_OPERATIONS = (
@@ -89,25 +88,3 @@ def _normalising() -> tuple[Any, ...]:
 def model_macs(layers: Iterable[Any]) -> int:
     """Sum over ``layers`` (a model's ``.layers``)."""
     return sum(layer_macs(layer) for layer in layers)
-
-
-def piece_macs(model: Any, spec: SupernetSpec) -> dict[str, int]:
-    """MACs of every segment and head of a supernet, by piece name, at batch 1.
-
-    Args:
-        model: the supernet's Keras model at a fixed size (``Supernet.at_size``).
-        spec: its structure; the segments are the way to its exit points.
-    """
-    from mess_tf.models.flat import nodes_in_order, output_of
-
-    tensors = [output_of(model, point.layer) for point in spec.exit_points]
-    known = {id(model.input): model.input}
-    macs = {}
-    for point, tensor in zip(spec.exit_points, tensors, strict=True):
-        nodes = nodes_in_order([tensor], known)
-        macs[segment_name(point.index)] = model_macs(n.operation for n in nodes)
-        known |= {id(n.output_tensors[0]): n for n in nodes}
-    for name in (head_name(*head) for head in spec.head_names()):
-        nodes = nodes_in_order([output_of(model, f"{name}_logits")], known)
-        macs[name] = model_macs(n.operation for n in nodes)
-    return macs

@@ -48,8 +48,8 @@ from mess_tf.evaluation.cascade import (
     build_cascade,
     total_areas,
 )
-from mess_tf.macs import piece_macs
 from mess_tf.metrics import mean_iou
+from mess_tf.models.piece_macs import piece_macs
 from mess_tf.records import HeadSpec, Statistics, decision_name, output_name
 from mess_tf.runs import Run
 from mess_tf.supernet import Supernet

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from mess_tf.errors import MessError
 from mess_tf.exits import place_exits
-from mess_tf.macs import model_macs, piece_macs
+from mess_tf.macs import model_macs
+from mess_tf.models.piece_macs import piece_macs
 from mess_tf.records import HeadSpec
 from mess_tf.supernet import build_supernet, design_supernet
 
