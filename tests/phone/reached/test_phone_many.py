@@ -180,7 +180,9 @@ def test_ctrl_c_ends_all_phones_and_leaves_nothing_there(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines()[-1].startswith("mess: interrupted: what is finished is")
+    last = said.splitlines()[-1]
+    assert last.startswith("mess: interrupted: every measurement is kept;")
+    assert f"--device tcp:{old_phone.serial}" in last  # the command that goes on
     assert left_on(phone_double) + left_on(old_phone) == []
 
 
