@@ -31,6 +31,8 @@ LEAF_SIZE = 4096
 PARTS = 5
 # Threads that bound triples; numpy lets them work side by side.
 WORKERS = 2
+# Tasks given to them at once: some take ten times as long as others.
+AT_ONCE = 8
 _PROGRESS_EVERY_S = 0.2
 
 
@@ -261,7 +263,7 @@ class Search:
             if self._beaten(item.bound):
                 continue
             if isinstance(item, Task):
-                tasks = [item, *queue.pop_tasks(WORKERS - 1)]
+                tasks = [item, *queue.pop_tasks(AT_ONCE - 1)]
                 for found in pool.map(_opened, tasks):
                     for part in found:
                         queue.push(part)
