@@ -31,8 +31,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-    from mess_tf.compile.pieces import compile_supernet
-    from mess_tf.compile.verify import compare_pieces
+    from mess_tf.compiling.pieces import compile_supernet
+    from mess_tf.compiling.verify import compare_pieces
     from mess_tf.records import EXTRA_BLOCKS, KINDS, REDUCTIONS, HeadSpec
     from mess_tf.supernet import build_supernet, design_supernet
 

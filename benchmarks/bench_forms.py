@@ -43,12 +43,12 @@ import numpy as np
 from android_bench.compare import Comparison, compare
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
-from mess_tf.compile.link import link_configuration, link_static
-from mess_tf.compile.stages import link_stages, stage_files
+from mess_tf.compiling.link import link_configuration, link_static
+from mess_tf.compiling.stages import link_stages, stage_files
 from mess_tf.doors import open_door
 from mess_tf.evaluation.accuracy import head_miou, rows
 from mess_tf.forms import ExportForm
-from mess_tf.quantise.thresholds import routed
+from mess_tf.quantising.thresholds import routed
 from mess_tf.records import (
     PRECISIONS,
     Configuration,

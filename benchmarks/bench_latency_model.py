@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def compile_all(options: argparse.Namespace) -> None:
-    from mess_tf.compile.pieces import compile_supernet
+    from mess_tf.compiling.pieces import compile_supernet
     from mess_tf.supernet import build_supernet, design_supernet
 
     heads = [
@@ -111,7 +111,7 @@ def compile_all(options: argparse.Namespace) -> None:
 
 def link_drawn(pieces: Pieces, spec: SupernetSpec) -> dict[str, Configuration]:
     """Drawn configurations by the name of their file, linked where not done yet."""
-    from mess_tf.compile.link import link_static
+    from mess_tf.compiling.link import link_static
 
     rng = np.random.default_rng(7)
     drawn = {}

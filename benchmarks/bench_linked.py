@@ -33,8 +33,8 @@ from android_bench.compare import Comparison, Ratio, compare, median_interval
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.commands.compile import calibration_images
-from mess_tf.compile.link import link_configuration, link_static
-from mess_tf.compile.schema import Graph, read_file
+from mess_tf.compiling.link import link_configuration, link_static
+from mess_tf.compiling.schema import Graph, read_file
 from mess_tf.records import Configuration, Pieces, Precision, SupernetSpec, read_json
 from mess_tf.runs import Run
 
@@ -79,8 +79,8 @@ def plain_single_exit(run: Run, spec: SupernetSpec, precision: Precision) -> byt
     """The final exit's network, converted as a user would without this project."""
     import keras
 
-    from mess_tf.compile.calibrate import Calibration
-    from mess_tf.compile.convert import convert_plain
+    from mess_tf.compiling.calibrate import Calibration
+    from mess_tf.compiling.convert import convert_plain
     from mess_tf.supernet import Supernet
     from mess_tf.training.losses import resize_to
 

@@ -23,7 +23,7 @@ from bench_forms import chosen, forced, parser_of
 from android_bench.compare import compare, median_interval
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
-from mess_tf.compile.link import link_configuration
+from mess_tf.compiling.link import link_configuration
 from mess_tf.doors import open_door
 from mess_tf.evaluation.accuracy import rows
 from mess_tf.records import PRECISIONS, Pieces, Statistics, SupernetSpec

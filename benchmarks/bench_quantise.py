@@ -34,7 +34,7 @@ from mess_tf.commands.shared import measured_latencies
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.progress import progress, show_progress
-from mess_tf.quantise.thresholds import only_heads, routed
+from mess_tf.quantising.thresholds import only_heads, routed
 from mess_tf.records import Configuration, Pieces, Precision, Statistics, SupernetSpec
 from mess_tf.runs import Run
 from search.evaluate import leave_at
@@ -162,11 +162,11 @@ def does(
 
 def control(run: Run, spec: SupernetSpec, epochs: int | None) -> dict[str, Statistics]:
     """Statistics of the same fine-tuning without rounding, float32 and int8."""
-    from mess_tf.compile.pieces import compile_supernet
+    from mess_tf.compiling.pieces import compile_supernet
     from mess_tf.evaluation.evaluate import evaluate
     from mess_tf.evaluation.runners import PiecesRunner
     from mess_tf.policies import keys
-    from mess_tf.quantise.finetune import fine_tune
+    from mess_tf.quantising.finetune import fine_tune
     from mess_tf.supernet import build_supernet
 
     recipe = run.recipe

@@ -18,8 +18,6 @@ is left alone here; ``mess_tf.quiet.quiet`` sends it into a file, as the command
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from mess_tf.commands.run import run as run
     from mess_tf.commands.search import search as search
     from mess_tf.commands.train import train as train
-    from mess_tf.compile.runner import LinkedModel as LinkedModel
+    from mess_tf.compiling.runner import LinkedModel as LinkedModel
     from mess_tf.errors import MessError as MessError
     from mess_tf.models.flat import flatten as flatten
 
@@ -49,27 +47,12 @@ _COMMANDS = (
     "quantise", "export", "check", "run", "report", "info",
 )  # fmt: skip
 _PUBLIC = {name: f"mess_tf.commands.{name}" for name in _COMMANDS} | {
-    "LinkedModel": "mess_tf.compile.runner",
+    "LinkedModel": "mess_tf.compiling.runner",
     "MessError": "mess_tf.errors",
     "adopt": "mess_tf.adoption",
     "flatten": "mess_tf.models.flat",
 }
 __all__ = ["__version__", *_PUBLIC]
-
-
-class _Package(types.ModuleType):
-    """Three commands are named like packages within: here the name is the function.
-
-    Importing ``mess_tf.compile.pieces`` would otherwise put the package
-    ``mess_tf.compile`` in the function's place; ``import`` finds packages without that.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _COMMANDS and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -186,15 +186,17 @@ class RangeTables:
         key = lasts.tobytes(), exits[1], exits[2]
         part = self.groups(exits[2]).part
         if key not in self._extremes:
-            self._extremes[key] = _extremes(
+            self._extremes[key] = _widest(
                 self._pair(lasts, exits[1], exits[2]).may, part
             )
         pair = self._pair(lasts, exits[0], exits[1])
         change = self._first(lasts, exits[0]).change[row]
         change = change + pair.may[row] + pair.sure[row]
-        third = self._extremes[key]
-        other = _extremes(self._pair(lasts, exits[0], exits[2]).may[row][None], part)
-        third = np.where(third > 0, np.minimum(third, other), np.maximum(third, other))
+        # Who may leave third stays at the first and at the second exit.
+        other = _widest(self._pair(lasts, exits[0], exits[2]).may[row][None], part)
+        third, width = self._extremes[key].copy(), other.shape[2] // 2
+        np.minimum(third[..., :width], other[..., :width], out=third[..., :width])
+        np.maximum(third[..., width:], other[..., width:], out=third[..., width:])
         return _summed(self.base(lasts), change[:, None] + third)
 
     def _lost(
@@ -246,7 +248,7 @@ class RangeTables:
             return self._pairs[key]
 
 
-def _extremes(may: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _widest(may: np.ndarray, part: np.ndarray) -> np.ndarray:
     """The most that any group of a part may change sums, (N, N_c, 4C) to (N, P, 4C)."""
     width = may.shape[2] // 2
     out = np.empty((len(may), part.max(initial=-1) + 1, 2 * width), np.float32)

@@ -92,7 +92,7 @@ def make_card(
         files: all ``.tflite`` files of the export.
         borders: image input and output of logits (None without).
     """
-    from mess_tf.compile.inventory import inventory, kept_in_float
+    from mess_tf.compiling.inventory import inventory, kept_in_float
 
     pieces, spec = source.pieces, source.spec
     configuration: Configuration = outcome.configuration
@@ -132,7 +132,7 @@ def make_card(
 
 def _holds(source: Source, image: TensorInfo) -> str:
     """What the values of the image input are, and how pixels are normalised."""
-    from mess_tf.compile.borders import folds_pixels
+    from mess_tf.compiling.borders import folds_pixels
 
     if image.dtype == "float32":
         return "normalised values"

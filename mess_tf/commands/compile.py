@@ -33,8 +33,8 @@ def compile(run: str | Path, precision: Precision | None = None) -> dict[str, An
     opened = Run.open(run)
     recipe = opened.recipe
     with progress("Loading the network", 2) as step:
-        from mess_tf.compile.pieces import compile_supernet
-        from mess_tf.compile.verify import compare_pieces
+        from mess_tf.compiling.pieces import compile_supernet
+        from mess_tf.compiling.verify import compare_pieces
         from mess_tf.supernet import Supernet
 
         supernet = Supernet.load(opened.folder).at_size()

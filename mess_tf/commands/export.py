@@ -96,7 +96,7 @@ def export(
 
 def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
-    from mess_tf.compile.folder import swap
+    from mess_tf.compiling.folder import swap
 
     outcome = _outcome(result, form)
     _must_be_measured(source, result)
@@ -134,7 +134,7 @@ def write_export(
         outcome: the one of the result's outcomes that is exported.
         name: of the export, for its card.
     """
-    from mess_tf.compile.card import with_card
+    from mess_tf.compiling.card import with_card
 
     files, borders = _write_files(source, outcome.configuration, form, folder)
     card = {"name": name, **make_card(source, result, outcome, form, files, borders)}
@@ -174,7 +174,7 @@ def _must_be_measured(source: Source, result: Any) -> None:
 
 def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
     """What was promised has to be what the statistics of today give."""
-    from mess_tf.quantise.thresholds import routed
+    from mess_tf.quantising.thresholds import routed
 
     # A guarantee is fitted on a part of the calibration images.
     part = "calibration" if outcome.report is None else "report"
@@ -203,10 +203,10 @@ def _write_files(
     source: Source, configuration: Configuration, form: ExportForm, folder: Path
 ) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
     """Writes the files, the one for the card first; also image input and logits."""
-    from mess_tf.compile.link import link_configuration
-    from mess_tf.compile.plan import StagedModel
-    from mess_tf.compile.runner import LinkedModel
-    from mess_tf.compile.stages import link_stages, stage_files
+    from mess_tf.compiling.link import link_configuration
+    from mess_tf.compiling.plan import StagedModel
+    from mess_tf.compiling.runner import LinkedModel
+    from mess_tf.compiling.stages import link_stages, stage_files
 
     if form.form == "stages":
         plan = link_stages(source.pieces, source.spec, configuration, folder, form)

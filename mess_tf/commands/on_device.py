@@ -42,7 +42,7 @@ def answers_on_device(
     Raises:
         BenchError: the device cannot be used, or a file fails on it.
     """
-    from mess_tf.compile.runner import as_input
+    from mess_tf.compiling.runner import as_input
 
     info = tensor_of(card["input"])
     given = [as_input(image, info, folder) for image in images]
@@ -82,8 +82,8 @@ def _run_file(
     images: Sequence[np.ndarray],
     step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
-    from mess_tf.compile.borders import EXIT, THRESHOLDS
-    from mess_tf.compile.runner import read_answer
+    from mess_tf.compiling.borders import EXIT, THRESHOLDS
+    from mess_tf.compiling.runner import read_answer
 
     row = card["outputs"].get("logits")
     logits = None if row is None else tensor_of(row)
@@ -108,8 +108,8 @@ def _follow_plan(
     step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
     """Every stage on all images that are still under way."""
-    from mess_tf.compile.plan import StagedModel
-    from mess_tf.compile.small import CONFIDENCE
+    from mess_tf.compiling.plan import StagedModel
+    from mess_tf.compiling.small import CONFIDENCE
 
     model = StagedModel(folder)
     tensors = [{model.image.name: image} for image in images]

@@ -138,8 +138,8 @@ def _chosen(
 
 
 def _train(run: Run, recipe: Recipe, spec: SupernetSpec) -> Pieces:
-    from mess_tf.quantise.finetune import fine_tune
-    from mess_tf.quantise.pieces import write_quantised
+    from mess_tf.quantising.finetune import fine_tune
+    from mess_tf.quantising.pieces import write_quantised
 
     images = calibration_images(run, spec, recipe.compile.calibration_images)
     trained = fine_tune(recipe, run.folder, run.quantise, spec, images, progress)
@@ -167,7 +167,7 @@ def _fit_anew(
     Returns:
         The new result and None, or None and why the requirement cannot be kept.
     """
-    from mess_tf.quantise.thresholds import only_heads
+    from mess_tf.quantising.thresholds import only_heads
 
     heads = [(c.exit, c.head) for c in result.configuration.exits]
     sizes = {piece.name: piece.size_bytes for piece in pieces.pieces}
@@ -194,7 +194,7 @@ def _does(
     statistics: Statistics, configuration: Configuration, final: tuple[int, str]
 ) -> dict[str, Any]:
     """What a configuration does on both parts, as plain values."""
-    from mess_tf.quantise.thresholds import routed
+    from mess_tf.quantising.thresholds import routed
 
     place = open_door("leave_at")(statistics, configuration)
     result: dict[str, Any] = {"configuration": configuration.to_json()}

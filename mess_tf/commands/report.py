@@ -16,11 +16,17 @@ from mess_tf.errors import MessError, UsageError
 from mess_tf.files import write_atomically
 from mess_tf.progress import progress
 from mess_tf.records import Configuration, Pieces, Statistics, SupernetSpec
-from mess_tf.report.conditions import summary
-from mess_tf.report.found import FrontFigures, FrontRow, Measured, PieceFigure, Searched
-from mess_tf.report.gallery import Gallery
-from mess_tf.report.records import Info, Missing
-from mess_tf.report.side_by_side import early_head, side_by_side
+from mess_tf.reporting.conditions import summary
+from mess_tf.reporting.found import (
+    FrontFigures,
+    FrontRow,
+    Measured,
+    PieceFigure,
+    Searched,
+)
+from mess_tf.reporting.gallery import Gallery
+from mess_tf.reporting.records import Info, Missing
+from mess_tf.reporting.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
 
 PRESETS = ("quick", "report", "compare")
@@ -58,8 +64,8 @@ def report(
         MessError: a run is not trained yet, or a file in it is broken.
         UsageError: the same run twice.
     """
-    from mess_tf.report.figures.write import write_figures, write_side_by_side
-    from mess_tf.report.page.render import render_page
+    from mess_tf.reporting.figures.write import write_figures, write_side_by_side
+    from mess_tf.reporting.page.render import render_page
 
     folders = [Path(folder) for folder in (run, *several(others))]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -90,8 +96,8 @@ def report(
 
 def _told(run: Run, first: Told | None) -> Told:
     """Gathers a run; with the images of the first run, where it has them."""
-    from mess_tf.report.gather import gather
-    from mess_tf.report.targets import Tools
+    from mess_tf.reporting.gather import gather
+    from mess_tf.reporting.targets import Tools
 
     info = gather(
         run,
@@ -211,7 +217,7 @@ def _with_pictures(run: Run, info: Info, first: Told | None) -> Told:
 def _gallery(
     run: Run, info: Info, data: Any, precision: str, first: Told | None
 ) -> Gallery:
-    from mess_tf.report.gallery import (
+    from mess_tf.reporting.gallery import (
         choose_images,
         make_gallery,
         pixel_threshold,

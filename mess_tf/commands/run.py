@@ -72,9 +72,9 @@ def run(
 
 def _open(model: Path, threads: int) -> tuple[dict[str, Any], Any]:
     """The card of an export and what runs it."""
-    from mess_tf.compile.card import read_card
-    from mess_tf.compile.plan import PLAN, Plan, StagedModel
-    from mess_tf.compile.runner import LinkedModel
+    from mess_tf.compiling.card import read_card
+    from mess_tf.compiling.plan import PLAN, Plan, StagedModel
+    from mess_tf.compiling.runner import LinkedModel
 
     if model.is_dir() and not (model / PLAN).is_file():
         model = model / "model.tflite"

@@ -65,8 +65,8 @@ class PiecesRunner:
         threads: int = 1,
         parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        from mess_tf.compile.runner import LiteRTFile, PieceRunner
-        from mess_tf.compile.small import confidences_file
+        from mess_tf.compiling.runner import LiteRTFile, PieceRunner
+        from mess_tf.compiling.small import confidences_file
 
         self.source = f"pieces:{pieces.precision}"
         self.parameters = parameters or {}
@@ -89,8 +89,8 @@ class PiecesRunner:
         }
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
-        from mess_tf.compile.runner import dequantise
-        from mess_tf.compile.small import LOGITS, parameters_input
+        from mess_tf.compiling.runner import dequantise
+        from mess_tf.compiling.small import LOGITS, parameters_input
 
         tensors = self._runner.features(image)
         for head, (exit_index, head_id) in enumerate(self._spec.head_names()):

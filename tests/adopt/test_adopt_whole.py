@@ -12,8 +12,8 @@ from adopt_cases import deeplab, unet
 from mess_tf.commands.compile import compile
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.train import train
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.verify import compare_linked
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.verify import compare_linked
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.errors import MessError

@@ -24,8 +24,8 @@ from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.export import export
 from mess_tf.commands.export import render as render_export
 from mess_tf.commands.run import run as run_model
-from mess_tf.compile.card import read_card
-from mess_tf.compile.pieces import compile_supernet
+from mess_tf.compiling.card import read_card
+from mess_tf.compiling.pieces import compile_supernet
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.recipe import Recipe

@@ -17,7 +17,7 @@ from mess_tf.commands.shared import measured_latencies
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.records import Pieces, SupernetSpec
-from mess_tf.report.targets import latencies
+from mess_tf.reporting.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
 from search.result import load_results

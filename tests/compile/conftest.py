@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.compile.runner import PieceRunner
+from mess_tf.compiling.runner import PieceRunner
 from mess_tf.policies import Policy
 from mess_tf.records import (
     CONVERTED,
@@ -145,7 +145,7 @@ def supernet() -> Supernet:
 def compile_at(
     supernet: Supernet, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Precision], Compiled]:
-    from mess_tf.compile.pieces import compile_supernet
+    from mess_tf.compiling.pieces import compile_supernet
 
     done: dict[Precision, Compiled] = {}
 

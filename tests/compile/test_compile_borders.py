@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mess_tf.compile.borders import add_image, folds_pixels
-from mess_tf.compile.build import ModelBuilder
-from mess_tf.compile.runner import LiteRTFile, quantise
-from mess_tf.compile.schema import Graph, read_model
+from mess_tf.compiling.borders import add_image, folds_pixels
+from mess_tf.compiling.build import ModelBuilder
+from mess_tf.compiling.runner import LiteRTFile, quantise
+from mess_tf.compiling.schema import Graph, read_model
 from mess_tf.data.augment import evaluation_image
 from mess_tf.errors import UsageError
 from mess_tf.forms import BorderType, ExportForm

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compile.card import read_card
-from mess_tf.compile.convert import InputSpec, convert_function
-from mess_tf.compile.inventory import inventory
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.pack import write_model
-from mess_tf.compile.runner import LinkedModel
-from mess_tf.compile.schema import read_file
+from mess_tf.compiling.card import read_card
+from mess_tf.compiling.convert import InputSpec, convert_function
+from mess_tf.compiling.inventory import inventory
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.pack import write_model
+from mess_tf.compiling.runner import LinkedModel
+from mess_tf.compiling.schema import read_file
 from mess_tf.errors import MessError
 from mess_tf.records import Precision
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mess_tf.compile.calibrate import (
+from mess_tf.compiling.calibrate import (
     BINS,
     CUT,
     Calibration,
@@ -16,10 +16,10 @@ from mess_tf.compile.calibrate import (
     percentile_range,
     pixel_range,
 )
-from mess_tf.compile.convert import InputSpec, convert_function
-from mess_tf.compile.pieces import compile_supernet
-from mess_tf.compile.runner import LiteRTFile, dequantise, quantise
-from mess_tf.compile.schema import Graph, read_model
+from mess_tf.compiling.convert import InputSpec, convert_function
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.runner import LiteRTFile, dequantise, quantise
+from mess_tf.compiling.schema import Graph, read_model
 from mess_tf.records import CalibrationMethod, Precision, Preprocessing
 from mess_tf.supernet import Supernet
 

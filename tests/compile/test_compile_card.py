@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compile.card import ENTRY, read_card, with_card
-from mess_tf.compile.inventory import DECISION_REASON, inventory, kept_in_float
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.runner import LinkedModel
-from mess_tf.compile.schema import read_model
+from mess_tf.compiling.card import ENTRY, read_card, with_card
+from mess_tf.compiling.inventory import DECISION_REASON, inventory, kept_in_float
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.runner import LinkedModel
+from mess_tf.compiling.schema import read_model
 from mess_tf.errors import MessError
 from mess_tf.forms import ExportForm
 from mess_tf.records import Precision

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mess_tf.compile.calibrate import Calibration
-from mess_tf.compile.convert import (
+from mess_tf.compiling.calibrate import Calibration
+from mess_tf.compiling.convert import (
     InputSpec,
     convert_function,
     convert_model,
     convert_plain,
 )
-from mess_tf.compile.runner import LiteRTFile
-from mess_tf.compile.schema import Graph, read_model
+from mess_tf.compiling.runner import LiteRTFile
+from mess_tf.compiling.schema import Graph, read_model
 from mess_tf.errors import MessError
 
 SPEC = InputSpec("x", (1, 8, 8, 4))

@@ -19,8 +19,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from form_cases import FORMS
 
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.schema import Graph, read_file
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.schema import Graph, read_file
 from mess_tf.records import Configuration, Precision
 
 Compiled = Any  # the record of conftest.py

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from mess_tf.compile.borders import folds_pixels
-from mess_tf.compile.link import link_configuration, link_static
-from mess_tf.compile.pieces import compile_supernet
-from mess_tf.compile.plan import Plan, StagedModel
-from mess_tf.compile.runner import Answer, LinkedModel, quantise
-from mess_tf.compile.schema import Graph, read_file
-from mess_tf.compile.stages import link_stages, stage_files
+from mess_tf.compiling.borders import folds_pixels
+from mess_tf.compiling.link import link_configuration, link_static
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.plan import Plan, StagedModel
+from mess_tf.compiling.runner import Answer, LinkedModel, quantise
+from mess_tf.compiling.schema import Graph, read_file
+from mess_tf.compiling.stages import link_stages, stage_files
 from mess_tf.errors import MessError
 from mess_tf.forms import ExportForm
 from mess_tf.records import Configuration, ExitChoice, HeadSpec, Precision

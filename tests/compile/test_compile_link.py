@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compile.link import link_configuration, link_static
-from mess_tf.compile.runner import LinkedModel, LiteRTFile, PieceRunner, quantise
-from mess_tf.compile.schema import Graph, read_file
-from mess_tf.compile.verify import compare_linked
+from mess_tf.compiling.link import link_configuration, link_static
+from mess_tf.compiling.runner import LinkedModel, LiteRTFile, PieceRunner, quantise
+from mess_tf.compiling.schema import Graph, read_file
+from mess_tf.compiling.verify import compare_linked
 from mess_tf.errors import MessError
 from mess_tf.records import Configuration, ExitChoice, Precision
 
@@ -213,7 +213,7 @@ def test_pieces_of_different_conversions_are_not_mixed(
     graph = Graph(model)
     parameters = graph.tensors[graph.outputs[0]].quantization
     parameters.scale = parameters.scale * np.float32(1.5)
-    from mess_tf.compile.pack import write_model
+    from mess_tf.compiling.pack import write_model
 
     (tmp_path / "segment_2.tflite").write_bytes(write_model(model))
     mixed = replace(compiled.pieces, folder=tmp_path)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compile.build import ModelBuilder
-from mess_tf.compile.calibrate import Calibration
-from mess_tf.compile.check import check_operators, check_piece, count_macs
-from mess_tf.compile.convert import convert_model
-from mess_tf.compile.pieces import compile_supernet
-from mess_tf.compile.runner import LiteRTFile, PieceRunner, dequantise, quantise
-from mess_tf.compile.schema import Graph, read_file
-from mess_tf.compile.small import (
+from mess_tf.compiling.build import ModelBuilder
+from mess_tf.compiling.calibrate import Calibration
+from mess_tf.compiling.check import check_operators, check_piece, count_macs
+from mess_tf.compiling.convert import convert_model
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.runner import LiteRTFile, PieceRunner, dequantise, quantise
+from mess_tf.compiling.schema import Graph, read_file
+from mess_tf.compiling.small import (
     add_decision,
     confidences_file,
     decision_graph,
@@ -25,7 +25,7 @@ from mess_tf.compile.small import (
     parameters_input,
     stand_in_parameters,
 )
-from mess_tf.compile.verify import compare_pieces
+from mess_tf.compiling.verify import compare_pieces
 from mess_tf.errors import MessError
 from mess_tf.gate import gate_parameters
 from mess_tf.policies import Policy

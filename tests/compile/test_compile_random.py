@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.pieces import compile_supernet
-from mess_tf.compile.plan import StagedModel
-from mess_tf.compile.runner import LinkedModel, PieceRunner
-from mess_tf.compile.stages import link_stages
-from mess_tf.compile.verify import compare_linked, compare_pieces
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.plan import StagedModel
+from mess_tf.compiling.runner import LinkedModel, PieceRunner
+from mess_tf.compiling.stages import link_stages
+from mess_tf.compiling.verify import compare_linked, compare_pieces
 from mess_tf.forms import ExportForm
 from mess_tf.policies import Policy
 from mess_tf.records import (

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mess_tf.compile.inventory import inventory
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.pieces import compile_supernet
-from mess_tf.compile.runner import LinkedModel
+from mess_tf.compiling.inventory import inventory
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.runner import LinkedModel
 from mess_tf.records import Configuration, ExitChoice, HeadSpec
 from mess_tf.supernet import build_supernet, design_supernet
 from mess_tf.training.schedule import Optimisation

@@ -25,11 +25,11 @@ from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from ai_edge_litert.options import Options
 from form_cases import FORMS
 
-from mess_tf.compile.build import ModelBuilder
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.runner import LiteRTFile, quantise
-from mess_tf.compile.schema import Graph, read_file
-from mess_tf.compile.stages import link_stages, stage_files
+from mess_tf.compiling.build import ModelBuilder
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.runner import LiteRTFile, quantise
+from mess_tf.compiling.schema import Graph, read_file
+from mess_tf.compiling.stages import link_stages, stage_files
 from mess_tf.forms import ExportForm
 from mess_tf.quiet import quiet
 from mess_tf.records import Configuration, Precision, TensorInfo

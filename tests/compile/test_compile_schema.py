@@ -6,9 +6,9 @@ from ai_edge_litert import schema_py_generated as fb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compile.build import ModelBuilder
-from mess_tf.compile.pack import BUFFER_ALIGNMENT, write_model
-from mess_tf.compile.schema import Graph, read_model
+from mess_tf.compiling.build import ModelBuilder
+from mess_tf.compiling.pack import BUFFER_ALIGNMENT, write_model
+from mess_tf.compiling.schema import Graph, read_model
 from mess_tf.errors import MessError
 
 

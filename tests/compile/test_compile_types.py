@@ -8,8 +8,8 @@ import pytest
 
 from mess_tf.cli_table import CONVERTED as CLI_CONVERTED
 from mess_tf.cli_table import PRECISIONS as CLI_PRECISIONS
-from mess_tf.compile.schema import Graph, read_file
-from mess_tf.compile.types import check_types, operator_types, type_table
+from mess_tf.compiling.schema import Graph, read_file
+from mess_tf.compiling.types import check_types, operator_types, type_table
 from mess_tf.errors import MessError
 from mess_tf.records import CONVERTED, PRECISIONS, Precision
 

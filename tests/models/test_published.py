@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.compile.convert import convert_model
-from mess_tf.compile.runner import LiteRTFile
+from mess_tf.compiling.convert import convert_model
+from mess_tf.compiling.runner import LiteRTFile
 from mess_tf.errors import MessError
 from mess_tf.models.auto_deeplab import auto_deeplab_cells
 from mess_tf.models.backbones import get_backbone

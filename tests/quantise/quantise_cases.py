@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mess_tf.quantise.fake import FakeQuantised, fake_quantise
-from mess_tf.quantise.graph import read_network
+from mess_tf.quantising.fake import FakeQuantised, fake_quantise
+from mess_tf.quantising.graph import read_network
 from mess_tf.records import HeadSpec, Preprocessing, SupernetSpec
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 

@@ -17,7 +17,7 @@ from mess_tf.commands.quantise import quantise, render
 from mess_tf.commands.search import search
 from mess_tf.commands.shared import Latencies
 from mess_tf.commands.train import train
-from mess_tf.compile.runner import LinkedModel
+from mess_tf.compiling.runner import LinkedModel
 from mess_tf.errors import MessError, UsageError
 from mess_tf.records import Pieces, SupernetSpec, read_json
 from mess_tf.runs import Run

@@ -10,14 +10,14 @@ import pytest
 import tensorflow as tf
 from quantise_cases import NETWORKS, images, network, quantised
 
-from mess_tf.compile.runner import LiteRTFile, dequantise
-from mess_tf.compile.runner import quantise as to_int8
-from mess_tf.compile.schema import Graph, read_model
+from mess_tf.compiling.runner import LiteRTFile, dequantise
+from mess_tf.compiling.runner import quantise as to_int8
+from mess_tf.compiling.schema import Graph, read_model
 from mess_tf.errors import MessError
-from mess_tf.quantise.deploy import convert_quantised, run_step
-from mess_tf.quantise.fake import FakeQuantised
-from mess_tf.quantise.legacy import tf_keras
-from mess_tf.quantise.plan import Plan, make_plan
+from mess_tf.quantising.deploy import convert_quantised, run_step
+from mess_tf.quantising.fake import FakeQuantised
+from mess_tf.quantising.legacy import tf_keras
+from mess_tf.quantising.plan import Plan, make_plan
 
 # What LiteRT runs in int8 for these networks; nothing else may be in the file.
 ACCEPTED = {

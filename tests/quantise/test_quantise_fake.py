@@ -7,16 +7,16 @@ import pytest
 import tensorflow as tf
 from quantise_cases import as_list, images, network, quantised
 
-from mess_tf.compile.borders import folds_pixels
-from mess_tf.compile.runner import quantise
-from mess_tf.quantise.fake import (
+from mess_tf.compiling.borders import folds_pixels
+from mess_tf.compiling.runner import quantise
+from mess_tf.quantising.fake import (
     FakeQuantised,
     ValueQuantizer,
     image_range,
     round_kernel,
 )
-from mess_tf.quantise.graph import read_network
-from mess_tf.quantise.plan import make_plan
+from mess_tf.quantising.graph import read_network
+from mess_tf.quantising.plan import make_plan
 from mess_tf.records import Preprocessing, TensorInfo
 
 

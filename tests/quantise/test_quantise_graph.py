@@ -10,7 +10,7 @@ import pytest
 from quantise_cases import network
 
 from mess_tf.errors import MessError
-from mess_tf.quantise.graph import read_network
+from mess_tf.quantising.graph import read_network
 
 layers = keras.layers
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from quantise_cases import awake, images, mobile_spec, quantised
 
-from mess_tf.compile.inventory import inventory
-from mess_tf.compile.link import link_configuration
-from mess_tf.compile.pieces import compile_supernet
-from mess_tf.compile.runner import LiteRTFile, PieceRunner
-from mess_tf.compile.runner import quantise as to_int8
-from mess_tf.compile.verify import compare_linked
+from mess_tf.compiling.inventory import inventory
+from mess_tf.compiling.link import link_configuration
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.runner import LiteRTFile, PieceRunner
+from mess_tf.compiling.runner import quantise as to_int8
+from mess_tf.compiling.verify import compare_linked
 from mess_tf.errors import MessError
-from mess_tf.quantise.finetune import chosen_model
-from mess_tf.quantise.pieces import convert_network, write_quantised
+from mess_tf.quantising.finetune import chosen_model
+from mess_tf.quantising.pieces import convert_network, write_quantised
 from mess_tf.records import (
     IMAGE_TENSOR,
     Configuration,

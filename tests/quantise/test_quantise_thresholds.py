@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mess_tf.errors import MessError
-from mess_tf.quantise.thresholds import only_heads, routed
+from mess_tf.quantising.thresholds import only_heads, routed
 from mess_tf.records import Configuration, ExitChoice, Statistics
 
 EARLY, FINAL = (1, "fcn_r1_b0"), (2, "fcn_r1_b0")

@@ -23,13 +23,13 @@ from quantise_cases import (
     quantised,
 )
 
-from mess_tf.compile.runner import LiteRTFile, dequantise
-from mess_tf.compile.runner import quantise as to_int8
-from mess_tf.quantise.deploy import convert_quantised
-from mess_tf.quantise.fake import FakeQuantised, unrounded
-from mess_tf.quantise.finetune import chosen_model, exits_of, fine_tune
-from mess_tf.quantise.graph import read_network
-from mess_tf.quantise.stage import Distillation, Exit, FineTuning
+from mess_tf.compiling.runner import LiteRTFile, dequantise
+from mess_tf.compiling.runner import quantise as to_int8
+from mess_tf.quantising.deploy import convert_quantised
+from mess_tf.quantising.fake import FakeQuantised, unrounded
+from mess_tf.quantising.finetune import chosen_model, exits_of, fine_tune
+from mess_tf.quantising.graph import read_network
+from mess_tf.quantising.stage import Distillation, Exit, FineTuning
 from mess_tf.recipe import Recipe
 from mess_tf.records import SupernetSpec
 from mess_tf.supernet import build_supernet

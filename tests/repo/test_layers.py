@@ -65,15 +65,15 @@ DOORS = {
 }
 # Where TensorFlow itself is needed: converting, and two doors to its CPU kernels.
 TENSORFLOW_IN = (
-    "mess_tf/compile/",
-    "mess_tf/quantise/",
+    "mess_tf/compiling/",
+    "mess_tf/quantising/",
     "mess_tf/models/batch_norm.py",
     "mess_tf/training/step_model.py",
 )
 # Keras 2 and its model optimisation: quantisation-aware training alone, by one door
 # that keeps them from changing what `tf.keras` is for the rest of the process.
 LEGACY = {"tf_keras", "tensorflow_model_optimization"}
-LEGACY_IN = "mess_tf/quantise/legacy.py"
+LEGACY_IN = "mess_tf/quantising/legacy.py"
 STDLIB_ONLY = ("mess_tf/cli.py", "mess_tf/cli_table.py", "mess_tf/doors.py")
 
 

@@ -17,8 +17,8 @@ import pytest
 from report_cases import FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
-from mess_tf.compile import runner
-from mess_tf.report.figures import write
+from mess_tf.compiling import runner
+from mess_tf.reporting.figures import write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

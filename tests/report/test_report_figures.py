@@ -11,7 +11,7 @@ import pytest
 from report_cases import CHOSEN, FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
-from mess_tf.compile import runner
+from mess_tf.compiling import runner
 from mess_tf.records import Configuration
 
 CHARTS = ("pareto", "exit_rates", "latency", "class_iou", "speedups")

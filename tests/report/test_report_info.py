@@ -13,9 +13,9 @@ from report_cases import EARLY, FINAL, FakeRun
 from mess_tf.commands.report import _best_within, _measured, _searched
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError
-from mess_tf.report.gather import gather
-from mess_tf.report.records import HeadFigure, Info, Target
-from mess_tf.report.targets import Tools, _rounded_up, best_of
+from mess_tf.reporting.gather import gather
+from mess_tf.reporting.records import HeadFigure, Info, Target
+from mess_tf.reporting.targets import Tools, _rounded_up, best_of
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 

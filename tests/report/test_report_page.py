@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 
 from mess_tf.commands.report import render, report
-from mess_tf.compile import runner
+from mess_tf.compiling import runner
 from mess_tf.doors import open_door
 from mess_tf.errors import UsageError
 from mess_tf.records import Configuration, ExitChoice, Statistics
-from mess_tf.report.figures import write
-from mess_tf.report.gallery import choose_images
-from mess_tf.report.page.axes import log_ticks, ticks
+from mess_tf.reporting.figures import write
+from mess_tf.reporting.gallery import choose_images
+from mess_tf.reporting.page.axes import log_ticks, ticks
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = ("images", "mean_ms", "p90_ms", "miou", "drop_pp", "exit_rates")

@@ -19,19 +19,19 @@ from report_cases import EARLY, FINAL, MS, NAMES, FakeRun, make_spec, make_stati
 
 from android_bench.records import Conditions
 from mess_tf.commands.report import _best_within
-from mess_tf.compile import runner
+from mess_tf.compiling import runner
 from mess_tf.doors import open_door
 from mess_tf.metrics import background_class, count_areas, foreground_accuracy, mean_iou
 from mess_tf.policies import Policy
 from mess_tf.records import Configuration, ExitChoice
-from mess_tf.report.conditions import summary
-from mess_tf.report.costs import parts_ms
-from mess_tf.report.gallery import make_gallery, pixel_threshold, same_images
-from mess_tf.report.images import classes_uri, coloured, sure_uri
-from mess_tf.report.page.spiders import HEIGHT, RADIUS, WIDTH, spider_svg
-from mess_tf.report.speedups import SEARCHED, SPEEDUPS, UNIFORM, make_rings
-from mess_tf.report.spider import MOST_SPOKES, spokes
-from mess_tf.report.views import routed_areas
+from mess_tf.reporting.conditions import summary
+from mess_tf.reporting.costs import parts_ms
+from mess_tf.reporting.gallery import make_gallery, pixel_threshold, same_images
+from mess_tf.reporting.images import classes_uri, coloured, sure_uri
+from mess_tf.reporting.page.spiders import HEIGHT, RADIUS, WIDTH, spider_svg
+from mess_tf.reporting.speedups import SEARCHED, SPEEDUPS, UNIFORM, make_rings
+from mess_tf.reporting.spider import MOST_SPOKES, spokes
+from mess_tf.reporting.views import routed_areas
 
 LEAVE_AT = open_door("leave_at")
 

@@ -1,0 +1,158 @@
+"""Cuts pieces out of a flatbuffer between named tensors.
+
+A cut keeps what the converter decided: operators, weights, scales. int8 graphs give
+pieces that are int8 at their borders, so a chain of pieces is the whole graph bit for
+bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mess_tf.compiling.build import GraphBuilder, ModelBuilder
+from mess_tf.compiling.schema import Graph, quantization, scale_of
+from mess_tf.errors import MessError
+from mess_tf.records import TensorInfo
+
+SAME_SCALE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A piece of a graph: its operators and the tensors at its borders, by id."""
+
+    name: str
+    operators: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def cut_between(
+    graph: Graph, name: str, inputs: Sequence[str], outputs: Sequence[str]
+) -> Cut:
+    """The operators that compute ``outputs`` from ``inputs``, both given by name.
+
+    Raises:
+        MessError: a name is missing, or another input of the graph is needed too.
+    """
+    given = [graph.tensor(tensor) for tensor in inputs]
+    targets = [graph.tensor(tensor) for tensor in outputs]
+    operators = graph.needed_for(targets, given)
+    needed = _outside(graph, operators)
+    if lacking := needed & set(graph.inputs) - set(given):
+        names = sorted(graph.name(tensor) for tensor in lacking)
+        raise MessError(f"Piece {name} also needs {names}, which it was not given.")
+    return Cut(
+        name, tuple(operators), tuple(t for t in given if t in needed), tuple(targets)
+    )
+
+
+def cut_in_sequence(
+    graph: Graph, names: Sequence[str], ends: Sequence[str]
+) -> list[Cut]:
+    """Cuts a graph into consecutive pieces, piece k ending at the tensor ``ends[k]``.
+
+    Every operator belongs to the first piece that needs it. A tensor of an earlier
+    piece that a later one reads crosses the border too, whether it is an end or not.
+    """
+    targets = [graph.tensor(end) for end in ends]
+    available = set(graph.inputs)
+    owned: list[list[int]] = []
+    for target in targets:
+        operators = graph.needed_for([target], available)
+        owned.append(operators)
+        available.update(t for i in operators for t in graph.writes(i))
+    cuts = []
+    for k, (name, operators) in enumerate(zip(names, owned, strict=True)):
+        made = {t for i in operators for t in graph.writes(i)}
+        later = {t for ops in owned[k + 1 :] for t in _outside(graph, ops)}
+        crossing = sorted((made & later) - {targets[k]})
+        cuts.append(
+            Cut(
+                name,
+                tuple(operators),
+                tuple(sorted(_outside(graph, operators))),
+                (targets[k], *crossing),
+            )
+        )
+    return cuts
+
+
+def _outside(graph: Graph, operators: Sequence[int]) -> set[int]:
+    """Computed tensors that ``operators`` read and do not write."""
+    made = {tensor for index in operators for tensor in graph.writes(index)}
+    read = {
+        tensor for index in operators for tensor in graph.reads(index) if tensor >= 0
+    }
+    sources = set(graph.producer) | set(graph.inputs)
+    return (read - made) & sources
+
+
+def write_cut(
+    graph: Graph,
+    cut: Cut,
+    names: Mapping[int, str],
+    borders: Mapping[str, TensorInfo] | None = None,
+) -> bytes:
+    """Builds a cut's flatbuffer.
+
+    Args:
+        graph: that was cut.
+        cut: to write.
+        names: border tensors to call otherwise than in the graph.
+        borders: what input tensors of these names are in the piece that makes them. An
+            input of another scale is requantised first.
+
+    Raises:
+        MessError: an input has another shape or type than its border promises.
+    """
+    builder = ModelBuilder()
+    piece = builder.add_graph(cut.name)
+    given = {}
+    for tensor in cut.inputs:
+        own = graph.info(tensor)
+        promised = (borders or {}).get(own.name, own)
+        if (promised.shape, promised.dtype) != (own.shape, own.dtype):
+            raise MessError(f"Piece {cut.name} reads {own} where {promised} comes in.")
+        given[tensor] = piece.add_like(promised)
+    piece.inputs = list(given.values())
+    known = {t: _at_scale(piece, here, graph, t) for t, here in given.items()}
+    here = piece.append(graph, cut.operators, known)
+    piece.outputs = [here[tensor] for tensor in cut.outputs]
+    for tensor in cut.outputs:
+        piece.rename(here[tensor], names.get(tensor, graph.name(tensor)))
+    for tensor in cut.inputs:
+        piece.rename(given[tensor], names.get(tensor, graph.name(tensor)))
+    return builder.finish()
+
+
+def _at_scale(piece: GraphBuilder, incoming: int, graph: Graph, tensor: int) -> int:
+    """``incoming`` where its scale is the graph's, else its requantised copy."""
+    if scale_of(piece.tensors[incoming]) == scale_of(graph.tensors[tensor]):
+        return incoming
+    copy = piece.add_twin(graph.tensors[tensor], "requantised")
+    piece.add_quantize(incoming, copy)
+    return copy
+
+
+def adopt_scales(graph: Graph, borders: Mapping[str, TensorInfo]) -> None:
+    """Gives input tensors the exact scales of ``borders`` where only rounding differs.
+
+    Calibrating one tensor in two graphs agrees to some 1e-7: far below a quantisation
+    step, but enough for an operator in between to be needed. Tensors inside that share
+    an input's scale (of pooling, resizing, concatenation) follow it.
+    """
+    for tensor in graph.inputs:
+        promised = borders.get(graph.name(tensor))
+        own = scale_of(graph.tensors[tensor])
+        if promised is None or not own[0] or not promised.scale:
+            continue
+        wanted = (promised.scale, promised.zero_point)
+        close = math.isclose(own[0], wanted[0], rel_tol=SAME_SCALE_TOLERANCE)
+        if own == wanted or own[1] != wanted[1] or not close:
+            continue
+        for other in graph.tensors:
+            if scale_of(other) == own:
+                other.quantization = quantization(*wanted)

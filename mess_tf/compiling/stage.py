@@ -1,0 +1,123 @@
+"""The stages of a configuration: which pieces run before each exit's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mess_tf.compiling.build import GraphBuilder
+from mess_tf.compiling.schema import Graph, read_file, scale_of
+from mess_tf.errors import MessError
+from mess_tf.records import (
+    IMAGE_TENSOR,
+    ExitChoice,
+    Pieces,
+    SupernetSpec,
+    TensorInfo,
+    head_name,
+    segment_name,
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What runs between one kept exit and the next.
+
+    Attributes:
+        choice: the exit at its end.
+        graphs: segments in order, then the exit's head.
+        reads: border tensors from earlier stages, by name.
+        makes: border tensors that later stages may read, and the logits, by name.
+    """
+
+    choice: ExitChoice
+    graphs: tuple[Graph, ...]
+    reads: frozenset[str]
+    makes: frozenset[str]
+
+    @property
+    def logits(self) -> str:
+        """Name of the head's output."""
+        return head_name(self.choice.exit, self.choice.head)
+
+    def append(self, graph: GraphBuilder, known: dict[str, int]) -> int:
+        """Appends the stage's pieces; ``known`` learns their outputs.
+
+        Args:
+            graph: to append to.
+            known: border tensors by name, their ids in ``graph``.
+
+        Returns:
+            The logits.
+
+        Raises:
+            MessError: pieces of different conversions.
+        """
+        logits = -1
+        for source in self.graphs:
+            given = {}
+            for tensor in source.inputs:
+                given[tensor] = known[source.name(tensor)]
+                _check_scale(source, tensor, graph.tensors[given[tensor]])
+            here = graph.append(source, range(len(source.operators)), given)
+            known.update({source.name(t): here[t] for t in source.outputs})
+            logits = here[source.outputs[0]]
+        return logits
+
+
+class Parts:
+    """Opened pieces of one folder, each read once."""
+
+    def __init__(self, pieces: Pieces, spec: SupernetSpec) -> None:
+        self.spec = spec
+        self.pieces = pieces
+        self._graphs: dict[str, Graph] = {}
+
+    def head(self, choice: ExitChoice) -> Graph:
+        """The graph of an exit's head."""
+        return self._graph(head_name(choice.exit, choice.head))
+
+    @property
+    def image(self) -> TensorInfo:
+        """The image as the first segment takes it."""
+        first = self._graph(segment_name(1))
+        return first.info(first.tensor(IMAGE_TENSOR))
+
+    def stages(self, choices: Sequence[ExitChoice]) -> list[Stage]:
+        """One stage per kept exit, in order of depth."""
+        stages, done = [], 0
+        for choice in choices:
+            names = [segment_name(k) for k in range(done + 1, choice.exit + 1)]
+            graphs = [self._graph(name) for name in names] + [self.head(choice)]
+            makes = {g.name(t) for g in graphs for t in g.outputs}
+            reads = {g.name(t) for g in graphs for t in g.inputs} - makes
+            stages.append(
+                Stage(choice, tuple(graphs), frozenset(reads), frozenset(makes))
+            )
+            done = choice.exit
+        return stages
+
+    def _graph(self, name: str) -> Graph:
+        if name not in self._graphs:
+            self._graphs[name] = Graph(read_file(self.pieces.path(name)))
+        return self._graphs[name]
+
+
+def carried_beyond(later: Sequence[Stage]) -> list[str]:
+    """Tensors that the stages ``later`` read and do not make themselves."""
+    made: set[str] = set()
+    carried: list[str] = []
+    for stage in later:
+        carried += sorted(stage.reads - made - set(carried))
+        made |= stage.makes
+    return carried
+
+
+def _check_scale(source: Graph, tensor: int, here: Any) -> None:
+    info = source.info(tensor)
+    if info.scale and (info.scale, info.zero_point) != scale_of(here):
+        raise MessError(
+            f"Pieces disagree on the scale of {info.name!r}: they come from different"
+            " conversions; run `mess compile` again."
+        )
