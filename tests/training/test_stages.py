@@ -384,28 +384,33 @@ def test_training_again_changes_nothing(whole: tuple[Path, list[np.ndarray]]) ->
         np.testing.assert_array_equal(a, b)
 
 
-def test_training_runs_on_jax_without_tensorflow(
-    tmp_path: Path, unbroken: list[np.ndarray]
-) -> None:
+def on_jax(code: str, **variables: str) -> str:
+    """Runs code with this file as ``module`` where Keras works on JAX; its output."""
     pytest.importorskip("jax", reason="JAX is not installed (pip install mess-tf[jax])")
     script = f"""
 import sys
 sys.modules["tensorflow"] = None  # any import of it fails
 sys.path[:0] = {[p for p in sys.path if p]!r}
-import importlib.util, pathlib
+import importlib.util, json, pathlib
 spec = importlib.util.spec_from_file_location("stages", {__file__!r})
 module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
-module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())
+{code}
 """
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=environment,
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **variables},
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_training_runs_on_jax_without_tensorflow(
+    tmp_path: Path, unbroken: list[np.ndarray]
+) -> None:
+    on_jax(f"module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())")
     first = json.loads((tmp_path / "training/stage1.jsonl").read_text().splitlines()[0])
     assert 0.3 < first["loss"] < 6
     assert (tmp_path / "supernet.keras").is_file()
@@ -415,30 +420,11 @@ module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())
 
 
 def test_two_devices_train_as_one_does() -> None:
-    pytest.importorskip("jax", reason="JAX is not installed (pip install mess-tf[jax])")
-    script = f"""
-import sys
-sys.path[:0] = {[p for p in sys.path if p]!r}
-import importlib.util, json, keras
-spec = importlib.util.spec_from_file_location("stages", {__file__!r})
-module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
-print(json.dumps([module.steps_on(1), module.steps_on(2)]))
-"""
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
+    said = on_jax(
+        "print(json.dumps([module.steps_on(1), module.steps_on(2)]))",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = json.loads(done.stdout.splitlines()[-1])
+    one, two = json.loads(said.splitlines()[-1])
     assert (one["devices"], two["devices"]) == (1, 2)
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-4)
     assert one["losses"][0] != one["losses"][1]
