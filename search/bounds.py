@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from search.evaluate import rank_of
-from search.linear import Lenses, Linear
+from search.linear import Linear
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.target import Target
@@ -32,6 +32,7 @@ class Node:
         lasts: int64 array: heads of which one answers last, deeper than the others.
         more: up to so many further early exits may come before the last.
         bound: no configuration in here has a lower value (ms, or minus the mIoU).
+        linear: the stand-in for the mIoU that bounds it.
     """
 
     heads: tuple[int, ...]
@@ -39,6 +40,7 @@ class Node:
     lasts: np.ndarray
     more: int
     bound: float
+    linear: Linear
 
     @property
     def size(self) -> int:
@@ -71,13 +73,10 @@ class _Places:
 class Bounder:
     """Narrows nodes of one problem towards one target."""
 
-    def __init__(
-        self, problem: Problem, target: Target, lenses: Lenses, rates: np.ndarray
-    ) -> None:
+    def __init__(self, problem: Problem, target: Target, rates: np.ndarray) -> None:
         """``rates``: exchange rates of mIoU against ms, float64 array of shape (M,)."""
         self.problem = problem
         self.target = target
-        self.lenses = lenses
         self.rates = rates
         longest = problem.segments_ms + problem.output_ms
         paths = float(longest.max() + problem.head_ms.sum())
@@ -109,8 +108,7 @@ class Bounder:
 
     def slack(self, node: Node) -> float:
         """By how much the tangent may lie below the mIoU in this node."""
-        linear = self.linear_of(node)
-        return self._slack(node, self._places(node), linear) + linear.rounding
+        return self._slack(node, self._places(node)) + node.linear.rounding
 
     def _least_bytes(self, node: Node) -> float:
         """No configuration of the node takes fewer bytes."""
@@ -121,17 +119,12 @@ class Bounder:
         ends = problem.segments_bytes[node.lasts] + problem.head_bytes[node.lasts]
         return float(size + ends.min())
 
-    def linear_of(self, node: Node) -> Linear:
-        """The stand-in for the mIoU that fits the node's exits."""
-        return self.lenses(tuple(int(self.problem.exit_of[h]) for h in node.heads))
-
     def _pass(self, node: Node, floor: float, ceiling_ms: float) -> Node | None:
         places = self._places(node)
         early = len(node.heads)
-        linear = self.linear_of(node)
-        total = linear.constant + linear.rounding
-        total += self._slack(node, places, linear)
-        leave, last = self._values(node, places, linear)
+        total = node.linear.constant + node.linear.rounding
+        total += self._slack(node, places)
+        leave, last = self._values(node, places)
         prices = self._price_factors()
         best = [np.zeros(0)] * early + [last.max(0)]
         for place in range(early - 1, -1, -1):
@@ -186,9 +179,7 @@ class Bounder:
         images = self.problem.images
         return np.array([*self.rates, 0.0, 1.0, 0.0], np.float32) / images
 
-    def _values(
-        self, node: Node, places: _Places, linear: Linear
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _values(self, node: Node, places: _Places) -> tuple[np.ndarray, np.ndarray]:
         """What is summed over images: all to be bounded from above.
 
         Returns:
@@ -204,7 +195,7 @@ class Bounder:
         spent = 0.0
 
         def fill(out: np.ndarray, head: int, passed_ms: float, own_ms: float) -> None:
-            score = linear.score[head]
+            score = node.linear.score[head]
             cost = problem.segments_ms[head] + problem.output_ms[head]
             out[: count + 1] = score
             out[count + 1 :] = 0
@@ -255,9 +246,9 @@ class Bounder:
             best = np.minimum(best, (upper[:, :count] + total + limit).min(1))
         return -best
 
-    def _slack(self, node: Node, places: _Places, linear: Linear) -> float:
+    def _slack(self, node: Node, places: _Places) -> float:
         """Excess from the ranges of the class sums: each image takes what it may."""
-        parts = linear.parts
+        parts = node.linear.parts
         early = len(node.heads)
         here = np.concatenate([places.may[:-1] & places.high, places.may[-1:]])
         single = here.sum(0) == 1
@@ -268,7 +259,7 @@ class Bounder:
             exact = settled @ parts[head]
             low += exact
             high += exact
-        end_low, end_high = self._span(node.lasts)
+        end_low, end_high = self._span(parts, node.lasts)
         settled = (here[early] & single).astype(np.float32)
         low += settled @ end_low
         high += settled @ end_high
@@ -286,15 +277,17 @@ class Bounder:
             most[rows] = np.maximum(most[rows], end_high[open_[rows]])
             low += least.sum(0, dtype=np.float64)
             high += most.sum(0, dtype=np.float64)
-        return float(linear.excess(low, high))
+        return float(node.linear.excess(low, high))
 
-    def _span(self, heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _span(
+        self, parts: np.ndarray, heads: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest parts per image over some heads, shape (I, 2C) each."""
         key = heads.tobytes()
         if key not in self._spans:
             if len(self._spans) > 64:
                 self._spans.clear()
-            own = self.lenses.plain.parts[heads]
+            own = parts[heads]
             self._spans[key] = own.min(0), own.max(0)
         return self._spans[key]
 

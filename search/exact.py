@@ -10,14 +10,14 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from search.bounds import Bounder, Node
 from search.evaluate import rank_of
 from search.leaves import Batch, Limits, candidates, exact_blocks
-from search.linear import Lenses
+from search.linear import Linear
 from search.local import answers, climb
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
@@ -241,11 +241,11 @@ class Search:
 
     def _work(self, rate: float, pool: ThreadPoolExecutor) -> Optimum:
         problem = self.problem
-        lenses = Lenses(problem, self._answer())
+        plain = Linear.at(problem, self._answer())
         rates = rate * np.array([0.5, 0.75, 1.0, 1.4, 2.0])
-        bounder = Bounder(problem, self.target, lenses, rates)
+        bounder = Bounder(problem, self.target, rates)
         screened = rate if self.limits.ceiling_ms < math.inf else 0.0
-        screener = Screener(problem, lenses, screened, PARTS)
+        screener = Screener(problem, plain, screened, PARTS)
         queue = Queue()
         roots = Roots(
             problem, self.target, self.limits, screener, screened, self._trivial()
@@ -296,8 +296,8 @@ class Search:
 
     def _list(self, node: Node, bounder: Bounder) -> bool:
         """Looks at a whole node; False when the time ran out on the way."""
-        linear, slack = bounder.linear_of(node), bounder.slack(node)
-        for last, gates in candidates(self.problem, linear, node, slack, self.limits):
+        slack = bounder.slack(node)
+        for last, gates in candidates(self.problem, node, slack, self.limits):
             self.offer((*node.heads, last), gates)
             if self.out_of_time():
                 return False
@@ -352,20 +352,13 @@ def split(problem: Problem, node: Node) -> list[Node]:
     if place == len(node.gates):
         half = len(node.lasts) // 2
         return [
-            Node(node.heads, node.gates, part, node.more, node.bound)
-            for part in (node.lasts[:half], node.lasts[half:])
+            replace(node, lasts=part) for part in (node.lasts[:half], node.lasts[half:])
         ]
     gates = node.gates[place]
     leaving = problem.gates[node.heads[place]].masks[gates].sum(1)
     order = gates[np.argsort(leaving, kind="stable")]
     half = len(order) // 2
     return [
-        Node(
-            node.heads,
-            (*node.gates[:place], part, *node.gates[place + 1 :]),
-            node.lasts,
-            node.more,
-            node.bound,
-        )
+        replace(node, gates=(*node.gates[:place], part, *node.gates[place + 1 :]))
         for part in (order[:half], order[half:])
     ]

@@ -9,7 +9,6 @@ import numpy as np
 
 from search.bounds import Node
 from search.evaluate import miou_of
-from search.linear import Linear
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 
@@ -115,7 +114,7 @@ class _Rows:
 
 
 def candidates(
-    problem: Problem, linear: Linear, node: Node, slack: float, limits: Limits
+    problem: Problem, node: Node, slack: float, limits: Limits
 ) -> Iterator[tuple[int, np.ndarray]]:
     """What the sums alone cannot rule out.
 
@@ -131,13 +130,12 @@ def candidates(
         score=np.zeros(1),
         spent=np.zeros(1),
     )
-    floor = linear.constant + slack
-    yield from _extend(problem, linear, node, floor, limits, rows)
+    floor = node.linear.constant + slack
+    yield from _extend(problem, node, floor, limits, rows)
 
 
 def _extend(
     problem: Problem,
-    linear: Linear,
     node: Node,
     total: float,
     limits: Limits,
@@ -145,18 +143,18 @@ def _extend(
 ) -> Iterator[tuple[int, np.ndarray]]:
     place = rows.gates.shape[1]
     if place == len(node.gates):
-        yield from _finish(problem, linear, node, total, limits, rows)
+        yield from _finish(problem, node, total, limits, rows)
         return
     step = max(1, _BLOCK // (problem.images * len(node.gates[place])))
     for begin in range(0, len(rows.gates), step):
-        block = _lengthen(problem, linear, node, rows.take(slice(begin, begin + step)))
+        block = _lengthen(problem, node, rows.take(slice(begin, begin + step)))
         if place + 1 < len(node.gates):
-            block = block.take(_hopeful(problem, linear, node, total, limits, block))
+            block = block.take(_hopeful(problem, node, total, limits, block))
         if len(block.gates):
-            yield from _extend(problem, linear, node, total, limits, block)
+            yield from _extend(problem, node, total, limits, block)
 
 
-def _lengthen(problem: Problem, linear: Linear, node: Node, rows: _Rows) -> _Rows:
+def _lengthen(problem: Problem, node: Node, rows: _Rows) -> _Rows:
     """Every row with every gate of the next place."""
     place = rows.gates.shape[1]
     head, chosen = node.heads[place], node.gates[place]
@@ -170,14 +168,13 @@ def _lengthen(problem: Problem, linear: Linear, node: Node, rows: _Rows) -> _Row
     return _Rows(
         gates=np.concatenate([rows.gates[row], gate[:, None]], axis=1),
         stays=here & ~leaves,
-        score=rows.score[row] + leaves.astype(np.float32) @ linear.score[head],
+        score=rows.score[row] + leaves.astype(np.float32) @ node.linear.score[head],
         spent=rows.spent[row] + passing + leaves.sum(1) * leaving,
     )
 
 
 def _hopeful(
     problem: Problem,
-    linear: Linear,
     node: Node,
     total: float,
     limits: Limits,
@@ -187,7 +184,7 @@ def _hopeful(
     place = rows.gates.shape[1]
     rest = np.array([*node.heads[place:], *node.lasts])
     cheapest = (problem.segments_ms + problem.head_ms + problem.output_ms)[rest].min()
-    best = linear.score[rest].max(0)
+    best = node.linear.score[rest].max(0)
     keep = rows.score + rows.stays.astype(np.float32) @ best + total >= (
         limits.floor - MIOU_TOLERANCE
     )
@@ -198,7 +195,6 @@ def _hopeful(
 
 def _finish(
     problem: Problem,
-    linear: Linear,
     node: Node,
     total: float,
     limits: Limits,
@@ -207,7 +203,7 @@ def _finish(
     """Each last head for each row."""
     lasts = node.lasts
     stays = rows.stays.astype(np.float32)
-    score = rows.score[:, None] + stays @ linear.score[lasts].T
+    score = rows.score[:, None] + stays @ node.linear.score[lasts].T
     cost = (problem.segments_ms + problem.head_ms + problem.output_ms)[lasts]
     spent = rows.spent[:, None] + rows.stays.sum(1)[:, None] * cost
     keep = score + total >= limits.floor - MIOU_TOLERANCE

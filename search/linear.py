@@ -10,7 +10,7 @@ x and in 1/U). Averaged over the classes this bounds the mIoU from above.
 
 With w = 1 this is the tangent at the reference. What is worse than the reference has
 mostly larger unions as well: false positives come with what is missed. There the excess
-is positive, and a w somewhat below 1 makes it smaller where it matters.
+is positive, and a w near U0/U makes it smaller where it matters.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import numpy as np
 
 from search.problem import Problem
 
-# How far w goes below 1: part of the typical growth of the unions at a chain's exits.
-# Any value is valid; what counts is how many sets survive the first bounds.
-LEAN = 1.0
+# Any w is valid; what counts is how many sets survive the first bounds.
+_LEAST_WEIGHT = 0.2
 _EPS32 = float(np.finfo(np.float32).eps)
 
 
@@ -77,11 +76,13 @@ class Linear:
             parts[head, :, classes:] = own
         return cls._of(parts, answer, float(rate.mean()), np.ones(classes))
 
-    def leaning(self, heads: np.ndarray) -> Linear:
-        """The same with w below 1, by the growth of the unions at some heads."""
-        unions = self.parts[heads, :, self.classes :].sum(1, dtype=np.float64)
-        growth = np.clip(np.median(unions, axis=0) - 1, 0.0, 1.0)
-        weight = 1 / (1 + LEAN * growth)
+    def leaning(self, unions: np.ndarray) -> Linear:
+        """The same with w for typical unions of at most 1 / ``_LEAST_WEIGHT``.
+
+        Args:
+            unions: array of shape (n, C), U/U0 of configurations, or their upper ends.
+        """
+        weight = 1 / np.clip(np.median(unions, axis=0), 1.0, 1 / _LEAST_WEIGHT)
         return self._of(self.parts, self.answer, self.reference, weight)
 
     @classmethod
@@ -129,19 +130,3 @@ class Linear:
         for x, slope in ((high, flat), (low, steep), (low, flat)):
             np.maximum(best, x[..., :n] * slope, out=best)
         return best.mean(-1)
-
-
-class Lenses:
-    """The linear stand-in for each chain of exits: one reference, several w."""
-
-    def __init__(self, problem: Problem, answer: np.ndarray) -> None:
-        self.plain = Linear.at(problem, answer)
-        self._exit_of = problem.exit_of
-        self._found: dict[tuple[int, ...], Linear] = {}
-
-    def __call__(self, exits: tuple[int, ...]) -> Linear:
-        """For chains whose early exits are these."""
-        if exits not in self._found:
-            heads = np.flatnonzero(np.isin(self._exit_of, exits))
-            self._found[exits] = self.plain.leaning(heads)
-        return self._found[exits]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -153,9 +153,9 @@ class Roots:
                 heads = (*node.heads, int(groups.head[group]))
                 gates = (*node.gates, groups.gates[group])
                 lasts = self._deeper(exit_index)
-                found.append(Node(heads, gates, lasts, 0, node.bound))
+                found.append(Node(heads, gates, lasts, 0, node.bound, node.linear))
                 if node.more > 1 and self._deeper_exits(exit_index):
-                    longer = Node(heads, gates, lasts, node.more - 1, node.bound)
+                    longer = replace(found[-1], more=node.more - 1)
                     found.append(longer)
         return found
 
@@ -182,6 +182,7 @@ class Roots:
                 np.array([last]),
                 0,
                 float(values[order[index]]),
+                self.screener.linear((first,), int(group), lasts),
             )
 
         yield Bundle(values[order], make, 1)
@@ -212,6 +213,7 @@ class Roots:
                 tail.lasts,
                 0,
                 float(values[index]),
+                self.screener.linear((first, second), a, tail.lasts),
             )
 
         yield Bundle(values, make, 1)
@@ -271,6 +273,7 @@ class Roots:
                 tail.lasts,
                 tail.more,
                 float(values[index]),
+                self.screener.linear(exits, row, tail.lasts),
             )
 
         yield Bundle(values, make, 2)

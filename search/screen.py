@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.groups import ExitGroups
-from search.linear import Lenses, Linear
+from search.linear import Linear
 from search.places import sums_of
 from search.problem import Problem
 from search.ranges import RangeTables
 from search.values import Values
 
 _CHUNK = 1 << 12
+# First groups whose ranges of unions settle the weights of a linear stand-in.
+_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +42,17 @@ class Screener:
     """Bounds of mIoU - rate * latency, at one rate."""
 
     def __init__(
-        self, problem: Problem, lenses: Lenses, rate: float, parts: int
+        self, problem: Problem, plain: Linear, rate: float, parts: int
     ) -> None:
-        """``parts``: groups per head, at most."""
+        """``plain``: stand-in with weight 1; ``parts``: groups per head, at most."""
         self.problem = problem
-        self.lenses = lenses
         self.rate = rate
+        self._plain = plain
         self._parts = parts
         self._images = np.arange(problem.images)
         self._groups: dict[int, ExitGroups] = {}
-        self._tables = RangeTables(lenses.plain, problem.images, self.groups)
-        self._values: dict[tuple[int, ...], Values] = {}
+        self._tables = RangeTables(plain, problem.images, self.groups)
+        self._linear: dict[tuple[tuple[int, ...], int, bytes], Linear] = {}
 
     def groups(self, exit_index: int) -> ExitGroups:
         """An exit's gates in groups."""
@@ -60,6 +62,38 @@ class Screener:
             )
         return self._groups[exit_index]
 
+    def linear(self, exits: tuple[int, ...], row: int, lasts: np.ndarray) -> Linear:
+        """The mIoU's stand-in for chains that begin like this.
+
+        Its weights are those of the unions behind first groups that let as large a
+        share leave as ``row`` does.
+
+        Args:
+            exits: one to three early exits.
+            row: group of the first.
+            lasts: heads that may answer last.
+        """
+        part = self.groups(exits[0]).part
+        key = exits, int(part[row]), lasts.tobytes()
+        if key not in self._linear:
+            alike = np.flatnonzero(part == part[row])
+            some = alike[:: -(-len(alike) // _LOOKED_AT)]
+            unions = [self._unions(exits, int(other), lasts) for other in some]
+            self._linear[key] = self._plain.leaning(np.concatenate(unions))
+        return self._linear[key]
+
+    def _unions(
+        self, exits: tuple[int, ...], row: int, lasts: np.ndarray
+    ) -> np.ndarray:
+        """Upper ends of the classes' unions behind a group, shape (n, C)."""
+        if len(exits) == 1:
+            high = self._tables.of_first(exits[0], lasts)[1][row]
+        elif len(exits) == 2:
+            high = self._tables.of_pairs(row, *exits, lasts)[1]
+        else:
+            high = self._tables.with_any_third(row, exits, lasts)[1]
+        return high[..., self._plain.classes :].reshape(-1, self._plain.classes)
+
     def singles(
         self, first: int, lasts: np.ndarray, least: float
     ) -> Iterator[tuple[int, int, float]]:
@@ -68,38 +102,54 @@ class Screener:
         Yields:
             group, last head and bound, where the bound is at least ``least``.
         """
-        values, linear = self._look((first,))
         one = self.groups(first)
-        every = np.arange(len(one))
-        worth = values.terms(one, values.ends(lasts), self._images, every)
-        slack = linear.excess(*self._tables.of_first(first, lasts)) + values.extra
-        for group, column in zip(
-            *np.nonzero(worth + slack[:, None] >= least), strict=True
-        ):
-            bound = float(worth[group, column] + slack[group])
-            yield int(group), int(lasts[column]), bound
+        ranges = self._tables.of_first(first, lasts)
+        for rows in self._alike(first):
+            linear = self.linear((first,), rows[0], lasts)
+            values = Values(self.problem, linear, self.rate)
+            bound = values.terms(one, values.ends(lasts), self._images, rows)
+            excess = linear.excess(ranges[0][rows], ranges[1][rows])
+            bound += (excess + values.extra)[:, None]
+            for place, column in zip(*np.nonzero(bound >= least), strict=True):
+                yield int(rows[place]), int(lasts[column]), float(bound[place, column])
 
     def pairs(self, first: int, second: int, tail: Tail) -> np.ndarray:
         """Bounds of all pairs of groups of two exits, shape (N_a, N_b)."""
-        values, linear = self._look((first, second))
+        shape = len(self.groups(first)), len(self.groups(second))
+        bound = np.empty(shape, np.float32)
+        for rows in self._alike(first):
+            bound[rows] = self._pairs(rows, first, second, tail)
+        return bound
+
+    def _alike(self, exit_index: int) -> list[np.ndarray]:
+        """Groups that let as large a share leave, and so have a stand-in in common."""
+        part = self.groups(exit_index).part
+        return [np.flatnonzero(part == share) for share in np.unique(part)]
+
+    def _pairs(
+        self, rows: np.ndarray, first: int, second: int, tail: Tail
+    ) -> np.ndarray:
+        """``pairs`` for some groups of the first exit that are alike."""
+        linear = self.linear((first, second), rows[0], tail.lasts)
+        values = Values(self.problem, linear, self.rate)
         one, two = self.groups(first), self.groups(second)
         ends = values.ends(tail.lasts)
         end = ends.max(0)
         beyond = values.through(two, end, self._images)
-        stays = (~one.high).astype(np.float32)
-        bound = values.terms(one, beyond, self._images, np.arange(len(one)))
+        stays = (~one.high[rows]).astype(np.float32)
+        bound = values.terms(one, beyond, self._images, rows)
         bound -= stays @ beyond.T
         every = np.arange(len(two))
         bound += values.second_terms(two, stays, end, self._images, every)
         several = not tail.more and len(tail.lasts) > 1
-        for row in range(len(one)):
+        for place, row in enumerate(rows):
             if several:
                 # One head answers last: the best of the sums, not the sum of the bests.
                 sure = (~two.high & ~one.high[row]).astype(np.float32)
-                bound[row] += (sure @ (ends - end).T).max(1)
-            sums = self._tables.of_pairs(row, first, second, tail.lasts)
-            bound[row] += linear.excess(*sums)
-        return bound + values.extra
+                bound[place] += (sure @ (ends - end).T).max(1)
+            sums = self._tables.of_pairs(int(row), first, second, tail.lasts)
+            bound[place] += linear.excess(*sums)
+        return bound + np.float32(values.extra)
 
     def triples(
         self,
@@ -118,9 +168,12 @@ class Screener:
             groups of the second and of the third exit, and the bound, where it is at
             least ``least``.
         """
-        rows, columns, found = self._traded(row, seconds, exits, tail, least)
+        linear = self.linear(exits, row, tail.lasts)
+        values = Values(self.problem, linear, self.rate)
+        rows, columns, found = self._traded(
+            values, linear, row, seconds, exits, tail, least
+        )
         one, two, three = (self.groups(e) for e in exits)
-        values, linear = self._look(exits)
         ends = values.ends(tail.lasts)
         gains = ends - ends.max(0)
         excess = np.empty_like(found)
@@ -137,12 +190,15 @@ class Screener:
         left = found + excess >= least
         rows, columns, found = rows[left], columns[left], found[left]
         chosen = np.column_stack([np.full(len(rows), row), rows, columns])
-        found += np.minimum(excess[left], self._sharp_excess(exits, tail, chosen))
+        sharp = self._sharp_excess(linear, exits, tail, chosen)
+        found += np.minimum(excess[left], sharp)
         keep = found >= least
         return rows[keep], columns[keep], found[keep]
 
     def _traded(
         self,
+        values: Values,
+        linear: Linear,
         row: int,
         seconds: np.ndarray,
         exits: tuple[int, int, int],
@@ -150,7 +206,6 @@ class Screener:
         least: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What ``triples`` leaves and gives, the excess not yet in the bound."""
-        values, linear = self._look(exits)
         one, two, three = (self.groups(e) for e in exits)
         end = values.ends(tail.lasts).max(0)
         sure = np.flatnonzero(~one.high[row])
@@ -158,33 +213,33 @@ class Screener:
         sums = self._tables.with_any_third(row, exits, tail.lasts)
         most = (linear.excess(*sums) + values.extra)[seconds][:, three.part]
         last = values.through(three, end, self._images)
+        top = last.max(0)
         # The first exit, on images that its gates do not agree on.
         own = values.gate_values(one, row)
         stay = 1 - values.group_masks(one, row)[:, open_]
-        # The two deeper exits, on images that surely come to them: the third's groups
-        # at their best per image first, then only what that leaves, summed per gate.
-        bound = values.terms(two, last, sure, seconds)
-        top = values.through(two, last.max(0), open_)[seconds]
-        rest = (own[:, None] + stay @ top.T).max(0)[:, None] + most
-        hopeful = bound + rest >= least
-        places, thirds = np.flatnonzero(hopeful.any(1)), np.flatnonzero(hopeful.any(0))
-        if not len(places):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-        seconds = seconds[places]
-        cut = np.ix_(places, thirds)
-        bound, rest, most = bound[cut], rest[cut], most[cut]
+        beyond = values.through(two, top, open_)[seconds]
+        rest = (own[:, None] + stay @ beyond.T).max(0)[:, None] + most
+        # The two deeper exits, on images that surely come to them: both at their best
+        # per image first, then what that leaves summed per gate of the second, and of
+        # the third.
         stays = (~two.high[np.ix_(seconds, sure)]).astype(np.float32)
-        bound -= stays @ last[np.ix_(thirds, sure)].T
-        bound += values.second_terms(three, stays, end, sure, thirds)
-        beyond = last[np.ix_(thirds, open_)]
+        passed = stays @ last[:, sure].T
+        free = values.through(two, top, sure)[seconds].sum(1) - stays @ top[sure]
+        hopeful = free[:, None] + passed + rest >= least
+        bound = values.terms(two, last, sure, seconds, hopeful)
         hopeful = bound + rest >= least
+        bound -= passed
+        every = np.arange(len(three))
+        bound += values.second_terms(three, stays, end, sure, every, hopeful)
+        hopeful = bound + rest >= least
+        further = last[:, open_]
         for place in np.flatnonzero(hopeful.any(1)):
             left = np.flatnonzero(hopeful[place])
-            onward = values.onward(two, int(seconds[place]), beyond[left], open_)
+            onward = values.onward(two, int(seconds[place]), further[left], open_)
             bound[place, left] += (own[:, None] + stay @ onward.T).max(0)
         places, columns = np.nonzero(hopeful & (bound + most >= least))
-        found = bound[places, columns] + values.extra
-        return seconds[places], thirds[columns], found
+        found = bound[places, columns] + np.float32(values.extra)
+        return seconds[places], columns, found
 
     def sharper_pairs(
         self, first: int, second: int, tail: Tail, pairs: np.ndarray, bound: np.ndarray
@@ -195,26 +250,20 @@ class Screener:
             pairs: int64 array of shape (n, 2), a group of each exit; by the first one.
             bound: what ``pairs`` says of them, shape (n,).
         """
-        linear = self.lenses((first, second))
-        sharp = self._sharp_excess((first, second), tail, pairs)
-        excess = np.empty_like(sharp)
+        sharper = bound.copy()
+        exits = first, second
         for row in np.unique(pairs[:, 0]):
             own = pairs[:, 0] == row
+            linear = self.linear(exits, int(row), tail.lasts)
             low, high = self._tables.of_pairs(int(row), first, second, tail.lasts)
-            excess[own] = linear.excess(low, high)[pairs[own, 1]]
-        return bound - np.maximum(excess - sharp, 0)
+            excess = linear.excess(low, high)[pairs[own, 1]]
+            sharp = self._sharp_excess(linear, exits, tail, pairs[own])
+            sharper[own] -= np.maximum(excess - sharp, 0)
+        return sharper
 
     def _sharp_excess(
-        self, exits: tuple[int, ...], tail: Tail, rows: np.ndarray
+        self, linear: Linear, exits: tuple[int, ...], tail: Tail, rows: np.ndarray
     ) -> np.ndarray:
-        linear = self.lenses(exits)
         groups = [self.groups(e) for e in exits]
-        return linear.excess(
-            *sums_of(linear, self._tables.base(tail.lasts), groups, rows)
-        )
-
-    def _look(self, exits: tuple[int, ...]) -> tuple[Values, Linear]:
-        linear = self.lenses(exits)
-        if exits not in self._values:
-            self._values[exits] = Values(self.problem, linear, self.rate)
-        return self._values[exits], linear
+        base = self._tables.base(tail.lasts)
+        return linear.excess(*sums_of(linear, base, groups, rows))

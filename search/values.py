@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from search.groups import ExitGroups
@@ -57,24 +59,26 @@ class Values:
         beyond: np.ndarray,
         images: np.ndarray,
         wanted: np.ndarray,
+        where: np.ndarray | None = None,
     ) -> np.ndarray:
         """Best gate of each group over some images, the others taking ``beyond``.
 
         Args:
             beyond: float32 array of shape (n, I).
             wanted: the groups to look at, in order.
+            where: bool array of the result's shape, what of it is needed; None is all.
 
         Returns:
-            float32 array of shape (n_wanted, n).
+            float32 array of shape (n_wanted, n), minus infinity where not needed.
         """
-        out = np.empty((len(wanted), len(beyond)), np.float32)
+        out = np.full((len(wanted), len(beyond)), -np.inf, np.float32)
         further = np.ascontiguousarray(beyond[:, images].T)
-        for head, places in _by_head(groups, wanted):
+        for head, places, columns in _blocks(groups, wanted, where):
             masks, price, start = self._gates(groups, wanted[places], images)
             value = masks @ self._leave[head][images]
-            paid = len(images) * self._factor * price
-            value = (value - paid.astype(np.float32))[:, None] + (1 - masks) @ further
-            out[places] = np.maximum.reduceat(value, start, axis=0)
+            value -= (len(images) * self._factor * price).astype(np.float32)
+            whole = value[:, None] + (1 - masks) @ further[:, columns]
+            out[places, columns] = np.maximum.reduceat(whole, start, axis=0)
         return out
 
     def second_terms(
@@ -84,23 +88,28 @@ class Values:
         end: np.ndarray,
         images: np.ndarray,
         wanted: np.ndarray,
+        where: np.ndarray | None = None,
     ) -> np.ndarray:
         """Best gate of each group over the images that stay before.
 
         Args:
             stays: float32 array of shape (N_a, n_images).
             wanted: the groups to look at, in order.
+            where: bool array of the result's shape, what of it is needed; None is all.
 
         Returns:
-            float32 array of shape (N_a, n_wanted).
+            float32 array of shape (N_a, n_wanted), minus infinity where not needed.
         """
-        out = np.empty((len(stays), len(wanted)), np.float32)
+        out = np.full((len(stays), len(wanted)), -np.inf, np.float32)
         onward = end[images]
-        for head, places in _by_head(groups, wanted):
+        kept, counts = stays @ onward, stays.sum(1)
+        turned = None if where is None else where.T
+        for head, places, rows in _blocks(groups, wanted, turned):
             masks, price, start = self._gates(groups, wanted[places], images)
-            value = masks * (self._leave[head][images] - onward) + onward
-            value -= (self._factor * price)[:, None].astype(np.float32)
-            out[:, places] = np.maximum.reduceat(stays @ value.T, start, axis=1)
+            value = (stays[rows] * (self._leave[head][images] - onward)) @ masks.T
+            value -= np.outer(counts[rows], self._factor * price).astype(np.float32)
+            best = np.maximum.reduceat(value, start, axis=1)
+            out[rows, places] = best + kept[rows][:, None]
         return out
 
     def gate_values(self, groups: ExitGroups, group: int) -> np.ndarray:
@@ -131,12 +140,19 @@ class Values:
         return own.masks[groups.gates[group]].astype(np.float32)
 
 
-def _by_head(groups: ExitGroups, wanted: np.ndarray) -> list[tuple[int, slice]]:
-    """Each head with the places of its groups in ``wanted``, which are neighbours."""
+def _blocks(
+    groups: ExitGroups, wanted: np.ndarray, where: np.ndarray | None
+) -> Iterator[tuple[int, slice, slice | np.ndarray]]:
+    """What of a table (n_wanted, n) is computed at once: rows of one head, columns.
+
+    All rows of a head with all columns, or each row with the columns it needs.
+    """
+    if where is not None:
+        for place in np.flatnonzero(where.any(1)):
+            own = slice(int(place), int(place) + 1)
+            yield int(groups.head[wanted[place]]), own, np.flatnonzero(where[place])
+        return
     heads, start = np.unique(groups.head[wanted], return_index=True)
-    return [
-        (int(head), slice(int(begin), int(end)))
-        for head, begin, end in zip(
-            heads, start, [*start[1:], len(wanted)], strict=True
-        )
-    ]
+    ends = [*start[1:], len(wanted)]
+    for head, begin, end in zip(heads, start, ends, strict=True):
+        yield int(head), slice(int(begin), int(end)), slice(None)

@@ -12,7 +12,7 @@ from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 from search import exact
 from search.bounds import Bounder, Node
 from search.exact import Search
-from search.linear import Lenses
+from search.linear import Linear
 from search.problem import Problem
 from search.screen import Screener, Tail
 from search.target import Target
@@ -104,12 +104,12 @@ def test_search_equals_brute_force_with_many_gates(seed, early, monkeypatch):
 
 
 @pytest.fixture(params=range(12))
-def screened(request: pytest.FixtureRequest) -> tuple[Problem, Lenses, Screener]:
+def screened(request: pytest.FixtureRequest) -> tuple[Problem, Screener]:
     rng = np.random.default_rng(request.param)
     problem = draw_problem(100 + request.param, (2, 2, 2, 1), 24)
-    lenses = Lenses(problem, rng.integers(0, len(problem.heads), problem.images))
+    plain = Linear.at(problem, rng.integers(0, len(problem.heads), problem.images))
     rate = float(rng.choice([0.0, 0.02, 0.2]))
-    return problem, lenses, Screener(problem, lenses, rate, int(rng.integers(1, 5)))
+    return problem, Screener(problem, plain, rate, int(rng.integers(1, 5)))
 
 
 def traded(problem: Problem, rate: float, heads: tuple[int, ...]) -> np.ndarray:
@@ -119,7 +119,7 @@ def traded(problem: Problem, rate: float, heads: tuple[int, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize("last_exit", [3, 4])
 def test_no_pair_of_gates_beats_the_bound_of_its_groups(screened, last_exit):
-    problem, _, screener = screened
+    problem, screener = screened
     lasts = np.flatnonzero(problem.exit_of == last_exit)
     bound = screener.pairs(1, 2, Tail(lasts, 0))
     one, two = screener.groups(1), screener.groups(2)
@@ -129,7 +129,7 @@ def test_no_pair_of_gates_beats_the_bound_of_its_groups(screened, last_exit):
 
 
 def test_no_longer_chain_beats_the_bound_of_its_first_two_groups(screened):
-    problem, _, screener = screened
+    problem, screener = screened
     bound = screener.pairs(1, 2, Tail(np.flatnonzero(problem.exit_of > 2), 1))
     one, two = screener.groups(1), screener.groups(2)
     lasts = np.flatnonzero(problem.exit_of == 4)
@@ -143,7 +143,7 @@ def test_no_longer_chain_beats_the_bound_of_its_first_two_groups(screened):
 
 
 def test_no_three_gates_beat_the_bound_of_their_groups(screened):
-    problem, _, screener = screened
+    problem, screener = screened
     tail = Tail(np.flatnonzero(problem.exit_of == 4), 0)
     one, two, three = (screener.groups(e) for e in (1, 2, 3))
     for row in range(len(one)):
@@ -158,7 +158,7 @@ def test_no_three_gates_beat_the_bound_of_their_groups(screened):
 
 
 def test_what_screening_leaves_out_is_below_the_least(screened):
-    problem, _, screener = screened
+    problem, screener = screened
     tail = Tail(np.flatnonzero(problem.exit_of == 4), 0)
     seconds = np.arange(len(screener.groups(2)))
     for row in range(len(screener.groups(1))):
@@ -181,9 +181,10 @@ def test_what_screening_leaves_out_is_below_the_least(screened):
 def test_a_node_keeps_every_useful_configuration(seed):
     rng = np.random.default_rng(seed)
     problem = draw_problem(200 + seed, (1, 1, 1, 2), 24)
-    lenses = Lenses(problem, rng.integers(0, len(problem.heads), problem.images))
+    plain = Linear.at(problem, rng.integers(0, len(problem.heads), problem.images))
+    linear = plain.leaning(rng.uniform(0.5, 3, (1, plain.classes)))
     target = Target(True, 0.0)
-    bounder = Bounder(problem, target, lenses, np.array([0.02, 0.1, 0.5]))
+    bounder = Bounder(problem, target, np.array([0.02, 0.1, 0.5]))
     heads, lasts = (0, 1, 2), np.array([3, 4])
     gates = tuple(
         rng.permutation(len(problem.gates[h]))[: rng.integers(1, 9)] for h in heads
@@ -192,7 +193,8 @@ def test_a_node_keeps_every_useful_configuration(seed):
     chosen = [[f[np.ix_(*gates)] for f in pair] for pair in figures]
     floor = float(np.quantile([c[1] for c in chosen], 0.9))
     ceiling = float(np.quantile([c[0] for c in chosen], 0.5))
-    node = bounder.narrow(Node(heads, gates, lasts, 0, -math.inf), floor, ceiling)
+    whole = Node(heads, gates, lasts, 0, -math.inf, linear)
+    node = bounder.narrow(whole, floor, ceiling)
     for last, (latency, miou) in zip(lasts, chosen, strict=True):
         for at in np.argwhere((latency <= ceiling) & (miou >= floor)):
             assert node is not None and last in node.lasts
