@@ -173,21 +173,25 @@ class Screener:
         rows, columns, found = self._traded(
             values, linear, row, seconds, exits, tail, least
         )
-        one, two, three = (self.groups(e) for e in exits)
-        ends = values.ends(tail.lasts)
-        gains = ends - ends.max(0)
         excess = np.empty_like(found)
-        for begin in range(0, len(rows), _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            if not tail.more and len(gains) > 1:
-                stays = ~one.high[row] & ~two.high[rows[part]]
-                stays &= ~three.high[columns[part]]
-                found[part] += (stays.astype(np.float32) @ gains.T).max(1)
+        for part in _chunks(len(rows)):
             sums = self._tables.of_triples(
                 row, rows[part], columns[part], exits, tail.lasts
             )
             excess[part] = linear.excess(*sums)
-        left = found + excess >= least
+        left = np.flatnonzero(found + excess >= least)
+        if not tail.more and len(tail.lasts) > 1:
+            # One head answers last: the best of the sums, not the sum of the bests.
+            one, two, three = (self.groups(e) for e in exits)
+            ends = values.ends(tail.lasts)
+            gains = ends - ends.max(0)
+            for part in _chunks(len(left)):
+                own = left[part]
+                stays = (
+                    ~one.high[row] & ~two.high[rows[own]] & ~three.high[columns[own]]
+                )
+                found[own] += (stays.astype(np.float32) @ gains.T).max(1)
+            left = left[found[left] + excess[left] >= least]
         rows, columns, found = rows[left], columns[left], found[left]
         chosen = np.column_stack([np.full(len(rows), row), rows, columns])
         sharp = self._sharp_excess(linear, exits, tail, chosen)
@@ -267,3 +271,9 @@ class Screener:
         groups = [self.groups(e) for e in exits]
         base = self._tables.base(tail.lasts)
         return linear.excess(*sums_of(linear, base, groups, rows))
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    """A long array in pieces that fit the caches."""
+    for begin in range(0, count, _CHUNK):
+        yield slice(begin, begin + _CHUNK)
