@@ -8,6 +8,7 @@ exits are both unsettled for an image does the image choose freely.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,8 @@ from search.target import Target
 
 _MAX_PASSES = 6
 _WORTH_ANOTHER = 0.8
+# Images times gates times nodes that are bounded at once.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +56,74 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Which images may leave where, in a node.
+    """Which images may leave where, in B nodes with as many early heads.
+
+    Lists of gates are as long as the longest, G; what a node lacks is in ``there``.
 
     Attributes:
-        masks: per early head, bool array of shape (n_gates, I).
-        prices: per early head, what passing it costs per gate, ms.
-        low, high: bool arrays of shape (n_early, I): all, or any, let the image leave.
-        sure, may: bool arrays of shape (n_early + 1, I): the image reaches the place.
+        masks: per early head, bool array of shape (B, G, I).
+        there: per early head, bool array of shape (B, G).
+        prices: per early head, what passing it costs per gate, ms, shape (B, G).
+        low, high: bool arrays of shape (n_early, B, I): all, or any, let the image
+            leave.
+        sure, may: bool arrays of shape (n_early + 1, B, I): the image gets here.
     """
 
     masks: list[np.ndarray]
+    there: list[np.ndarray]
     prices: list[np.ndarray]
     low: np.ndarray
     high: np.ndarray
     sure: np.ndarray
     may: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Problem, nodes: Sequence[Node]) -> _Places:
+        early, images = len(nodes[0].heads), problem.images
+        masks, there, prices = [], [], []
+        low, high = (np.zeros((early, len(nodes), images), bool) for _ in range(2))
+        sure, may = (np.ones((early + 1, len(nodes), images), bool) for _ in range(2))
+        for place in range(early):
+            longest = max(len(node.gates[place]) for node in nodes)
+            masks.append(np.zeros((len(nodes), longest, images), bool))
+            there.append(np.zeros((len(nodes), longest), bool))
+            prices.append(np.zeros((len(nodes), longest)))
+            for row, node in enumerate(nodes):
+                head, gates = node.heads[place], node.gates[place]
+                own = problem.gates[head]
+                mask = masks[-1][row, : len(gates)]
+                np.take(own.masks, gates, axis=0, out=mask)
+                low[place, row], high[place, row] = mask.all(0), mask.any(0)
+                there[-1][row, : len(gates)] = True
+                price = problem.head_ms[head] + own.decision_ms[gates]
+                prices[-1][row, : len(gates)] = price
+            sure[place + 1] = sure[place] & ~high[place]
+            may[place + 1] = may[place] & ~low[place]
+        return cls(masks, there, prices, low, high, sure, may)
+
+    def least_price(self, place: int) -> np.ndarray:
+        """Of passing an early head, ms, shape (B,)."""
+        there = self.there[place]
+        return np.asarray(self.prices[place].min(1, where=there, initial=np.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class _Ends:
+    """What images are worth at some last heads, by one stand-in.
+
+    Attributes:
+        score: float32 array of shape (L, I).
+        cost: of coming there and answering, ms, shape (L,).
+        best: float32 array of shape (M + 2, I), the most over the heads: score minus
+            latency at each rate, score, minus latency.
+        low, high: least and largest parts over the heads, shape (I, 2C).
+    """
+
+    score: np.ndarray
+    cost: np.ndarray
+    best: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 class Bounder:
@@ -82,33 +138,38 @@ class Bounder:
         paths = float(longest.max() + problem.head_ms.sum())
         # Milliseconds summed in float32 are this exact.
         self._fine_ms = paths * (problem.images + 16) * 1.2e-7
-        self._spans: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        # What a millisecond costs each of the sums, per image.
+        factors = np.array([*rates, 0.0, 1.0, 0.0]) / problem.images
+        self._factors = factors.astype(np.float32)
+        self._ends: dict[tuple[Linear, bytes], _Ends] = {}
 
-    def narrow(self, node: Node, floor: float, ceiling_ms: float) -> Node | None:
+    def narrow(
+        self, nodes: Sequence[Node], floor: float, ceiling_ms: float
+    ) -> list[Node]:
         """Drops gates and last heads that no useful configuration has.
 
         Args:
+            nodes: with as many early heads each.
             floor: a useful configuration has at least this mIoU.
             ceiling_ms: and at most this mean latency.
 
         Returns:
-            the narrowed node with its bound; None when nothing useful is in it.
+            the narrowed nodes with their bounds, but those that hold nothing useful.
         """
-        if self._least_bytes(node) > self.target.size_bytes:
-            return None
+        done = []
+        left = [n for n in nodes if self._least_bytes(n) <= self.target.size_bytes]
         for _ in range(_MAX_PASSES):
-            narrowed = self._pass(node, floor, ceiling_ms)
-            if narrowed is None:
-                return None
-            worth = narrowed.size < _WORTH_ANOTHER * node.size
-            node = narrowed
-            if not worth:
-                break
-        return node
+            again = []
+            for node, narrowed in self._passed(left, floor, ceiling_ms):
+                worth = narrowed.size < _WORTH_ANOTHER * node.size
+                (again if worth else done).append(narrowed)
+            left = again
+        return done + left
 
     def slack(self, node: Node) -> float:
         """By how much the tangent may lie below the mIoU in this node."""
-        return self._slack(node, self._places(node)) + node.linear.rounding
+        places = _Places.of(self.problem, [node])
+        return self._slack(node, places, 0) + node.linear.rounding
 
     def _least_bytes(self, node: Node) -> float:
         """No configuration of the node takes fewer bytes."""
@@ -119,138 +180,221 @@ class Bounder:
         ends = problem.segments_bytes[node.lasts] + problem.head_bytes[node.lasts]
         return float(size + ends.min())
 
-    def _pass(self, node: Node, floor: float, ceiling_ms: float) -> Node | None:
-        places = self._places(node)
-        early = len(node.heads)
-        total = node.linear.constant + node.linear.rounding
-        total += self._slack(node, places)
-        leave, last = self._values(node, places)
-        prices = self._price_factors()
-        best = [np.zeros(0)] * early + [last.max(0)]
-        for place in range(early - 1, -1, -1):
-            through = np.where(
-                places.high[place],
-                np.maximum(leave[place], best[place + 1]),
-                best[place + 1],
-            )
-            onward = np.where(places.low[place], leave[place], through)
-            least = places.prices[place].min()
-            best[place] = onward - (prices * least)[:, None]
-        terms = [
-            _gate_terms(places, place, leave[place], best[place + 1], prices)
-            for place in range(early)
-        ]
-        terms.append(self._last_terms(node, places, last))
-        whole = sum(term.max(0) for term in terms)
-        kept, bounds = [], []
-        for term in terms:
-            upper = whole - term.max(0) + term
-            keep = self._useful(upper, total, floor, ceiling_ms)
-            if not keep.any():
-                return None
-            kept.append(keep)
-            bounds.append(self._value(upper[keep], total).min())
-        return replace(
-            node,
-            gates=tuple(g[k] for g, k in zip(node.gates, kept[:-1], strict=True)),
-            lasts=node.lasts[kept[-1]] if not node.more else node.lasts,
-            bound=max(node.bound, float(max(bounds))),
+    def _passed(
+        self, nodes: Sequence[Node], floor: float, ceiling_ms: float
+    ) -> Iterator[tuple[Node, Node]]:
+        """Nodes in which something is left, each with what is."""
+        gates = [max(len(g) for g in node.gates) for node in nodes]
+        at_once = max(1, _BLOCK // (self.problem.images * max(gates, default=1)))
+        for begin in range(0, len(nodes), at_once):
+            some = nodes[begin : begin + at_once]
+            for node, narrowed in zip(
+                some, self._pass(some, floor, ceiling_ms), strict=True
+            ):
+                if narrowed is not None:
+                    yield node, narrowed
+
+    def _pass(
+        self, nodes: Sequence[Node], floor: float, ceiling_ms: float
+    ) -> Iterator[Node | None]:
+        places = _Places.of(self.problem, nodes)
+        early = len(nodes[0].heads)
+        ends = [self._ends_of(node) for node in nodes]
+        total = np.array(
+            [
+                node.linear.constant
+                + node.linear.rounding
+                + self._slack(node, places, row)
+                for row, node in enumerate(nodes)
+            ]
         )
+        leave, spent = self._leave(nodes, places)
+        beyond = self._last(ends, spent)
+        terms = [self._last_terms(nodes, places, ends, beyond, spent)]
+        for place in range(early - 1, -1, -1):
+            terms.insert(0, self._gate_terms(places, place, leave[place], beyond))
+            if place:
+                through = np.maximum(leave[place], beyond)
+                high, low = (m[place][:, None] for m in (places.high, places.low))
+                through = np.where(high, through, beyond)
+                paid = places.least_price(place)[:, None] * self._factors
+                onward = np.where(low, leave[place], through)
+                beyond = onward - paid[:, :, None].astype(np.float32)
+        most = [term.max(1) for term in terms]
+        whole = sum(most)
+        keeps, bounds = [], []
+        for term, own in zip(terms, most, strict=True):
+            upper = (whole - own)[:, None] + term
+            keep = self._useful(upper, total[:, None], floor, ceiling_ms)
+            value = self._value(upper, total[:, None])
+            keeps.append(keep)
+            bounds.append(value.min(1, where=keep, initial=np.inf))
+        found = np.max(bounds, axis=0)
+        for row, node in enumerate(nodes):
+            if not all(keep[row].any() for keep in keeps):
+                yield None
+                continue
+            pairs = zip(node.gates, keeps[:-1], strict=True)
+            yield replace(
+                node,
+                gates=tuple(g[keep[row, : len(g)]] for g, keep in pairs),
+                lasts=node.lasts
+                if node.more
+                else node.lasts[keeps[-1][row, : len(node.lasts)]],
+                bound=max(node.bound, float(found[row])),
+            )
 
-    def _places(self, node: Node) -> _Places:
-        problem, early = self.problem, len(node.heads)
-        own = [problem.gates[h] for h in node.heads]
-        masks = [o.masks[g] for o, g in zip(own, node.gates, strict=True)]
-        prices = [
-            problem.head_ms[h] + o.decision_ms[g]
-            for h, o, g in zip(node.heads, own, node.gates, strict=True)
-        ]
-        shape = (early, problem.images)
-        low, high = np.zeros(shape, bool), np.zeros(shape, bool)
-        sure, may = (np.ones((early + 1, problem.images), bool) for _ in range(2))
-        for place, mask in enumerate(masks):
-            low[place], high[place] = mask.all(0), mask.any(0)
-            sure[place + 1] = sure[place] & ~high[place]
-            may[place + 1] = may[place] & ~low[place]
-        return _Places(masks, prices, low, high, sure, may)
+    def _ends_of(self, node: Node) -> _Ends:
+        key = node.linear, node.lasts.tobytes()
+        found = self._ends.get(key)
+        if found is None:
+            if len(self._ends) > 64:
+                self._ends.clear()
+            problem, lasts = self.problem, node.lasts
+            score = node.linear.score[lasts]
+            cost = (problem.segments_ms + problem.output_ms + problem.head_ms)[lasts]
+            best = np.empty((len(self.rates) + 2, problem.images), np.float32)
+            for row, factor in enumerate(self._factors[:-2]):
+                best[row] = (score - (factor * cost)[:, None].astype(np.float32)).max(0)
+            best[-1] = -cost.min() / problem.images
+            parts = node.linear.parts[lasts]
+            found = _Ends(score, cost, best, parts.min(0), parts.max(0))
+            self._ends[key] = found
+        return found
 
-    def _price_factors(self) -> np.ndarray:
-        """What a millisecond of passing a place costs each of the sums, per image."""
-        images = self.problem.images
-        return np.array([*self.rates, 0.0, 1.0, 0.0], np.float32) / images
-
-    def _values(self, node: Node, places: _Places) -> tuple[np.ndarray, np.ndarray]:
-        """What is summed over images: all to be bounded from above.
+    def _leave(
+        self, nodes: Sequence[Node], places: _Places
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What leaving at an early head is worth: all sums to be bounded from above.
 
         Returns:
-            per early place, float32 array of shape (n_early, M + 3, I): of leaving here
-            score minus latency at each rate, score, minus latency, in time for the p90
-            limit; what passing the places costs is not in it. And of the last heads,
-            their own cost in it: shape (L, M + 3, I).
+            float32 array of shape (n_early, B, M + 3, I): score minus latency at each
+            rate, score, minus latency, in time for the p90 limit; what passing the
+            places costs is not in it. And what passing them all costs at least, ms,
+            shape (B,).
         """
-        problem, images = self.problem, self.problem.images
+        problem, count = self.problem, len(self.rates)
+        early = len(nodes[0].heads)
+        shape = early, len(nodes), count + 3, problem.images
+        leave = np.empty(shape, np.float32)
+        spent = np.zeros(len(nodes))
+        for place in range(early):
+            heads = np.array([node.heads[place] for node in nodes])
+            score = np.array(
+                [n.linear.score[h] for n, h in zip(nodes, heads, strict=True)]
+            )
+            cost = (problem.segments_ms + problem.output_ms)[heads]
+            spent = spent + places.least_price(place)
+            leave[place, :, : count + 1] = score[:, None]
+            leave[place, :, count + 1] = 0
+            leave[place] -= (cost[:, None] * self._factors).astype(np.float32)[
+                ..., None
+            ]
+            leave[place, :, count + 2] = self._in_time(cost + spent)[:, None]
+        return leave, spent
+
+    def _in_time(self, latency_ms: np.ndarray) -> np.ndarray:
+        return latency_ms <= self.target.p90_ms + LATENCY_TOLERANCE_MS
+
+    def _last(self, ends: Sequence[_Ends], spent: np.ndarray) -> np.ndarray:
+        """The most that images are worth at the end, as ``_leave``, (B, M + 3, I)."""
+        best = np.empty(
+            (len(ends), len(self._factors), self.problem.images), np.float32
+        )
+        for row, end in enumerate(ends):
+            best[row, :-1] = end.best
+            best[row, -1] = self._in_time(end.cost.min() + spent[row])
+        return best
+
+    def _last_terms(
+        self,
+        nodes: Sequence[Node],
+        places: _Places,
+        ends: Sequence[_Ends],
+        best: np.ndarray,
+        spent: np.ndarray,
+    ) -> np.ndarray:
+        """Sums over the images that surely come to the end, shape (B, L, M + 3).
+
+        Nodes with fewer last heads have minus infinity; those to which further exits
+        may be added have the images' best in place of the heads.
+        """
+        sure = places.sure[-1].astype(np.float32)
+        if nodes[0].more:
+            return (best @ sure[:, :, None]).transpose(0, 2, 1).astype(np.float64)
         count = len(self.rates)
-        factors = self._price_factors()
-        limit = self.target.p90_ms + LATENCY_TOLERANCE_MS
-        spent = 0.0
+        longest = max(len(end.cost) for end in ends)
+        terms = np.full((len(nodes), longest, count + 3), -np.inf)
+        for row, end in enumerate(ends):
+            reach = float(sure[row].sum())
+            own = terms[row, : len(end.cost)]
+            own[:, : count + 1] = (end.score @ sure[row])[:, None]
+            own[:, count + 1] = 0
+            own -= reach * np.outer(end.cost, self._factors)
+            own[:, count + 2] = reach * self._in_time(end.cost + spent[row])
+        return terms
 
-        def fill(out: np.ndarray, head: int, passed_ms: float, own_ms: float) -> None:
-            score = node.linear.score[head]
-            cost = problem.segments_ms[head] + problem.output_ms[head]
-            out[: count + 1] = score
-            out[count + 1 :] = 0
-            out -= (factors * np.float32(cost + own_ms))[:, None]
-            out[count + 2] = cost + passed_ms + own_ms <= limit
+    def _gate_terms(
+        self, places: _Places, place: int, leave: np.ndarray, beyond: np.ndarray
+    ) -> np.ndarray:
+        """Per gate, sums over the images that surely get here and may leave here.
 
-        leave = np.empty((len(node.heads), count + 3, images), np.float32)
-        for place, head in enumerate(node.heads):
-            spent += float(places.prices[place].min())
-            fill(leave[place], head, spent, 0.0)
-        last = np.empty((len(node.lasts), count + 3, images), np.float32)
-        for row, head in enumerate(node.lasts):
-            fill(last[row], head, spent, float(problem.head_ms[head]))
-        return leave, last
+        An image that not all gates agree on takes the best there is beyond if its gate
+        keeps it; images that no gate lets leave are counted further on.
 
-    def _last_terms(self, node: Node, places: _Places, last: np.ndarray) -> np.ndarray:
-        """Sums over the images that surely come to the end, shape (L, M + 3)."""
-        sure = places.sure[-1]
-        if node.more:
-            return last.max(0)[:, sure].sum(-1, dtype=np.float64)[None]
-        return last[:, :, sure].sum(-1, dtype=np.float64)
+        Args:
+            leave, beyond: float32 arrays of shape (B, F, I).
+
+        Returns:
+            float64 array of shape (B, G, F), minus infinity where there is no gate.
+        """
+        sure = places.sure[place]
+        open_ = (sure & places.high[place] & ~places.low[place])[:, None]
+        kept = np.where(open_, beyond, 0)
+        gain = np.where(sure[:, None], leave - kept, 0)
+        masks = places.masks[place].astype(np.float32)
+        terms = (masks @ gain.transpose(0, 2, 1)).astype(np.float64)
+        terms += kept.sum(-1, dtype=np.float64)[:, None]
+        reach = sure.sum(1)[:, None] * places.prices[place]
+        terms -= reach[:, :, None] * self._factors
+        terms[~places.there[place]] = -np.inf
+        return terms
 
     def _useful(
-        self, upper: np.ndarray, total: float, floor: float, ceiling_ms: float
+        self, upper: np.ndarray, total: np.ndarray, floor: float, ceiling_ms: float
     ) -> np.ndarray:
-        """Which upper bounds still allow a useful configuration."""
+        """Which upper bounds, (..., M + 3), still allow a useful configuration."""
         count = len(self.rates)
-        keep = upper[:, count] + total >= floor - MIOU_TOLERANCE
+        keep = upper[..., count] + total >= floor - MIOU_TOLERANCE
         limit_ms = ceiling_ms + LATENCY_TOLERANCE_MS + self._fine_ms
-        keep &= -upper[:, count + 1] <= limit_ms
-        keep &= upper[:, count + 2] >= rank_of(0.9, self.problem.images) - 0.5
+        keep &= -upper[..., count + 1] <= limit_ms
+        keep &= upper[..., count + 2] >= rank_of(0.9, self.problem.images) - 0.5
         if ceiling_ms < np.inf:
             limits = floor - MIOU_TOLERANCE - self.rates * limit_ms
-            keep &= (upper[:, :count] + total >= limits).all(1)
-        return keep
+            keep &= (upper[..., :count] + total[..., None] >= limits).all(-1)
+        return np.asarray(keep)
 
-    def _value(self, upper: np.ndarray, total: float) -> np.ndarray:
-        """Lowest value a configuration can have, shape (n,)."""
+    def _value(self, upper: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Lowest value a configuration can have, shape (...)."""
         target, count = self.target, len(self.rates)
+        traded = upper[..., :count] + total[..., None]
         if target.minimise_latency:
-            dual = target.floor - MIOU_TOLERANCE - total - upper[:, :count]
-            value = np.maximum(-upper[:, count + 1], (dual / self.rates).max(1))
-            return value - self._fine_ms
-        best = upper[:, count] + total
+            dual = target.floor - MIOU_TOLERANCE - traded
+            value = np.maximum(-upper[..., count + 1], (dual / self.rates).max(-1))
+            return np.asarray(value - self._fine_ms)
+        best = upper[..., count] + total
         if target.ceiling_ms < np.inf:
             limit_ms = target.ceiling_ms + LATENCY_TOLERANCE_MS + self._fine_ms
-            limit = self.rates * limit_ms
-            best = np.minimum(best, (upper[:, :count] + total + limit).min(1))
-        return -best
+            best = np.minimum(best, (traded + self.rates * limit_ms).min(-1))
+        return np.asarray(-best)
 
-    def _slack(self, node: Node, places: _Places) -> float:
+    def _slack(self, node: Node, places: _Places, row: int) -> float:
         """Excess from the ranges of the class sums: each image takes what it may."""
         parts = node.linear.parts
         early = len(node.heads)
-        here = np.concatenate([places.may[:-1] & places.high, places.may[-1:]])
+        end = self._ends_of(node)
+        may, high_ = places.may[:, row], places.high[:, row]
+        here = np.concatenate([may[:-1] & high_, may[-1:]])
         single = here.sum(0) == 1
         low = np.zeros(parts.shape[2])
         high = np.zeros(parts.shape[2])
@@ -259,10 +403,9 @@ class Bounder:
             exact = settled @ parts[head]
             low += exact
             high += exact
-        end_low, end_high = self._span(parts, node.lasts)
         settled = (here[early] & single).astype(np.float32)
-        low += settled @ end_low
-        high += settled @ end_high
+        low += settled @ end.low
+        high += settled @ end.high
         open_ = np.flatnonzero(~single)
         if len(open_):
             least = np.full((len(open_), parts.shape[2]), np.inf, np.float32)
@@ -273,47 +416,8 @@ class Bounder:
                 least[rows] = np.minimum(least[rows], own)
                 most[rows] = np.maximum(most[rows], own)
             rows = here[early, open_]
-            least[rows] = np.minimum(least[rows], end_low[open_[rows]])
-            most[rows] = np.maximum(most[rows], end_high[open_[rows]])
+            least[rows] = np.minimum(least[rows], end.low[open_[rows]])
+            most[rows] = np.maximum(most[rows], end.high[open_[rows]])
             low += least.sum(0, dtype=np.float64)
             high += most.sum(0, dtype=np.float64)
         return float(node.linear.excess(low, high))
-
-    def _span(
-        self, parts: np.ndarray, heads: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Least and largest parts per image over some heads, shape (I, 2C) each."""
-        key = heads.tobytes()
-        if key not in self._spans:
-            if len(self._spans) > 64:
-                self._spans.clear()
-            own = parts[heads]
-            self._spans[key] = own.min(0), own.max(0)
-        return self._spans[key]
-
-
-def _gate_terms(
-    places: _Places,
-    place: int,
-    leave: np.ndarray,
-    beyond: np.ndarray,
-    prices: np.ndarray,
-) -> np.ndarray:
-    """Per gate, sums over the images that surely get here and may leave here.
-
-    An image that not all gates agree on takes the best there is beyond if its gate
-    keeps it; images that no gate lets leave are counted further on.
-
-    Args:
-        leave, beyond: float32 arrays of shape (F, I).
-
-    Returns:
-        float64 array of shape (n_gates, F).
-    """
-    sure = places.sure[place]
-    open_ = sure & places.high[place] & ~places.low[place]
-    gain = np.where(sure, leave - np.where(open_, beyond, 0), 0)
-    stay = np.where(open_, beyond, 0).sum(-1, dtype=np.float64)
-    masks = places.masks[place].astype(np.float32)
-    paid = places.prices[place][:, None] * prices * float(sure.sum())
-    return (masks @ gain.T).astype(np.float64) + stay - paid

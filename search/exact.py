@@ -33,6 +33,8 @@ PARTS = 5
 WORKERS = 2
 # Tasks given to them at once: some take ten times as long as others.
 AT_ONCE = 8
+# Nodes of a bundle that are narrowed at once.
+NODES_AT_ONCE = 64
 _PROGRESS_EVERY_S = 0.2
 
 
@@ -268,25 +270,23 @@ class Search:
                     for part in found:
                         queue.push(part)
                 continue
+            nodes = [item]
             if isinstance(item, Bundle):
-                node, rest = item.take()
+                nodes, rest = item.take(NODES_AT_ONCE)
                 if rest is not None:
                     queue.push(rest)
-            else:
-                node = item
-            self.nodes += 1
-            narrowed = bounder.narrow(node, self.limits.floor, self.limits.ceiling_ms)
-            if narrowed is None:
-                continue
-            if narrowed.more:
-                for part in roots.extend(narrowed):
-                    queue.push(part)
-            elif narrowed.size <= LEAF_SIZE:
-                if not self._list(narrowed, bounder):
-                    return self._outcome(bound, proven=False)
-            else:
-                for half in split(problem, narrowed):
-                    queue.push(half)
+            self.nodes += len(nodes)
+            limits = self.limits.floor, self.limits.ceiling_ms
+            for narrowed in bounder.narrow(nodes, *limits):
+                if narrowed.more:
+                    for part in roots.extend(narrowed):
+                        queue.push(part)
+                elif narrowed.size <= LEAF_SIZE:
+                    if not self._list(narrowed, bounder):
+                        return self._outcome(bound, proven=False)
+                else:
+                    for half in split(problem, narrowed):
+                        queue.push(half)
 
     def _answer(self) -> np.ndarray:
         """Where the tangent touches: the best so far, or the final head alone."""

@@ -51,13 +51,13 @@ class Bundle:
     def bound(self) -> float:
         return float(self.bounds[self.next])
 
-    def take(self) -> tuple[Node, Bundle | None]:
-        """The first node that is left, and what is left then."""
-        node = self.make(self.next)
-        after = self.next + 1
+    def take(self, most: int) -> tuple[list[Node], Bundle | None]:
+        """The first nodes that are left, and what is left then."""
+        after = min(self.next + most, len(self.bounds))
+        nodes = [self.make(index) for index in range(self.next, after)]
         if after == len(self.bounds):
-            return node, None
-        return node, Bundle(self.bounds, self.make, self.stage, after)
+            return nodes, None
+        return nodes, Bundle(self.bounds, self.make, self.stage, after)
 
 
 class Queue:

@@ -194,7 +194,7 @@ def test_a_node_keeps_every_useful_configuration(seed):
     floor = float(np.quantile([c[1] for c in chosen], 0.9))
     ceiling = float(np.quantile([c[0] for c in chosen], 0.5))
     whole = Node(heads, gates, lasts, 0, -math.inf, linear)
-    node = bounder.narrow(whole, floor, ceiling)
+    node = next(iter(bounder.narrow([whole], floor, ceiling)), None)
     for last, (latency, miou) in zip(lasts, chosen, strict=True):
         for at in np.argwhere((latency <= ceiling) & (miou >= floor)):
             assert node is not None and last in node.lasts
