@@ -46,6 +46,11 @@ class Node:
     linear: Linear
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """How many early heads there are, and how many more may come."""
+        return len(self.heads), self.more
+
+    @property
     def size(self) -> int:
         """Number of configurations in here, further exits not counted."""
         size = len(self.lasts)
@@ -169,7 +174,8 @@ class Bounder:
     def slack(self, node: Node) -> float:
         """By how much the tangent may lie below the mIoU in this node."""
         places = _Places.of(self.problem, [node])
-        return self._slack(node, places, 0) + node.linear.rounding
+        (slack,) = self._slack([node], places, [self._ends_of(node)])
+        return float(slack) + node.linear.rounding
 
     def _least_bytes(self, node: Node) -> float:
         """No configuration of the node takes fewer bytes."""
@@ -200,14 +206,8 @@ class Bounder:
         places = _Places.of(self.problem, nodes)
         early = len(nodes[0].heads)
         ends = [self._ends_of(node) for node in nodes]
-        total = np.array(
-            [
-                node.linear.constant
-                + node.linear.rounding
-                + self._slack(node, places, row)
-                for row, node in enumerate(nodes)
-            ]
-        )
+        total = np.array([n.linear.constant + n.linear.rounding for n in nodes])
+        total += self._slack(nodes, places, ends)
         leave, spent = self._leave(nodes, places)
         beyond = self._last(ends, spent)
         terms = [self._last_terms(nodes, places, ends, beyond, spent)]
@@ -388,36 +388,66 @@ class Bounder:
             best = np.minimum(best, (traded + self.rates * limit_ms).min(-1))
         return np.asarray(-best)
 
-    def _slack(self, node: Node, places: _Places, row: int) -> float:
-        """Excess from the ranges of the class sums: each image takes what it may."""
-        parts = node.linear.parts
-        early = len(node.heads)
-        end = self._ends_of(node)
-        may, high_ = places.may[:, row], places.high[:, row]
-        here = np.concatenate([may[:-1] & high_, may[-1:]])
+    def _slack(
+        self, nodes: Sequence[Node], places: _Places, ends: Sequence[_Ends]
+    ) -> np.ndarray:
+        """Excess from the ranges of the class sums, shape (B,).
+
+        Each image takes the least and the largest of the answers it may get; most may
+        get one only.
+        """
+        parts = nodes[0].linear.parts
+        here = np.concatenate([places.may[:-1] & places.high, places.may[-1:]])
         single = here.sum(0) == 1
-        low = np.zeros(parts.shape[2])
-        high = np.zeros(parts.shape[2])
-        for place, head in enumerate(node.heads):
-            settled = (here[place] & single).astype(np.float32)
-            exact = settled @ parts[head]
-            low += exact
-            high += exact
-        settled = (here[early] & single).astype(np.float32)
-        low += settled @ end.low
-        high += settled @ end.high
-        open_ = np.flatnonzero(~single)
-        if len(open_):
-            least = np.full((len(open_), parts.shape[2]), np.inf, np.float32)
-            most = -least
-            for place, head in enumerate(node.heads):
-                rows = here[place, open_]
-                own = parts[head, open_[rows]]
-                least[rows] = np.minimum(least[rows], own)
-                most[rows] = np.maximum(most[rows], own)
-            rows = here[early, open_]
-            least[rows] = np.minimum(least[rows], end.low[open_[rows]])
-            most[rows] = np.maximum(most[rows], end.high[open_[rows]])
-            low += least.sum(0, dtype=np.float64)
-            high += most.sum(0, dtype=np.float64)
-        return float(node.linear.excess(low, high))
+        settled = (here & single).astype(np.float32)
+        low, high = (np.empty((len(nodes), parts.shape[2])) for _ in range(2))
+        for row, (node, end) in enumerate(zip(nodes, ends, strict=True)):
+            pairs = zip(settled[:, row], node.heads, strict=False)
+            exact = sum(images @ parts[head] for images, head in pairs)
+            low[row] = exact + settled[-1, row] @ end.low
+            high[row] = exact + settled[-1, row] @ end.high
+        at, image = np.nonzero(~single)
+        if len(at):
+            least, most = _ranges(parts, nodes, ends, here[:, at, image], at, image)
+            own, start = np.unique(at, return_index=True)
+            low[own] += np.add.reduceat(least, start, axis=0, dtype=np.float64)
+            high[own] += np.add.reduceat(most, start, axis=0, dtype=np.float64)
+        excess = np.empty(len(nodes))
+        for linear in {node.linear for node in nodes}:
+            rows = [node.linear is linear for node in nodes]
+            excess[rows] = linear.excess(low[rows], high[rows])
+        return excess
+
+
+def _ranges(
+    parts: np.ndarray,
+    nodes: Sequence[Node],
+    ends: Sequence[_Ends],
+    here: np.ndarray,
+    at: np.ndarray,
+    image: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest parts of images that may get several answers.
+
+    Args:
+        here: bool array of shape (n_early + 1, n), where each may leave.
+        at, image: int64 arrays of shape (n,), the node and the image.
+
+    Returns:
+        float32 arrays of shape (n, 2C).
+    """
+    least = np.full((len(at), parts.shape[2]), np.inf, np.float32)
+    most = -least
+    heads = np.array([node.heads for node in nodes])
+    for place in range(len(here) - 1):
+        rows = np.flatnonzero(here[place])
+        own = parts[heads[at[rows], place], image[rows]]
+        least[rows] = np.minimum(least[rows], own)
+        most[rows] = np.maximum(most[rows], own)
+    different = list(dict.fromkeys(ends))
+    which = np.array([different.index(end) for end in ends])
+    for number, end in enumerate(different):
+        rows = np.flatnonzero(here[-1] & (which[at] == number))
+        least[rows] = np.minimum(least[rows], end.low[image[rows]])
+        most[rows] = np.maximum(most[rows], end.high[image[rows]])
+    return least, most

@@ -270,11 +270,12 @@ class Search:
                     for part in found:
                         queue.push(part)
                 continue
-            nodes = [item]
             if isinstance(item, Bundle):
                 nodes, rest = item.take(NODES_AT_ONCE)
                 if rest is not None:
                     queue.push(rest)
+            else:
+                nodes = [item, *queue.pop_nodes(item, NODES_AT_ONCE - 1)]
             self.nodes += len(nodes)
             limits = self.limits.floor, self.limits.ceiling_ms
             for narrowed in bounder.narrow(nodes, *limits):

@@ -88,16 +88,24 @@ class Queue:
         """The item that is next: of the earliest stage the one of least bound."""
         return heapq.heappop(next(heap for heap in self._heaps if heap))[2]
 
-    def pop_tasks(self, most: int) -> list[Task]:
-        """Further tasks, if tasks of the last stage are what is next."""
-        found: list[Task] = []
-        heap = self._heaps[-1]
-        while len(found) < most and not any(self._heaps[:-1]) and heap:
+    def pop_nodes(self, like: Node, most: int) -> list[Node]:
+        """Further nodes with as many exits, as long as they are what is next."""
+        found: list[Node] = []
+        heap = next((heap for heap in self._heaps if heap), [])
+        while len(found) < most and heap:
             item = heap[0][2]
-            if not isinstance(item, Task):
+            if not isinstance(item, Node) or item.shape != like.shape:
                 break
             found.append(item)
             heapq.heappop(heap)
+        return found
+
+    def pop_tasks(self, most: int) -> list[Task]:
+        """Further tasks, as long as tasks of that stage are what is next."""
+        found: list[Task] = []
+        heap = next((heap for heap in self._heaps if heap), [])
+        while len(found) < most and heap and isinstance(heap[0][2], Task):
+            found.append(heapq.heappop(heap)[2])
         return found
 
 
