@@ -161,10 +161,10 @@ class Bounder:
         Returns:
             the narrowed nodes with their bounds, but those that hold nothing useful.
         """
-        done = []
+        done: list[Node] = []
         left = [n for n in nodes if self._least_bytes(n) <= self.target.size_bytes]
         for _ in range(_MAX_PASSES):
-            again = []
+            again: list[Node] = []
             for node, narrowed in self._passed(left, floor, ceiling_ms):
                 worth = narrowed.size < _WORTH_ANOTHER * node.size
                 (again if worth else done).append(narrowed)

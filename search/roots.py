@@ -104,8 +104,12 @@ class Queue:
         """Further tasks, as long as tasks of that stage are what is next."""
         found: list[Task] = []
         heap = next((heap for heap in self._heaps if heap), [])
-        while len(found) < most and heap and isinstance(heap[0][2], Task):
-            found.append(heapq.heappop(heap)[2])
+        while len(found) < most and heap:
+            item = heap[0][2]
+            if not isinstance(item, Task):
+                break
+            found.append(item)
+            heapq.heappop(heap)
         return found
 
 

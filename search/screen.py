@@ -86,12 +86,16 @@ class Screener:
         self, exits: tuple[int, ...], row: int, lasts: np.ndarray
     ) -> np.ndarray:
         """Upper ends of the classes' unions behind a group, shape (n, C)."""
-        if len(exits) == 1:
-            high = self._tables.of_first(exits[0], lasts)[1][row]
-        elif len(exits) == 2:
-            high = self._tables.of_pairs(row, *exits, lasts)[1]
-        else:
-            high = self._tables.with_any_third(row, exits, lasts)[1]
+        match exits:
+            case (first,):
+                high = self._tables.of_first(first, lasts)[1][row]
+            case (first, second):
+                high = self._tables.of_pairs(row, first, second, lasts)[1]
+            case (first, second, third):
+                triple = first, second, third
+                high = self._tables.with_any_third(row, triple, lasts)[1]
+            case _:
+                raise ValueError(f"{len(exits)} exits; one to three are looked at.")
         return high[..., self._plain.classes :].reshape(-1, self._plain.classes)
 
     def singles(
