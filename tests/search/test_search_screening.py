@@ -16,6 +16,7 @@ from search.linear import Linear
 from search.problem import Problem
 from search.screen import Screener, Tail
 from search.target import Target
+from search.values import Values
 
 IMAGES = 30
 
@@ -200,3 +201,63 @@ def test_a_node_keeps_every_useful_configuration(seed):
             assert node is not None and last in node.lasts
             for place, index in enumerate(at):
                 assert gates[place][index] in node.gates[place]
+
+
+def test_nodes_are_narrowed_together_as_they_are_alone():
+    rng = np.random.default_rng(5)
+    problem = draw_problem(300, (2, 2, 2, 2), 24)
+    plain = Linear.at(problem, rng.integers(0, len(problem.heads), problem.images))
+    leaning = plain.leaning(rng.uniform(0.5, 3, (1, plain.classes)))
+    bounder = Bounder(problem, Target(True, 0.0), np.array([0.02, 0.1, 0.5]))
+    nodes = []
+    for _ in range(30):
+        heads = tuple(int(h) for h in rng.integers(0, 2, 3) + [0, 2, 4])
+        gates = tuple(
+            np.sort(rng.permutation(len(problem.gates[h]))[: rng.integers(1, 9)])
+            for h in heads
+        )
+        lasts = np.array([6, 7])[: rng.integers(1, 3)]
+        linear = plain if rng.random() < 0.5 else leaning
+        nodes.append(Node(heads, gates, lasts, 0, -math.inf, linear))
+    figures = [all_figures(problem, (*n.heads, n.lasts[0])) for n in nodes]
+    floor = float(np.median([f[1].max() for f in figures]))
+    ceiling = float(np.median([f[0].min() for f in figures])) * 1.2
+    alone = [found for n in nodes for found in bounder.narrow([n], floor, ceiling)]
+    together = bounder.narrow(nodes, floor, ceiling)
+    assert 0 < len(alone) < len(nodes)
+
+    def content(node: Node) -> tuple[object, ...]:
+        return node.heads, [g.tolist() for g in node.gates], node.lasts.tolist()
+
+    def bounds(found: list[Node]) -> list[float]:
+        return [n.bound for n in sorted(found, key=lambda n: str(content(n)))]
+
+    assert sorted(map(content, together)) == sorted(map(content, alone))
+    assert bounds(together) == pytest.approx(bounds(alone), rel=1e-5)
+
+
+def test_values_are_given_where_they_are_wanted(screened):
+    problem, screener = screened
+    one, two = screener.groups(1), screener.groups(2)
+    rng = np.random.default_rng(1)
+    lasts = np.flatnonzero(problem.exit_of == 4)
+    values = Values(problem, screener.linear((1, 2), 0, lasts), screener.rate)
+    images = rng.permutation(problem.images)[:9]
+    every = np.arange(len(two))
+    beyond = values.through(one, values.ends(lasts).max(0), np.arange(problem.images))
+    stays = (rng.random((4, len(images))) < 0.7).astype(np.float32)
+    end = values.ends(lasts).max(0)
+    for whole, some in (
+        (
+            values.terms(two, beyond, images, every),
+            lambda where: values.terms(two, beyond, images, every, where),
+        ),
+        (
+            values.second_terms(two, stays, end, images, every),
+            lambda where: values.second_terms(two, stays, end, images, every, where),
+        ),
+    ):
+        where = rng.random(whole.shape) < 0.4
+        found = some(where)
+        assert found[where] == pytest.approx(whole[where], abs=1e-5)
+        assert (found[~where] == -np.inf).all()
