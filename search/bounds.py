@@ -287,9 +287,8 @@ class Bounder:
             spent = spent + places.least_price(place)
             leave[place, :, : count + 1] = score[:, None]
             leave[place, :, count + 1] = 0
-            leave[place] -= (cost[:, None] * self._factors).astype(np.float32)[
-                ..., None
-            ]
+            paid = cost[:, None] * self._factors[:-1]
+            leave[place, :, :-1] -= paid.astype(np.float32)[:, :, None]
             leave[place, :, count + 2] = self._in_time(cost + spent)[:, None]
         return leave, spent
 

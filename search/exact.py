@@ -35,6 +35,8 @@ WORKERS = 2
 AT_ONCE = 8
 # Nodes of a bundle that are narrowed at once.
 NODES_AT_ONCE = 64
+# Nodes times images from which threads gain more than they cost.
+WORTH_THREADS = 1 << 14
 _PROGRESS_EVERY_S = 0.2
 
 
@@ -277,8 +279,7 @@ class Search:
             else:
                 nodes = [item, *queue.pop_nodes(item, NODES_AT_ONCE - 1)]
             self.nodes += len(nodes)
-            limits = self.limits.floor, self.limits.ceiling_ms
-            for narrowed in bounder.narrow(nodes, *limits):
+            for narrowed in self._narrowed(nodes, bounder, pool):
                 if narrowed.more:
                     for part in roots.extend(narrowed):
                         queue.push(part)
@@ -288,6 +289,21 @@ class Search:
                 else:
                     for half in split(problem, narrowed):
                         queue.push(half)
+
+    def _narrowed(
+        self, nodes: list[Node], bounder: Bounder, pool: ThreadPoolExecutor
+    ) -> list[Node]:
+        """What is left of nodes, with many images by all threads."""
+        limits = self.limits.floor, self.limits.ceiling_ms
+        if len(nodes) * self.problem.images < WORTH_THREADS:
+            return bounder.narrow(nodes, *limits)
+
+        def narrow(share: list[Node]) -> list[Node]:
+            with np.errstate(invalid="ignore"):
+                return bounder.narrow(share, *limits)
+
+        shares = [nodes[at::WORKERS] for at in range(WORKERS)]
+        return [node for found in pool.map(narrow, shares) for node in found]
 
     def _answer(self) -> np.ndarray:
         """Where the tangent touches: the best so far, or the final head alone."""

@@ -88,6 +88,8 @@ def test_search_equals_brute_force_with_many_gates(seed, early, monkeypatch):
     rng = np.random.default_rng(seed)
     monkeypatch.setattr(exact, "PARTS", int(rng.integers(1, 6)))
     monkeypatch.setattr(exact, "LEAF_SIZE", int(rng.choice([1, 40, 4096])))
+    monkeypatch.setattr(exact, "NODES_AT_ONCE", int(rng.choice([1, 3, 64])))
+    monkeypatch.setattr(exact, "WORTH_THREADS", int(rng.choice([0, 1 << 14])))
     problem = draw_problem(seed, (2, 2, 1) if early == 2 else (1, 1, 1, 1))
     floor = problem.reference_miou - rng.uniform(-0.02, 0.06)
     target = Target(True, floor)
