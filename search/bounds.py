@@ -89,21 +89,23 @@ class _Places:
         low, high = (np.zeros((early, len(nodes), images), bool) for _ in range(2))
         sure, may = (np.ones((early + 1, len(nodes), images), bool) for _ in range(2))
         for place in range(early):
-            longest = max(len(node.gates[place]) for node in nodes)
-            masks.append(np.zeros((len(nodes), longest, images), bool))
-            there.append(np.zeros((len(nodes), longest), bool))
-            prices.append(np.zeros((len(nodes), longest)))
+            counts = np.array([len(node.gates[place]) for node in nodes])
+            known = np.arange(counts.max()) < counts[:, None]
+            mask = np.zeros((*known.shape, images), bool)
+            price = np.zeros(known.shape)
             for row, node in enumerate(nodes):
                 head, gates = node.heads[place], node.gates[place]
                 own = problem.gates[head]
-                mask = masks[-1][row, : len(gates)]
-                np.take(own.masks, gates, axis=0, out=mask)
-                low[place, row], high[place, row] = mask.all(0), mask.any(0)
-                there[-1][row, : len(gates)] = True
-                price = problem.head_ms[head] + own.decision_ms[gates]
-                prices[-1][row, : len(gates)] = price
+                np.take(own.masks, gates, axis=0, out=mask[row, : len(gates)])
+                price[row, : len(gates)] = own.decision_ms[gates]
+                price[row] += problem.head_ms[head]
+            low[place] = (mask | ~known[:, :, None]).all(1)
+            high[place] = mask.any(1)
             sure[place + 1] = sure[place] & ~high[place]
             may[place + 1] = may[place] & ~low[place]
+            masks.append(mask)
+            there.append(known)
+            prices.append(price)
         return cls(masks, there, prices, low, high, sure, may)
 
     def least_price(self, place: int) -> np.ndarray:
@@ -162,7 +164,10 @@ class Bounder:
             the narrowed nodes with their bounds, but those that hold nothing useful.
         """
         done: list[Node] = []
-        left = [n for n in nodes if self._least_bytes(n) <= self.target.size_bytes]
+        left = list(nodes)
+        if self.target.size_bytes < np.inf:
+            most = self.target.size_bytes
+            left = [node for node in left if self._least_bytes(node) <= most]
         for _ in range(_MAX_PASSES):
             again: list[Node] = []
             for node, narrowed in self._passed(left, floor, ceiling_ms):
