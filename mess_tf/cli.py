@@ -78,9 +78,7 @@ def _call(
     if debug:
         result: dict[str, Any] = resolve(command.target)(**given)
         return result
-    run = given.get("run") or given.get("target")
-    log = _log_of(run)
-    with quiet(log) as captured:
+    with quiet(_log_of(given.get("run") or given.get("target"))):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
@@ -88,12 +86,6 @@ def _call(
         except Exception:
             traceback.print_exc()  # into the log
             raise
-        finally:
-            # The command that makes the run folder has nowhere to log before.
-            late = _log_of(run)
-            if log is None and late is not None:
-                with late.open("a", encoding="utf-8") as file:
-                    file.write(captured())
     return result
 
 

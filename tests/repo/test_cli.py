@@ -19,6 +19,7 @@ from mess_tf import cli
 from mess_tf.cli_table import COMMANDS, Command, Option
 from mess_tf.errors import MessError, UsageError
 from mess_tf.progress import progress
+from mess_tf.quiet import begin_log
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
@@ -136,15 +137,20 @@ def test_chatter_is_kept_off_the_terminal_and_the_result_is_shown(
 
 def test_chatter_goes_to_the_log_of_the_run(fake: Fake, tmp_path: Path) -> None:
     def train(**arguments: Any) -> dict[str, Any]:
+        os.write(2, b"before there is a run\n")
         (arguments["run"] / "recipe.toml").touch()
-        return fake(**arguments)
+        begin_log(log)
+        result = fake(**arguments)
+        assert log.read_text().endswith("more chatter\n")  # also if it were killed now
+        return result
 
+    log = tmp_path / "log.txt"
     sys.modules["fake_command"].fake = train  # type: ignore[attr-defined]
     for _ in range(2):  # the first call makes the run, the second finds it
         assert cli.main(["train", str(tmp_path)]) == 0
-    log = (tmp_path / "log.txt").read_text()
-    assert log.count("chatter of a library") == log.count("more chatter") == 2
-    assert log.count(f"mess train {tmp_path}") == 2
+    text = log.read_text()
+    assert text.count("before there is a run") == text.count("more chatter") == 2
+    assert text.count(f"mess train {tmp_path}") == 2
 
 
 def test_a_password_does_not_go_to_the_log(fake: Fake, tmp_path: Path) -> None:
