@@ -232,8 +232,9 @@ def _hint(source: Source) -> str | None:
     if groups < ROBUST_GROUPS:
         return None
     return (
-        f"Limits were kept on the calibration images. With their {groups} groups,"
-        " `--robust upper-bound` keeps them on other scenes more often (docs/search.md)."
+        f"Limits were kept on the calibration images. With their {groups} groups"
+        " `--robust upper-bound` keeps them on other scenes more often"
+        " (docs/search.md)."
     )
 
 

@@ -98,9 +98,7 @@ def test_several_devices_get_answers_of_their_own_and_a_table(
     assert [line.split()[0] for line in table] == ["mean", "host", "phone"]
 
 
-def test_with_eight_groups_to_calibrate_on_a_robust_choice_is_named(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_eight_groups_to_calibrate_on_a_robust_choice_is_named(run: Run) -> None:
     def hint(**options: Any) -> str | None:
         result = search(run.folder, min_miou=0.4, **options)
         last = render(result).splitlines()[-1]
