@@ -161,6 +161,10 @@ class _Version(argparse.Action):
         parser.exit(OK)
 
 
+# A zsh whose user has set nothing up knows no `compdef` yet.
+_ZSH_BEGINS = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }"
+
+
 class _Completion(argparse.Action):
     """Prints what a shell completes commands, options and files with."""
 
@@ -173,7 +177,8 @@ class _Completion(argparse.Action):
             for action in one._actions:
                 if action.type is Path:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
-        print(shtab.complete(parser, shell))
+        begins = _ZSH_BEGINS if shell == "zsh" else ""
+        print(shtab.complete(parser, shell, preamble=begins))
         parser.exit(OK)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shutil
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -283,44 +281,6 @@ def test_the_trace_of_a_mistake_of_ours_is_in_the_log(
     log = tmp_path / "log.txt"
     assert f"ValueError: odd. {log} has the trace." in capfd.readouterr().err
     assert "Traceback" in log.read_text() and "in __call__" in log.read_text()
-
-
-def completed(words: str) -> list[str]:
-    """What bash offers for the last of the words."""
-    script = (
-        f'eval "$({sys.executable} -m mess_tf.cli --completion bash)"\n'
-        f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
-        '_shtab_mess; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    return done.stdout.split()
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        ("mess qu", {"quickstart", "quantise"}),
-        ("mess search r --max-l", {"--max-latency-ms"}),
-        ("mess export r --form s", {"stages", "single"}),
-        ("mess profile recipes/o", {"recipes/own.toml"}),
-        ("mess train r --data rec", {"recipes"}),
-    ],
-)
-def test_bash_completes_commands_options_choices_and_files(
-    words: str, offered: set[str]
-) -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("no bash here")
-    assert set(completed(words)) == offered
-
-
-def test_zsh_gets_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        cli.main(["--completion", "zsh"])
-    assert left.value.code == 0
-    assert capsys.readouterr().out.startswith("#compdef mess")
 
 
 @pytest.mark.parametrize(
