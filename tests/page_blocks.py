@@ -48,8 +48,9 @@ def commands_of(text: str) -> list[list[str]]:
     joined = text.replace("\\\n", " ")
     found = []
     for line in joined.splitlines():
-        for part in re.split(r"&&|;(?=\s)", line):
-            words = shlex.split(part, comments=True)
+        said = re.sub(r"(^|\s)#.*", "", line)
+        for part in re.split(r"&&|;(?=\s)", said):
+            words = shlex.split(part)
             while words and (words[0] == "$" or re.match(r"\w+=", words[0])):
                 words = words[1:]
             cut = [i for i, word in enumerate(words) if word in (">", "|", "2>")]
