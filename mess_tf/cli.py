@@ -78,9 +78,7 @@ def _call(
     if debug:
         result: dict[str, Any] = resolve(command.target)(**given)
         return result
-    run = given.get("run") or given.get("target")
-    log = _log_of(run)
-    with quiet(log) as captured:
+    with quiet(_log_of(given.get("run") or given.get("target"))):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
@@ -88,12 +86,6 @@ def _call(
         except Exception:
             traceback.print_exc()  # into the log
             raise
-        finally:
-            # The command that makes the run folder has nowhere to log before.
-            late = _log_of(run)
-            if log is None and late is not None:
-                with late.open("a", encoding="utf-8") as file:
-                    file.write(captured())
     return result
 
 
@@ -169,6 +161,10 @@ class _Version(argparse.Action):
         parser.exit(OK)
 
 
+# A zsh whose user has set nothing up knows no `compdef` yet.
+_ZSH_BEGINS = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }"
+
+
 class _Completion(argparse.Action):
     """Prints what a shell completes commands, options and files with."""
 
@@ -181,7 +177,8 @@ class _Completion(argparse.Action):
             for action in one._actions:
                 if action.type is Path:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
-        print(shtab.complete(parser, shell))
+        begins = _ZSH_BEGINS if shell == "zsh" else ""
+        print(shtab.complete(parser, shell, preamble=begins))
         parser.exit(OK)
 
 

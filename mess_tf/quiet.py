@@ -15,8 +15,10 @@ from mess_tf.errors import MessError
 LAST_BYTES = 1 << 20
 
 # Copies of the terminal's standard error, made by the blocks in force; the first is the
-# real one. File descriptors belong to the whole process, and so does this list.
+# real one. File descriptors belong to the whole process, and so does all this.
 _terminals: list[int] = []
+# Files of the blocks in force, without those that have a log.
+_temporary: set[IO[bytes]] = set()
 
 
 @contextlib.contextmanager
@@ -38,6 +40,9 @@ def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_open(log))
         start = sink.seek(0, os.SEEK_END)
+        if log is None:
+            _temporary.add(sink)
+            stack.callback(_temporary.discard, sink)
         _flush()
         for descriptor in (1, 2):
             saved = os.dup(descriptor)
@@ -61,6 +66,26 @@ def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
             )
 
         yield captured
+
+
+def begin_log(log: Path) -> None:
+    """Makes a log of what a block without one has caught, and lets it go on there.
+
+    For the command that makes the folder of its own log: when it is killed, the log is
+    there. Without such a block, or from a block within it, nothing happens.
+
+    Raises:
+        MessError: the log cannot be written.
+    """
+    if not _temporary or len(_terminals) > 1:
+        return
+    sink = _temporary.pop()
+    _flush()
+    with _open(log) as file:
+        file.write(os.pread(sink.fileno(), LAST_BYTES, 0))
+        file.flush()
+        for descriptor in (sink.fileno(), 1, 2):
+            os.dup2(file.fileno(), descriptor)
 
 
 def terminal() -> int:

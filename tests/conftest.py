@@ -1,8 +1,9 @@
-"""Settings that must stand before TensorFlow is imported, for all tests."""
+"""Settings for all tests that must stand before TensorFlow is imported; helpers."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ LONG_FILES = (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+# Helpers that several folders use (importlib mode puts nothing on the path).
+sys.path.append(str(ROOT / "tests"))
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,9 @@ _LIMITS = {
     "max_size_mb": "mb",
 }
 FRONT = "Pareto front"
+ROBUST_GROUPS = 8
+"""Groups to calibrate on from which `--robust upper-bound` is worth while
+(docs/results.md, thresholds on sequences left out)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +144,8 @@ def search(
         ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` (as in
         ``chosen.json``), ``unmet`` (name and reason per question without an answer)
         and ``hypervolume`` (part of the rectangle up to the final exit's latency that
-        the front beats; None without).
+        the front beats; None without). ``hint``: what to try for limits that hold on
+        other scenes too; None where nothing is to be said.
 
     Raises:
         MessError: not evaluated or not profiled yet, no question has an answer on any
@@ -210,6 +214,7 @@ def search(
     return {
         "run": str(run),
         "devices": [_finish(name, found[name]) for name in names],
+        "hint": None if robust or confidence else _hint(any_source),
         "next": next_command(
             "export",
             run,
@@ -218,6 +223,19 @@ def search(
             precision=None if precision == "int8" else precision,
         ),
     }
+
+
+def _hint(source: Source) -> str | None:
+    told = source.statistics
+    pairs = zip(told.groups, told.parts, strict=True)
+    groups = len({group for group, part in pairs if part == "calibration"})
+    if groups < ROBUST_GROUPS:
+        return None
+    return (
+        f"Limits were kept on the calibration images. With their {groups} groups"
+        " `--robust upper-bound` keeps them on other scenes more often"
+        " (docs/search.md)."
+    )
 
 
 def _job(

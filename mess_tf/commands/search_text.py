@@ -16,6 +16,8 @@ def render(result: dict[str, Any]) -> str:
         lines += _of_device(row, result["run"])
     if len(devices) > 1:
         lines += ["", *_table(devices)]
+    if result["hint"]:
+        lines.append(result["hint"])
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from mess_tf.data.open import open_split
 from mess_tf.data.pairs import CheckedSource
 from mess_tf.errors import UsageError
 from mess_tf.progress import progress
+from mess_tf.quiet import begin_log
 from mess_tf.recipe_files import load_recipe
 from mess_tf.runs import Run
 
@@ -54,6 +55,7 @@ def train(
             changes=several(changes),
         )
         opened = Run.create(run, asked)
+        begin_log(opened.log)
     _validate(opened)
     with progress("Loading Keras") as step:
         from mess_tf.training.train import train_supernet

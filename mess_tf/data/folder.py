@@ -67,7 +67,12 @@ def _label_table(classes: int, ignore_label: int | None) -> np.ndarray:
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     if not path.is_dir():
-        raise MessError(f"There is no data set folder {path}; set data.path.")
+        what = "is no folder" if path.exists() else "does not exist"
+        raise MessError(
+            f"The data set's folder {path} {what}; give --data (data.path of the"
+            " recipe) a folder with classes.txt, images/{train,val} and"
+            " masks/{train,val}."
+        )
     file = path / "classes.txt"
     try:
         text = file.read_text(encoding="utf-8-sig")

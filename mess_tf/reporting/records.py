@@ -255,9 +255,10 @@ class Target:
 
     @property
     def featured(self) -> Answer | None:
-        """The answer to show closely: the first that really stops early."""
-        early = [a for a in self.answers if len(a.chosen.exits) > 1]
-        return next(iter(early or self.answers), None)
+        """The answer to show first: the fastest that was met; none was: the first."""
+        met = [answer for answer in self.answers if answer.chosen.met]
+        first = next(iter(self.answers), None)
+        return min(met, key=lambda answer: answer.chosen.mean_ms, default=first)
 
     @property
     def featured_view(self) -> View | None:

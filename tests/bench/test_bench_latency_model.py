@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phone_double.tiny_model import convolutions
 
 from android_bench.errors import BenchError
 from android_bench.latency_model.choose import choose
@@ -18,11 +18,6 @@ from android_bench.latency_model.features import Operator, operators_of
 from android_bench.latency_model.files import load, save
 from android_bench.latency_model.law import fit_law, law_ms, terms_of
 from android_bench.latency_model.model import LatencyModel, fit
-
-# The package beside this folder (importlib mode puts nothing on the path).
-sys.path.append(str(Path(__file__).parents[1]))
-
-from phone_double.tiny_model import convolutions  # noqa: E402
 
 Models = dict[str, tuple[Operator, ...]]
 

@@ -5,11 +5,11 @@ Its latencies follow a law; nothing is trained, converted or measured.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from phone_double.tiny_model import convolutions
 
 from android_bench.latency_model.features import operators_of
 from android_bench.records import Conditions, Measurement, MeasureSettings, Round
@@ -30,11 +30,6 @@ from mess_tf.records import (
     SupernetSpec,
 )
 from mess_tf.runs import Run
-
-# The package beside this folder (importlib mode puts nothing on the path).
-sys.path.append(str(Path(__file__).parents[1]))
-
-from phone_double.tiny_model import convolutions  # noqa: E402
 
 HEADS = tuple(
     HeadSpec(kind, reduction, blocks, rapid)

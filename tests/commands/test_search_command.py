@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mess_tf.commands.search import render, search
 from mess_tf.commands.shared import measured_latencies
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
-from mess_tf.records import Pieces, SupernetSpec
+from mess_tf.records import Pieces, Statistics, SupernetSpec
 from mess_tf.reporting.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
@@ -95,6 +96,32 @@ def test_several_devices_get_answers_of_their_own_and_a_table(
     lines = render(result).splitlines()
     table = lines[lines.index("") + 1 :]
     assert [line.split()[0] for line in table] == ["mean", "host", "phone"]
+
+
+def test_with_eight_groups_to_calibrate_on_a_robust_choice_is_named(run: Run) -> None:
+    def hint(**options: Any) -> str | None:
+        result = search(run.folder, min_miou=0.4, **options)
+        last = render(result).splitlines()[-1]
+        assert ("--robust upper-bound" in last) == (result["hint"] is not None)
+        return result["hint"]
+
+    assert hint() is None  # two groups
+    path = run.statistics("int8")
+    few = Statistics.load(path)
+    places = [0] * 8 + [4]  # of images: eight to calibrate on, one to report
+    dataclasses.replace(
+        few,
+        images=tuple("abcdefghi"),
+        groups=tuple("ABCDEFGHI"),
+        parts=tuple(few.parts[k] for k in places),
+        true_area=few.true_area[places],
+        predicted_area=few.predicted_area[places],
+        intersection=few.intersection[places],
+        confidence={key: row[places] for key, row in few.confidence.items()},
+    ).save(path)
+    told = hint()
+    assert told is not None and "With their 8 groups" in told
+    assert hint(robust="upper-bound") is None
 
 
 def test_the_report_sums_what_the_search_did(run: Run) -> None:

@@ -1,35 +1,44 @@
-"""The whole way by the command line, small, with kills on the way.
+"""The whole way as the README and other pages type it, small, with kills on the way.
 
-One run folder goes through all commands as a user would type them. `train`, `evaluate`
-and `profile` are killed (SIGKILL) once they have finished something, and called again.
+One run folder goes through all commands of the README's first use. `train`, `evaluate`
+and `profile` are killed (SIGKILL) once they have finished something, and typed again.
+Then every code block of the pages is run on it that can be; what is typed differently,
+and what is not typed at all, stands in ``page_walk.py``.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_blocks import ROOT, Block, blocks, commands_of
+from page_walk import LEFT_OUT, REPLACED, Walk
+from phone_double.benchmark_tool import write_tool
+from phone_double.double import PhoneDouble
+from phone_double.tiny_model import convolutions
 from PIL import Image
 
+import mess_tf
+from android_bench.records import PRESETS
+from mess_tf.commands.shared import measured_latencies
 from mess_tf.data.drawn import open_drawn
-from mess_tf.records import Statistics
+from mess_tf.records import Statistics, SupernetSpec
+from mess_tf.runs import Run
 
 RECIPE = """
 [data]
-kind = "drawn"
-size = 64
-count_train = 32
-count_val = 40
-seed = 3
+kind = "folder"
 [network]
 alpha = 0.35
 height = 64
@@ -44,11 +53,8 @@ final = "dlb_r1_b0_s1"
 early = ["fcn_r1_b0", "fcn_r1_b0_s1"]
 [training]
 batch = 8
-stage1_epochs = 6
-stage2_epochs = 3
-optimizer = "adamw"
-learning_rate = 3e-3
-stage2_learning_rate = 3e-3
+stage1_epochs = 4
+stage2_epochs = 2
 loss_stride = 2
 [statistics]
 policies = ["mean", "cbt", "gate"]
@@ -56,29 +62,39 @@ pixel_thresholds = [0.5]
 [compile]
 precisions = ["int8"]
 calibration_images = 8
+[quantise]
+epochs = 1
+settled = 0.0
 [search]
 max_early_exits = 2
 drops_pp = [1.0, 50.0]
 """
-MESS = [sys.executable, "-m", "mess_tf.cli"]
+# A fraction of the time that the preset takes, and no second go of what is noisy.
+BRIEF = {
+    "rounds": 2,
+    "runs_per_round": 2,
+    "min_seconds_per_round": 0.01,
+    "max_spread": 1e9,
+}
+PROGRAM = f"""
+import sys
+from android_bench.records import PRESETS
+from mess_tf.cli import main
+PRESETS["quick"].update({BRIEF})
+sys.exit(main())
+"""
 LIMIT_S = 280
 
 
-def mess(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [*MESS, *arguments], capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == code, done.stderr[-2000:]
-    return done.stdout if code == 0 else done.stderr
-
-
-def kill_when(ready: Callable[[], bool], *arguments: str) -> None:
+def kill_when(ready: Callable[[], bool], folder: Path, command: Sequence[str]) -> None:
     """Starts a command and kills it, with all it started, as soon as ``ready``."""
     process = subprocess.Popen(
-        [*MESS, *arguments],
+        [sys.executable, "-c", PROGRAM, *command[1:]],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     deadline = time.monotonic() + LIMIT_S
     while not ready() and process.poll() is None and time.monotonic() < deadline:
@@ -109,41 +125,72 @@ def measured_ids(store: Path) -> list[int]:
         connection.close()
 
 
+def block_with(start: str) -> Block:
+    """The first shell block that begins so."""
+    return next(block for block in blocks("sh") if block.text.startswith(start))
+
+
+FIRST_USE = block_with("mess train")
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained run whose training was killed after its second epoch."""
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    """A folder to type in, a phone within reach, and no user's settings."""
     base = tmp_path_factory.mktemp("whole_way")
     (base / "tiny.toml").write_text(RECIPE)
-    run = base / "run"
-    first = ["train", str(run), "--recipe", str(base / "tiny.toml")]
+    (base / "any_other_model.tflite").write_bytes(convolutions())
+    with PhoneDouble() as phone, pytest.MonkeyPatch.context() as patch:
+        for name, value in BRIEF.items():
+            patch.setitem(PRESETS["quick"], name, value)  # type: ignore[arg-type]
+        with socket.socket() as probe:  # a port where no adb server runs
+            probe.bind(("127.0.0.1", 0))
+            patch.setenv("ANDROID_ADB_SERVER_PORT", str(probe.getsockname()[1]))
+        patch.setenv("HOME", str(base))
+        patch.setenv("MESS_PHONES", phone.serial)
+        patch.setenv("MESS_BENCHMARK_MODEL", str(write_tool(base / "benchmark_model")))
+        yield Walk(base, phone.serial)
+
+
+@pytest.fixture(scope="module")
+def first_use(walk: Walk) -> dict[str, list[str]]:
+    """The commands of the README's first use by name, data to train on beside them."""
+    (draw,) = walk.commands(block_with("python examples/draw_folder.py"))
+    walk.type(draw)
+    return {words[1]: words for words in walk.commands(FIRST_USE)}
+
+
+@pytest.fixture(scope="module")
+def folder(walk: Walk, first_use: dict[str, list[str]]) -> Path:
+    """A trained run whose training was killed after its second epoch."""
+    run = walk.folder / "runs/mine"
     history = run / "training" / "stage1.jsonl"
-    kill_when(lambda: len(lines(history)) >= 2, *first)
+    kill_when(lambda: len(lines(history)) >= 2, walk.folder, first_use["train"])
     before = lines(history)[:1]
-    out = mess("train", str(run))
-    assert "Next: mess compile" in out
+    assert "mess train runs/mine" in (run / "log.txt").read_text()
+    assert "Next: mess compile" in walk.type(first_use["train"])
     assert lines(history)[:1] == before
-    assert [json.loads(line)["epoch"] for line in lines(history)] == [1, 2, 3, 4, 5, 6]
-    mess("compile", str(run))
+    assert [json.loads(line)["epoch"] for line in lines(history)] == [1, 2, 3, 4]
+    walk.type(first_use["compile"])
     return run
 
 
 @pytest.fixture(scope="module")
-def evaluated(folder: Path) -> Path:
+def evaluated(walk: Walk, first_use: dict[str, list[str]], folder: Path) -> Path:
     partial = folder / "statistics" / "int8.partial"
-    kill_when(lambda: bool(list(partial.glob("*/*.npz"))), "evaluate", str(folder))
-    chunks = {path: path.stat().st_mtime_ns for path in partial.glob("*/*.npz")}
-    assert chunks
-    mess("evaluate", str(folder))
+    some = lambda: bool(list(partial.glob("*/*.npz")))  # noqa: E731
+    kill_when(some, walk.folder, first_use["evaluate"])
+    assert some()
+    walk.type(first_use["evaluate"])
     assert not partial.exists()
     return folder
 
 
 @pytest.fixture(scope="module")
-def profiled(evaluated: Path) -> Path:
+def profiled(walk: Walk, first_use: dict[str, list[str]], evaluated: Path) -> Path:
     store = evaluated / "profiles.sqlite"
-    kill_when(lambda: len(measured_ids(store)) >= 3, "profile", str(evaluated))
+    kill_when(lambda: len(measured_ids(store)) >= 3, walk.folder, first_use["profile"])
     before = measured_ids(store)
-    mess("profile", str(evaluated))
+    walk.type(first_use["profile"])
     after = measured_ids(store)
     pieces = json.loads((evaluated / "pieces/int8/pieces.json").read_text())["pieces"]
     assert after[: len(before)] == before
@@ -151,32 +198,28 @@ def profiled(evaluated: Path) -> Path:
     return evaluated
 
 
+@pytest.fixture(scope="module")
+def reported(walk: Walk, first_use: dict[str, list[str]], profiled: Path) -> Path:
+    """The README's first use to its end."""
+    for name in ("search", "export", "check", "report"):
+        walk.type(first_use[name])
+    return profiled
+
+
 def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
     path = evaluated / "statistics" / "int8.npz"
     killed = Statistics.load(path)
     path.unlink()
-    mess("evaluate", str(evaluated))
+    mess_tf.evaluate(evaluated)
     whole = Statistics.load(path)
     np.testing.assert_array_equal(killed.intersection, whole.intersection)
     for key, values in whole.confidence.items():
         np.testing.assert_array_equal(killed.confidence[key], values)
 
 
-def test_from_search_to_report(profiled: Path, tmp_path: Path) -> None:
-    run = str(profiled)
-    (found,) = json.loads(mess("search", run, "--finalists", "3", "--json"))["devices"]
-    assert [r["name"] for r in found["results"]] == ["drop1", "drop50"]
-    for result in found["results"]:
-        # The linked file that measured best is the one that is exported.
-        finalists = result["finalists"]
-        best = min(finalists, key=lambda finalist: finalist["measured_ms"])
-        assert result["chosen"] == best["outcome"]
-        promised = finalists[0]["outcome"]["calibration"]["mean_ms"]
-        assert promised == pytest.approx(result["bound"])
-    exported = json.loads(mess("export", run, "--json"))["exports"]
-    assert {e["name"] for e in exported} == {"drop1_int8", "drop50_int8"}
-    checked = json.loads(mess("check", run, "--json"))["checks"]
-    for check in checked:
+def test_what_was_promised_is_measured(reported: Path) -> None:
+    for name in ("drop1_int8", "drop50_int8"):
+        check = json.loads((reported / "export" / name / "check.json").read_text())
         assert check["images_with_other_exit"] == 0
         for part in check["parts"].values():
             assert part["measured_exit_rates"] == pytest.approx(
@@ -187,39 +230,90 @@ def test_from_search_to_report(profiled: Path, tmp_path: Path) -> None:
                 part["promised_miou"], abs=0.005
             )
             assert part["measured_ms"] > 0
-    card = json.loads((profiled / "export/drop50_int8/card.json").read_text())
+    card = json.loads((reported / "export/drop50_int8/card.json").read_text())
     assert card["exits"][-1]["policy"] is None
     assert card["input"]["dtype"] == "int8"
-    page = json.loads(mess("report", run, "--json"))
-    assert Path(page["report"]).is_file()
-    assert page["missing"] == []
-    image = tmp_path / "one.png"
-    Image.fromarray(open_drawn("val", count=1, size=64).load(0).image).save(image)
-    model = profiled / "export/drop50_int8/model.tflite"
-    shown = mess("run", str(model), str(image), "--output", str(tmp_path / "overlays"))
-    assert f"of {len(card['exits'])}" in shown
-    with Image.open(tmp_path / "overlays" / "one.png") as overlay:
-        assert overlay.size == (64, 64)
+    assert (reported / "report.html").is_file()
 
 
-def test_an_impossible_requirement_is_told_with_the_nearest(profiled: Path) -> None:
-    told = mess("search", str(profiled), "--max-latency-ms", "1e-6", code=1)
+def test_the_finalist_that_measures_best_is_chosen(profiled: Path) -> None:
+    (found,) = mess_tf.search(profiled, max_drop_pp=49, finalists=3)["devices"]
+    (result,) = found["results"]
+    finalists = result["finalists"]
+    best = min(finalists, key=lambda finalist: finalist["measured_ms"])
+    assert result["chosen"] == best["outcome"]
+    promised = finalists[0]["outcome"]["calibration"]["mean_ms"]
+    assert promised == pytest.approx(result["bound"])
+
+
+def test_an_image_becomes_an_overlay(walk: Walk, reported: Path) -> None:
+    image = walk.folder / "one.png"
+    Image.fromarray(open_drawn("val", count=1, size=48).load(0).image).save(image)
+    model = reported / "export/drop50_int8/model.tflite"
+    shown = walk.type(["mess", "run", str(model), "one.png", "--output", "seen"])
+    assert "one.png: exit " in shown
+    with Image.open(walk.folder / "seen" / "one.png") as overlay:
+        assert overlay.size == (48, 48)
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: block.place)
+def test_commands_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
+    for words in walk.commands(block):
+        walk.type(words)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
+def test_programs_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
+    run = Run.open(reported)
+    printed = walk.program(
+        block,
+        statistics=Statistics.load(run.statistics("int8")),
+        spec=SupernetSpec.load(run.supernet_structure),
+        latency_ms=measured_latencies(run, "int8").by_piece,
+    )
+    (shown,) = [text for text in after(block)] or [printed]
+    assert printed == shown
+
+
+def after(block: Block) -> Iterator[str]:
+    """What a page shows right behind a program as printed by it."""
+    there = (ROOT / block.page).read_text(encoding="utf-8").splitlines(keepends=True)
+    behind = there[block.line + block.text.count("\n") + 1 :]
+    if behind[:2] == ["\n", "```\n"]:
+        yield "".join(itertools.takewhile(lambda line: line != "```\n", behind[2:]))
+
+
+def test_what_is_typed_differently_or_not_at_all_stands_in_a_page() -> None:
+    walk = Walk(ROOT, "0A1B")
+    text = "".join(block.text for kind in ("sh", "python") for block in blocks(kind))
+    for said, typed in REPLACED.items():
+        assert said in text, said
+        text = text.replace(said, typed)
+    typed = [words for block in blocks("sh") for words in commands_of(walk.text(block))]
+    for start in LEFT_OUT:
+        assert any(" ".join(words).startswith(start) for words in typed), start
+
+
+def test_an_impossible_requirement_is_told_with_the_nearest(
+    walk: Walk, profiled: Path
+) -> None:
+    told = walk.refused("search", "runs/mine", "--max-latency-ms", "1e-6")
     assert told.startswith("mess: error: NOT MET: no configuration keeps the")
     assert told.count("\n") == 1
 
 
-def test_what_is_missing_names_the_command(folder: Path, tmp_path: Path) -> None:
-    told = mess("search", str(folder), "--precision", "float32", code=1)
+def test_what_is_missing_names_the_command(walk: Walk, folder: Path) -> None:
+    told = walk.refused("search", "runs/mine", "--precision", "float32")
     assert "mess evaluate" in told
-    told = mess("check", str(folder), "--name", "nothing", code=1)
+    told = walk.refused("check", "runs/mine", "--name", "nothing")
     assert "No export named 'nothing'" in told
-    told = mess("train", str(tmp_path / "none"), code=1)
-    assert "No run folder" in told
+    assert "No run folder" in walk.refused("train", "none")
 
 
-def test_another_recipe_in_the_same_folder_is_refused(
-    folder: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "other.toml").write_text(RECIPE.replace("seed = 3", "seed = 4"))
-    told = mess("train", str(folder), "--recipe", str(tmp_path / "other.toml"), code=1)
-    assert "trained with another recipe: data.seed" in told
+def test_another_recipe_in_the_same_folder_is_refused(walk: Walk, folder: Path) -> None:
+    other = RECIPE.replace("alpha = 0.35", "alpha = 0.5")
+    (walk.folder / "other.toml").write_text(other)
+    told = walk.refused(
+        "train", "runs/mine", "--recipe", "other.toml", "--data", "mine"
+    )
+    assert "trained with another recipe: network.alpha" in told

@@ -196,8 +196,13 @@ def test_opening_names_what_is_wrong_with_the_layout(folder: Path, case: str) ->
 def test_an_unknown_split_lists_those_that_are_there(folder: Path) -> None:
     with pytest.raises(MessError, match=r"no split 'val'.*: train\."):
         open_folder("val", path=folder)
-    with pytest.raises(MessError, match="no data set folder"):
-        open_folder("train", path=folder / "nowhere")
+
+
+def test_a_path_that_is_no_folder_is_named_with_what_is_accepted(folder: Path) -> None:
+    for name, what in (("nowhere", "does not exist"), ("classes.txt", "is no folder")):
+        accepted = rf"folder \S+{name} {what}; give --data .* classes\.txt, images/"
+        with pytest.raises(MessError, match=accepted):
+            open_folder("train", path=folder / name)
 
 
 @pytest.mark.parametrize("label", [-1, 256])

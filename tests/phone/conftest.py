@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-# The package beside this folder (importlib mode puts nothing on the path).
-sys.path.append(str(Path(__file__).parents[1]))
-
-from phone_double.adb_binary import Adb  # noqa: E402
-from phone_double.benchmark_tool import write_tool  # noqa: E402
-from phone_double.client import Client  # noqa: E402
-from phone_double.double import PhoneDouble  # noqa: E402
-from phone_double.phones import OLD  # noqa: E402
-from phone_double.tiny_model import convolutions  # noqa: E402
+from phone_double.adb_binary import Adb
+from phone_double.benchmark_tool import write_tool
+from phone_double.client import Client
+from phone_double.double import PhoneDouble
+from phone_double.phones import OLD
+from phone_double.tiny_model import convolutions
 
 TMP = "/data/local/tmp"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import shutil
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -19,6 +17,7 @@ from mess_tf import cli
 from mess_tf.cli_table import COMMANDS, Command, Option
 from mess_tf.errors import MessError, UsageError
 from mess_tf.progress import progress
+from mess_tf.quiet import begin_log
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
@@ -136,15 +135,20 @@ def test_chatter_is_kept_off_the_terminal_and_the_result_is_shown(
 
 def test_chatter_goes_to_the_log_of_the_run(fake: Fake, tmp_path: Path) -> None:
     def train(**arguments: Any) -> dict[str, Any]:
+        os.write(2, b"before there is a run\n")
         (arguments["run"] / "recipe.toml").touch()
-        return fake(**arguments)
+        begin_log(log)
+        result = fake(**arguments)
+        assert log.read_text().endswith("more chatter\n")  # also if it were killed now
+        return result
 
+    log = tmp_path / "log.txt"
     sys.modules["fake_command"].fake = train  # type: ignore[attr-defined]
     for _ in range(2):  # the first call makes the run, the second finds it
         assert cli.main(["train", str(tmp_path)]) == 0
-    log = (tmp_path / "log.txt").read_text()
-    assert log.count("chatter of a library") == log.count("more chatter") == 2
-    assert log.count(f"mess train {tmp_path}") == 2
+    text = log.read_text()
+    assert text.count("before there is a run") == text.count("more chatter") == 2
+    assert text.count(f"mess train {tmp_path}") == 2
 
 
 def test_a_password_does_not_go_to_the_log(fake: Fake, tmp_path: Path) -> None:
@@ -277,44 +281,6 @@ def test_the_trace_of_a_mistake_of_ours_is_in_the_log(
     log = tmp_path / "log.txt"
     assert f"ValueError: odd. {log} has the trace." in capfd.readouterr().err
     assert "Traceback" in log.read_text() and "in __call__" in log.read_text()
-
-
-def completed(words: str) -> list[str]:
-    """What bash offers for the last of the words."""
-    script = (
-        f'eval "$({sys.executable} -m mess_tf.cli --completion bash)"\n'
-        f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
-        '_shtab_mess; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    return done.stdout.split()
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        ("mess qu", {"quickstart", "quantise"}),
-        ("mess search r --max-l", {"--max-latency-ms"}),
-        ("mess export r --form s", {"stages", "single"}),
-        ("mess profile recipes/o", {"recipes/own.toml"}),
-        ("mess train r --data rec", {"recipes"}),
-    ],
-)
-def test_bash_completes_commands_options_choices_and_files(
-    words: str, offered: set[str]
-) -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("no bash here")
-    assert set(completed(words)) == offered
-
-
-def test_zsh_gets_a_script_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        cli.main(["--completion", "zsh"])
-    assert left.value.code == 0
-    assert capsys.readouterr().out.startswith("#compdef mess")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The documentation: its commands parse, its Python runs, its links and quotes hold."""
+"""The documentation: its commands parse, its Python fits, its links and quotes hold.
+
+What of it is executed, ``tests/commands/test_whole_way.py`` does.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +11,15 @@ import re
 import runpy
 import shlex
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from page_blocks import PAGES, ROOT, Block, blocks, commands_of, name_of
 
 import mess_tf
 from mess_tf.cli import _make_parser
 from mess_tf.data.open import open_split
 from mess_tf.recipe import Recipe
 from mess_tf.recipe_files import load_recipe
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
-
-
-class Block(NamedTuple):
-    page: str
-    line: int
-    language: str
-    text: str
-
-
-def name_of(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
-
-
-def blocks(language: str) -> list[Block]:
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
-            if match[1] == language:
-                line = text[: match.start()].count("\n") + 1
-                found.append(Block(name_of(page), line, language, match[2]))
-    return found
-
-
-def place(block: Block) -> str:
-    return f"{block.page}:{block.line}"
 
 
 def anchors(page: Path) -> set[str]:
@@ -80,26 +54,11 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert missing == []
 
 
-def commands_of(text: str) -> list[list[str]]:
-    """The `mess` commands of a shell block, each as its words."""
-    joined = text.replace("\\\n", " ")
-    found = []
-    for line in joined.splitlines():
-        for part in re.split(r"&&|;(?=\s)", line):
-            # Comments, prompts and redirections are not for the argument parser.
-            words = shlex.split(part, comments=True)
-            while words and ("=" in words[0] and "/" not in words[0].split("=")[0]):
-                words = words[1:]
-            if words and words[0] in ("mess", ".venv/bin/mess", "$"):
-                words = words[1:] if words[0] != "$" else words[2:]
-                cut = [i for i, word in enumerate(words) if word in (">", "|", "2>")]
-                found.append(words[: cut[0]] if cut else words)
-    return found
-
-
-@pytest.mark.parametrize("block", blocks("sh"), ids=place)
+@pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: block.place)
 def test_commands_parse(block: Block) -> None:
-    for words in commands_of(block.text):
+    for program, *words in commands_of(block.text):
+        if program != "mess":
+            continue
         try:
             _make_parser().parse_args(words)
         except SystemExit as left:
@@ -110,10 +69,13 @@ def test_commands_parse(block: Block) -> None:
 def test_the_rule_for_commands_sees_what_it_must() -> None:
     text = "mess train r --set a.b=1 \\\n  --recipe x && A=1 mess check r  # why\n"
     assert commands_of(text) == [
-        ["train", "r", "--set", "a.b=1", "--recipe", "x"],
-        ["check", "r"],
+        ["mess", "train", "r", "--set", "a.b=1", "--recipe", "x"],
+        ["mess", "check", "r"],
     ]
-    assert commands_of("make demo\n. .venv/bin/activate\n") == []
+    assert commands_of("$ .venv/bin/mess run x > y\n. .venv/bin/activate\n") == [
+        ["mess", "run", "x"],
+        [".", ".venv/bin/activate"],
+    ]
 
 
 def calls_of_the_library(source: str) -> list[tuple[str, ast.Call]]:
@@ -139,7 +101,7 @@ def check_program(source: str) -> None:
         signature.bind(*(None for _ in call.args), **words)
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=place)
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
 def test_python_in_the_pages_fits_the_library(block: Block) -> None:
     check_program(block.text)
 
@@ -204,7 +166,7 @@ def test_quoted_errors_begin_as_the_program_has_them() -> None:
     assert strange == []
 
 
-@pytest.mark.parametrize("block", blocks("toml"), ids=place)
+@pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.place)
 def test_recipes_in_the_pages_are_accepted(block: Block) -> None:
     import tomllib
 

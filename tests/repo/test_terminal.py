@@ -14,7 +14,7 @@ import pytest
 from mess_tf import progress as progress_module
 from mess_tf.errors import MessError
 from mess_tf.progress import progress, progress_of_each, show_progress
-from mess_tf.quiet import quiet, terminal
+from mess_tf.quiet import begin_log, quiet, terminal
 
 
 def test_descriptors_and_prints_go_to_the_log_and_come_back(
@@ -53,6 +53,28 @@ def test_a_log_is_appended_to_and_captured_is_only_what_is_new(tmp_path: Path) -
             os.write(1, word)
             assert captured() == word.decode()
     assert log.read_text() == "firstsecond"
+
+
+def test_a_log_may_begin_within_a_block_with_all_before_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "run" / "log.txt"
+    with quiet() as captured:
+        os.write(1, b"before ")
+        with quiet():
+            begin_log(tmp_path / "other.txt")  # not what the inner block catches
+        begin_log(log)
+        assert log.read_text() == "before "
+        os.write(2, b"after ")
+        with quiet():
+            os.write(1, b"within")
+        print("again", flush=True)
+        assert log.read_text() == "before after again\n"  # a kill now would leave this
+        assert captured() == "before after again\n"
+        begin_log(tmp_path / "second.txt")  # what has a log keeps it
+    begin_log(tmp_path / "third.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_exception_passes_and_the_terminal_is_back(

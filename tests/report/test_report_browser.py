@@ -139,7 +139,10 @@ def test_controls_work_without_errors_or_requests(
     assert seen["start"]["brief"].startswith("drop3: 1.95× · ")
     assert seen["left"]["views"] == seen["left"]["dots"] == ["0"]
     assert seen["left"]["told"] == "at most 0.00 pp"
-    assert seen["left"]["brief"] == "front 2: 1.00× · 10.50 ms · +0.00 pp"
+    assert (
+        seen["left"]["brief"]
+        == "front 2: 1.00× · 10.50 ms · ±0.00 pp on the report part"
+    )
     assert seen["right"]["views"] == seen["right"]["dots"] == ["1"]
     # Pointing shows the details only, and for as long as it lasts.
     assert seen["pointed"] == {"details": ["0"], "dots": ["1"]}

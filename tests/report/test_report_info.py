@@ -211,14 +211,24 @@ def test_the_file_of_another_configuration_is_not_taken_for_the_answers(
     assert target_of(fake).answers[0].export is None
 
 
-def test_the_featured_answer_stops_early(fake: FakeRun) -> None:
+def test_the_featured_answer_is_the_fastest_that_was_met(fake: FakeRun) -> None:
     target = target_of(fake.everything())
-    first, second = target.answers
-    static = dataclasses.replace(
-        first, chosen=dataclasses.replace(first.chosen, exits=first.reference.exits)
-    )
-    assert dataclasses.replace(target, answers=(static, second)).featured == second
-    assert dataclasses.replace(target, answers=(static,)).featured == static
+    answer = target.answers[0]
+
+    def featured(*figures: tuple[float, bool]) -> int:
+        """Which of the answers with these latencies, met or not, is shown first."""
+        answers = tuple(
+            dataclasses.replace(
+                answer, chosen=dataclasses.replace(answer.chosen, mean_ms=ms, met=met)
+            )
+            for ms, met in figures
+        )
+        shown = dataclasses.replace(target, answers=answers).featured
+        return next(k for k, one in enumerate(answers) if one is shown)
+
+    assert featured((3.0, True), (2.0, True), (1.0, False)) == 1
+    assert featured((1.0, False), (3.0, True)) == 1
+    assert featured((3.0, False), (1.0, False)) == 0
     assert dataclasses.replace(target, answers=()).featured is None
 
 

@@ -112,10 +112,11 @@ def page_of(fake: FakeRun) -> Page:
 
 def test_the_page_tells_the_headline(whole: Whole) -> None:
     text = whole.page.text
-    assert "1.95× faster at −2.34 pp" in text
+    assert "1.95× faster at −2.34 pp" in text and "1.00× as fast at ±0.00 pp" in text
     assert "5.38 ms per image on average instead of the final exit's 10.5 ms" in text
     assert "on 4 images that the search never saw" in text
-    assert "✓ met on the report part" in text and "✗ not met" in text
+    assert "✓ met on the report part: lowest latency with mIoU drop ≤ 3 pp" in text
+    assert "✗ NOT MET on the report part: lowest latency with mIoU drop ≤ 1 pp" in text
     assert "exit 1 fcn_r1_b0 leaves at mean ≥ 0.8 (75%) › exit 2 fcn_r1_b0" in text
     assert "all 8 images left at the exit that the search said" in text
     assert "+5.0 %" in text  # 6.3 ms measured against 6.0 ms at the present speed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from mess_tf.reporting.page.axes import HEIGHT, WIDTH, Axes, frame, line
+from mess_tf.reporting.page.axes import HEIGHT, LEFT, RIGHT, WIDTH, Axes, frame, line
 from mess_tf.reporting.page.text import configuration_text, ms, percent
 from mess_tf.reporting.records import Entry, HeadFigure, Target, View
 
@@ -108,11 +108,22 @@ def _names(axes: Axes, views: Sequence[View]) -> list[str]:
     for place, (x, y, names) in enumerate(merged):
         # Neighbours take turns between two lines.
         down = 24 + 16 * (place % 2)
-        parts.append(
-            f'<text class="name" x="{min(x, WIDTH - 40):.1f}" y="{y + down:.1f}"'
-            f' text-anchor="middle">{escape(", ".join(names))}</text>'
-        )
+        parts.append(_name(x, y + down, ", ".join(names)))
     return parts
+
+
+def _name(x: float, y: float, text: str) -> str:
+    """Text about ``x``; near a side of the chart it begins or ends there instead."""
+    near = 90.0  # half of a long name in a phone's larger letters
+    anchor, start = "middle", x
+    if x < LEFT + near:
+        anchor, start = "start", max(x - 8, LEFT + 4)
+    elif x > WIDTH - RIGHT - near:
+        anchor, start = "end", min(x + 8, WIDTH - RIGHT)
+    return (
+        f'<text class="name" x="{start:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+        f"{escape(text)}</text>"
+    )
 
 
 def _final_mark(axes: Axes, final_ms: float, miou: float) -> str:
@@ -120,6 +131,5 @@ def _final_mark(axes: Axes, final_ms: float, miou: float) -> str:
     return (
         f'<path class="final" d="M{x:.1f} {y - 8:.1f}l8 8l-8 8l-8 -8z"><title>final'
         f" exit alone: {ms(final_ms)}, mIoU {percent(miou)}</title></path>"
-        f'<text class="name" x="{x:.1f}" y="{y - 14:.1f}" text-anchor="middle">final'
-        " exit</text>"
+        + _name(x, y - 14, "final exit")
     )

@@ -39,12 +39,12 @@ function tell() {
   if (!brief || target < 0 || shown[target] === null) return;
   const view = data.targets[target].views[shown[target]];
   const told = view.report ?? view.calibration;
-  const change = -told.drop_pp;
-  const sign = change < 0 ? "−" : "+";
+  const change = (-told.drop_pp).toFixed(2);
+  const sign = Number(change) < 0 ? "−" : Number(change) > 0 ? "+" : "±";
   const speed = told.speedup === null ? "" : `${told.speedup.toFixed(2)}× · `;
   brief.textContent =
     `${view.name}: ${speed}${told.mean_ms.toFixed(2)} ms · ` +
-    `${sign}${Math.abs(change).toFixed(2)} pp`;
+    `${sign}${change.replace("-", "")} pp on the ${view.report ? "report" : "calibration"} part`;
 }
 
 /** Moves every target to what is fastest at a stop of the slider. */

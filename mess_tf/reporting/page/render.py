@@ -51,7 +51,7 @@ def render_page(
     )
     shown = {
         name: getattr(text, name)
-        for name in ("ms", "percent", "pp", "times", "rates", "macs", "megabytes")
+        for name in "ms percent pp times speed rates macs megabytes".split()
     }
     environment.filters |= {
         **shown,

@@ -37,6 +37,11 @@ def times(value: float) -> str:
     return f"{value:.2f}×"
 
 
+def speed(value: float) -> str:
+    """``1.95× faster``, ``1.00× as fast``."""
+    return f"{times(value)} {'faster' if round(value, 2) > 1 else 'as fast'}"
+
+
 def macs(value: int | None) -> str:
     """``1.23 G`` or ``45.6 M``."""
     if value is None:
