@@ -2,6 +2,7 @@
 
     python benchmarks/camvid/systems.py RUN
     python benchmarks/camvid/systems.py RUN --statistics float32 --precision int8
+    python benchmarks/camvid/systems.py RUN RUN RUN        # seeds: tables over them too
 
 RUN needs statistics: Keras' (`mess evaluate RUN --source keras`) or a precision's. Each
 line is one system at one speed-up over the final exit, in counted MACs:
@@ -29,13 +30,13 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from lines import Line, runs_table, steps_table
 
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
@@ -68,32 +69,23 @@ BATCH = 16
 Head = tuple[int, str]
 
 
-@dataclass(frozen=True)
-class Line:
-    """One system at one setting.
-
-    Attributes:
-        system: see above.
-        asked: speed-up over the final exit that its budget stands for; 0 where nothing
-            was asked.
-        setting: heads, or the threshold.
-        mmacs: mean over the report part, millions.
-        calibration, report: mIoU in per cent.
-    """
-
-    system: str
-    asked: float
-    setting: str
-    mmacs: float
-    calibration: float
-    report: float
-
-
 def main() -> None:
     args = _arguments()
-    run = Run.open(args.run)
-    lines, dense = systems(run, args.statistics, args.speedups, args.limit)
+    runs = [
+        told(Run.open(run), args.statistics, args.speedups, args.limit, args.precision)
+        for run in args.runs
+    ]
+    if len(runs) > 1:
+        print(f"\n{runs_table(runs)}\n\n{steps_table(runs)}")
+
+
+def told(
+    run: Run, source: str, speedups: Sequence[float], limit_s: float, precision: Any
+) -> list[Line]:
+    """Prints and returns all lines of a run; see ``systems``."""
+    lines, dense = systems(run, source, speedups, limit_s)
     final = lines[0].mmacs
+    print(f"\n{run.folder}")
     print("system           asked  MMACs  speed-up  calibration  report  setting")
     for line in lines:
         print(
@@ -102,8 +94,9 @@ def main() -> None:
             f" {line.report:8.2f} %  {line.setting}"
         )
     print(f"dense cascade: {dense:.1f} MMACs, {dense / final:.2f} times the final exit")
-    if args.precision:
-        print(dense_latency(run, args.precision))
+    if precision:
+        print(dense_latency(run, precision))
+    return lines
 
 
 def systems(
@@ -347,7 +340,7 @@ def dense_latency(run: Run, precision: Any) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", type=Path, help="run folder with statistics")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
     parser.add_argument("--statistics", default="keras", help="or a precision")
     parser.add_argument("--speedups", type=float, nargs="+", default=SPEEDUPS)
     parser.add_argument("--precision", help="of measured pieces, for dense latency")

@@ -117,7 +117,7 @@ class StageTwo:
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
         """One update of every head; returns the sum of losses."""
         features, teacher = self._features("train", images, labels.shape[1:3])
-        if self.teacher is not None:
+        if self.teacher is not None:  # in the final exit's place
             teacher = self.teacher.answer(images, labels.shape[1:3])
         y = {"labels": labels.astype(np.int32), "teacher": teacher}
         return sum(

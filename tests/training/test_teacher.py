@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from mess_tf.commands.train import train
 from mess_tf.errors import MessError
 from mess_tf.records import HeadSpec, Preprocessing, SupernetSpec, head_name
 from mess_tf.supernet import Supernet, design_supernet
@@ -211,3 +212,12 @@ def test_who_cannot_teach_is_named(spec: SupernetSpec, tmp_path: Path) -> None:
     (tmp_path / "supernet.keras").unlink()
     with pytest.raises(MessError, match="no trained network"):
         check_teacher(tmp_path, CLASSES)
+
+
+def test_the_command_looks_at_the_teacher_before_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mess_tf.commands.train._validate", lambda run: pytest.fail())
+    changes = [f"training.teacher={tmp_path / 'none'}"]
+    with pytest.raises(MessError, match="training.teacher = .* is not accepted"):
+        train(tmp_path / "run", recipe="quickstart", changes=changes)
