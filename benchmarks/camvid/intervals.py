@@ -21,8 +21,8 @@ def student(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def difference(values: Sequence[float]) -> str:
-    """A mean difference in points with its interval, or why there is none."""
+    """A mean difference in points with its interval, if there are runs enough."""
     if len(values) < 2:
-        return "not run yet"
+        return "too few runs"
     mean, low, high = student(values)
     return f"{mean:+.2f} pp [{low:+.2f}, {high:+.2f}]"
