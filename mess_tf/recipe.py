@@ -81,6 +81,7 @@ class Recipe:
                 f"training.batch = {training.batch} cannot be shared by"
                 f" {training.devices} devices; make it a multiple of training.devices."
             )
+        self._check_teacher()
         for policy in self.statistics.policies:
             needs = POLICIES[policy].needs_pixel_threshold
             if needs and not self.statistics.pixel_thresholds:
@@ -89,6 +90,20 @@ class Recipe:
                     " one; add one, e.g. 0.9."
                 )
         self._check_heads()
+
+    def _check_teacher(self) -> None:
+        training = self.training
+        if not training.teacher and training.taught != Training().taught:
+            raise MessError(
+                f"training.taught = {show(training.taught)} needs a teacher; name a"
+                " trained run's folder as training.teacher, or leave taught out."
+            )
+        if training.teacher and "early" in training.taught and training.loss == "ce":
+            raise MessError(
+                f"training.taught = {show(training.taught)} is not accepted with"
+                " training.loss = 'ce', in which nobody teaches early exits; accepted"
+                " losses: 'kd', 'pfd', 'pfd-full'."
+            )
 
     def _check_own_network(self) -> None:
         network = self.network

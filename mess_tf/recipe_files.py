@@ -15,7 +15,8 @@ from mess_tf.recipe_sections import BUILT_IN_WEIGHTS, NETWORK_FILE
 from mess_tf.settings import show
 
 _PATHS = (
-    ("data", "path"), ("data", "sbd"), ("network", "weights"), ("network", "backbone")
+    ("data", "path"), ("data", "sbd"), ("network", "weights"), ("network", "backbone"),
+    ("training", "teacher"),
 )  # fmt: skip
 _NO_PATHS = ("", *BUILT_IN_WEIGHTS)
 

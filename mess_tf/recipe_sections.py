@@ -41,6 +41,7 @@ AUTO_DEEPLAB = ("auto_deeplab_s", "auto_deeplab_m", "auto_deeplab_l")
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101", *AUTO_DEEPLAB)
 NETWORK_FILE = ".keras"
 BUILT_IN_WEIGHTS = ("imagenet", "random", "own")
+Taught = Literal["final", "early"]
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,11 @@ class Training(Section):
         power: of the poly decay.
         warmup_steps: with a growing rate.
         alpha: weight of the teacher against the labels.
+        teacher: folder of a trained run of the same classes whose final exit teaches
+            (ours), relative to the recipe's folder; '' = none.
+        taught: whom it teaches: the ``final`` exit, by kd in stage 1, so that a
+            stronger one teaches the early exits; the ``early`` exits themselves, in the
+            final exit's place; or both.
         class_balance: how much pixels of rare classes gain in the loss: 0 = nothing,
             1 = median-frequency balancing.
         scale_min, scale_max: random rescaling.
@@ -264,6 +270,10 @@ class Training(Section):
     power: float = setting(0.9, number(0, above=True))
     warmup_steps: int = setting(0, whole(0))
     alpha: float = setting(0.5, number(0, 1))
+    teacher: str = setting("", text())
+    taught: tuple[Taught, ...] = setting(
+        ("final",), several(word("final", "early"), least=1)
+    )
     class_balance: float = setting(0.0, number(0, 1))
     scale_min: float = setting(0.5, number(0.1, 10))
     scale_max: float = setting(2.0, number(0.1, 10))

@@ -48,6 +48,11 @@ class Supernet:
         """Model from the image to all exit tensors; shares layers with ``model``."""
         return keras.Model(self.model.input, self.exit_tensors(), name="backbone")
 
+    def final_logits(self) -> Any:
+        """The Keras tensor of the final exit's logits."""
+        final = head_name(len(self.spec.exit_points), self.spec.final_head.id)
+        return self.model.get_layer(f"{final}_logits").output
+
     def head_inputs(self, exit_index: int, ids: Sequence[str]) -> tuple[int, ...]:
         """Exit points that heads read: their own first, then skips, deepest first."""
         skips = {skip for head_id in ids for skip in HeadSpec.parse(head_id).skips}

@@ -1,7 +1,7 @@
 """The rows of the comparison: what each changes of ``recipe.toml``.
 
-All rows but ``e2e-ce-short`` pass over the training images equally often: those without
-a second stage have its epochs in their first.
+All rows but ``e2e-ce-short`` and ``tailored-long`` pass over the training images
+equally often: those without a second stage have its epochs in their first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ class Row:
         name: of the row; ``<scheme>-<loss>`` where these are all it changes.
         changes: of the recipe.
         begins: row whose first stage is the same and is taken over if it is there.
+        has_teacher: whether another run teaches.
     """
 
     name: str
     changes: Mapping[str, object] = field(default_factory=dict)
     begins: str = ""
+    has_teacher: bool = False
 
 
 def _trained(scheme: str, loss: str, begins: str = "") -> Row:
@@ -45,7 +47,14 @@ def _trained(scheme: str, loss: str, begins: str = "") -> Row:
     return Row(f"{scheme}-{loss}", changes, begins)
 
 
+def _taught(whom: str, loss: str, begins: str = "") -> Row:
+    name = f"two-stage-{loss}-{'strong' if whom == 'final' else 'taught'}"
+    changes = {"training.loss": loss, "training.taught": [whom]}
+    return Row(name, changes, begins, has_teacher=True)
+
+
 _FIRST = "two-stage-pfd"
+_STRONG = f"{_FIRST}-strong"
 
 ROWS: tuple[Row, ...] = (
     _trained("two-stage", "pfd"),
@@ -57,7 +66,20 @@ ROWS: tuple[Row, ...] = (
     _trained("e2e", "kd"),
     Row("e2e-ce-short", {"training.scheme": "e2e", "training.loss": "ce"}),
     _trained("two-stage", "pfd-full", _FIRST),
+    _taught("final", "pfd"),
+    _taught("final", "kd", _STRONG),
+    _taught("final", "ce", _STRONG),
+    _taught("early", "pfd", _FIRST),
+    _taught("early", "kd", _FIRST),
+    Row(
+        "tailored-long",
+        {"heads.early": TAILORED, "training.stage2_epochs": 16},
+        _FIRST,
+    ),
 )
 """In the order of what matters. Frozen, E2E and SelfDistill (``e2e-kd``) are the
 supplement's names for what others do; ``e2e-ce-short`` trains the backbone as long as
-the two-stage rows do, and no longer."""
+the two-stage rows do, and no longer. In ``-strong`` rows another run teaches the final
+exit, which then teaches the early ones; in ``-taught`` rows it teaches the early ones
+itself. ``tailored-long`` is there because plain heads go on from the first stage: in
+``tailored`` they pass three times as often over the images as all other heads do."""

@@ -2,10 +2,12 @@
 
     python benchmarks/camvid/run.py OUT --data CAMVID --weights IMAGENET_WEIGHTS
     python benchmarks/camvid/run.py OUT --data ... --rows two-stage-pfd --seeds 0
+    python benchmarks/camvid/run.py OUT --data ... --teacher runs/camvid
 
-A row that stands in OUT is not run again, and one that was interrupted goes on where it
-stood, so the same command finishes what is left; several may work beside one another on
-different seeds. `python benchmarks/camvid/tables.py OUT` makes the tables.
+Rows that another run teaches are left out without `--teacher`. A row that stands in OUT
+is not run again, and one that was interrupted goes on where it stood, so the same
+command finishes what is left; several may work beside one another on different seeds.
+`python benchmarks/camvid/tables.py OUT` makes the tables.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from rows import RECIPE, ROWS, Row
 
 from mess_tf.commands.evaluate import evaluate
+from mess_tf.data.open import open_data
+from mess_tf.errors import MessError
 from mess_tf.evaluation.accuracy import head_miou
+from mess_tf.recipe import Recipe
 from mess_tf.recipe_files import load_recipe
 from mess_tf.records import Statistics, write_json
 from mess_tf.runs import Run
@@ -36,6 +41,8 @@ def main() -> None:
     for seed in args.seeds:
         for row in ROWS:
             if args.rows and row.name not in args.rows:
+                continue
+            if row.has_teacher and not args.teacher:
                 continue
             if result_path(args.out, row.name, seed).is_file():
                 continue
@@ -61,12 +68,16 @@ def run_row(args: argparse.Namespace, row: Row, seed: int) -> None:
 
     keras.utils.clear_session()
     changes = {**row.changes, "training.seed": seed}
+    if row.has_teacher:
+        changes["training.teacher"] = str(args.teacher)
     recipe = load_recipe(
         RECIPE,
         data=args.data,
         weights=args.weights,
         changes=[f"{key}={show(value)}" for key, value in changes.items()],
     )
+    if row.has_teacher:
+        check_training_part(recipe)
     run = Run.create(run_folder(args.out, row.name, seed), recipe)
     if row.begins:
         take_first_stage(run_folder(args.out, row.begins, seed), run.folder)
@@ -84,6 +95,17 @@ def run_row(args: argparse.Namespace, row: Row, seed: int) -> None:
     ]
     result = {"row": row.name, "seed": seed, "miou": miou}
     write_json(result_path(args.out, row.name, seed), result)
+
+
+def check_training_part(recipe: Recipe) -> None:
+    """No evaluation image may have trained the teacher."""
+    teacher = Run.open(recipe.training.teacher)
+    seen = set(open_data(teacher.recipe.data).train.names)
+    if common := seen & set(open_data(recipe.data).evaluation.names):
+        raise MessError(
+            f"{teacher.folder} was trained on {len(common)} evaluation images (one:"
+            f" {min(common)}); name another teacher."
+        )
 
 
 def take_first_stage(donor: Path, folder: Path) -> None:
@@ -105,6 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder of results and runs")
     parser.add_argument("--data", type=Path, required=True, help="CamVid's folder")
     parser.add_argument("--weights", help="ImageNet weights; default: downloaded")
+    parser.add_argument("--teacher", type=Path, help="trained run that teaches")
     parser.add_argument("--rows", nargs="*", choices=[row.name for row in ROWS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     return parser.parse_args()

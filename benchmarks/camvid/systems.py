@@ -2,6 +2,7 @@
 
     python benchmarks/camvid/systems.py RUN
     python benchmarks/camvid/systems.py RUN --statistics float32 --precision int8
+    python benchmarks/camvid/systems.py RUN RUN RUN    # seeds: head spaces in one table
 
 RUN needs statistics: Keras' (`mess evaluate RUN --source keras`) or a precision's. Each
 line is one system at one speed-up over the final exit, in counted MACs:
@@ -21,6 +22,7 @@ line is one system at one speed-up over the final exit, in counted MACs:
   skipped: all segments and all heads.
 
 With `--precision` their dense latency is told from the run's measured pieces as well.
+Several runs are compared by their head spaces alone.
 """
 
 from __future__ import annotations
@@ -29,28 +31,23 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
+from lines import Line, runs_table, steps_table
+from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
 
-from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
 from mess_tf.errors import MessError
-from mess_tf.evaluation.accuracy import head_miou, rows
-from mess_tf.evaluation.cascade import (
-    CascadeAnswer,
-    Fill,
-    answer,
-    build_cascade,
-    total_areas,
-)
-from mess_tf.metrics import mean_iou
+from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.models.piece_macs import piece_macs
-from mess_tf.records import HeadSpec, Statistics, decision_name, output_name
+from mess_tf.records import (
+    HeadSpec,
+    Statistics,
+    decision_name,
+    output_name,
+)
 from mess_tf.runs import Run
 from mess_tf.supernet import Supernet
 from search.costs import PieceCosts
@@ -58,58 +55,43 @@ from search.evaluate import Figures
 from search.requirement import Requirement
 from search.run import search
 
-PLAIN = HeadSpec().id
 SPEEDUPS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
-THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99, 0.997, 1.01)
 DROP_PP = 1.0
-FILLS: dict[str, Fill] = {"cascade": "zero", "masked": "mean"}
-STARTS = (2, 1)  # first exit of a cascade: the first exit point's answers are weak
-BATCH = 16
-Head = tuple[int, str]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One system at one setting.
-
-    Attributes:
-        system: see above.
-        asked: speed-up over the final exit that its budget stands for; 0 where nothing
-            was asked.
-        setting: heads, or the threshold.
-        mmacs: mean over the report part, millions.
-        calibration, report: mIoU in per cent.
-    """
-
-    system: str
-    asked: float
-    setting: str
-    mmacs: float
-    calibration: float
-    report: float
+HEADER = "system           asked  MMACs  speed-up  calibration  report  setting"
 
 
 def main() -> None:
     args = _arguments()
-    run = Run.open(args.run)
-    lines, dense = systems(run, args.statistics, args.speedups, args.limit)
-    final = lines[0].mmacs
-    print("system           asked  MMACs  speed-up  calibration  report  setting")
+    runs = []
+    for folder in args.runs:
+        run = Run.open(folder)
+        runs.append(systems(run, args.statistics, args.speedups, args.limit))
+        print(f"{folder}\n{HEADER}")
+        print_lines(runs[-1], runs[-1][0].mmacs)
+    if len(runs) > 1:
+        print(f"\n{runs_table(runs)}\n\n{steps_table(runs)}")
+        return
+    final = runs[0][0].mmacs
+    lines, dense = cascades(run, args.statistics, args.speedups, final)
+    print_lines(lines, final)
+    print(f"dense cascade: {dense:.1f} MMACs, {dense / final:.2f} times the final exit")
+    if args.precision:
+        print(dense_latency(run, args.precision))
+
+
+def print_lines(lines: Sequence[Line], final: float) -> None:
     for line in lines:
         print(
             f"{line.system:15s} {line.asked:5.1f}x {line.mmacs:7.1f}"
             f" {final / line.mmacs:6.2f}x {line.calibration:9.2f} %"
             f" {line.report:8.2f} %  {line.setting}"
         )
-    print(f"dense cascade: {dense:.1f} MMACs, {dense / final:.2f} times the final exit")
-    if args.precision:
-        print(dense_latency(run, args.precision))
 
 
 def systems(
     run: Run, source: str, speedups: Sequence[float], limit_s: float
-) -> tuple[list[Line], float]:
-    """All lines of a run, the final exit first, and a dense cascade's MMACs.
+) -> list[Line]:
+    """All lines of a run that answer image by image, the final exit first.
 
     Args:
         source: of the statistics: ``keras`` or a precision.
@@ -121,7 +103,7 @@ def systems(
     spec = supernet.spec
     costs = mega_macs(supernet)
     paths = PieceCosts(spec, costs)
-    final = (len(spec.exit_points), spec.final_head.id)
+    final = final_exit(spec)
     lines = [_static("final", statistics, paths, final)]
     budget = lines[0].mmacs
     for point in spec.exit_points:
@@ -138,16 +120,7 @@ def systems(
             lines += _searched(
                 name, speedup, own_statistics, supernet, costs, asked, limit_s
             )
-    lines += policy_lines(statistics, supernet, costs, final, limit_s)
-    dense = 0.0
-    for system, fill in FILLS.items():
-        found: list[Line] = []
-        for start in STARTS:  # the whole chain last: its dense MACs are told
-            chain = cascade_heads(statistics.heads, final)[start - 1 :]
-            more, dense = cascade_lines(run, supernet, statistics, chain, system, fill)
-            found += more
-        lines += within_budgets(found, budget, speedups)
-    return lines, dense
+    return lines + policy_lines(statistics, supernet, costs, final, limit_s)
 
 
 def mega_macs(supernet: Supernet) -> dict[str, float]:
@@ -187,11 +160,6 @@ def only(statistics: Statistics, heads: Sequence[Head], family: str) -> Statisti
         },
         parameters={k: v[columns] for k, v in statistics.parameters.items()},
     )
-
-
-def cascade_heads(heads: Sequence[Head], final: Head) -> list[Head]:
-    """Plain heads at the early exits that have one, then the final head."""
-    return [h for h in heads if h[1] == PLAIN and h[0] < final[0]] + [final]
 
 
 def _static(system: str, statistics: Statistics, paths: PieceCosts, head: Head) -> Line:
@@ -268,67 +236,6 @@ def policy_lines(
     return lines
 
 
-def cascade_lines(
-    run: Run,
-    supernet: Supernet,
-    statistics: Statistics,
-    heads: Sequence[Head],
-    system: str,
-    fill: Fill,
-) -> tuple[list[Line], float]:
-    """A cascade at every threshold, and its dense MMACs."""
-    cascade = build_cascade(supernet, heads, fill)
-    data = open_data(run.recipe.data)
-    size = (supernet.spec.image_height, supernet.spec.image_width)
-    answers: dict[float, list[CascadeAnswer]] = {t: [] for t in THRESHOLDS}
-    for start in range(0, len(data.evaluation), BATCH):
-        indices = range(start, min(start + BATCH, len(data.evaluation)))
-        samples = [data.evaluation.load(i) for i in indices]
-        images = np.stack(
-            [
-                evaluation_image(s.image, *size, supernet.spec.preprocessing)
-                for s in samples
-            ]
-        )
-        labels = [sample.labels for sample in samples]
-        for threshold, own in answers.items():
-            own += answer(cascade, images, labels, threshold)
-    lines = []
-    for threshold, own in answers.items():
-        seen, unseen = (
-            [own[i] for i in rows(statistics, part)]
-            for part in ("calibration", "report")
-        )
-        lines.append(
-            Line(
-                system,
-                0.0,
-                f"from exit {heads[0][0]}, threshold {threshold:g}",
-                float(np.mean([a.macs for a in unseen])) / 1e6,
-                100 * mean_iou(total_areas(seen)),
-                100 * mean_iou(total_areas(unseen)),
-            )
-        )
-    return lines, cascade.dense_macs / 1e6
-
-
-def within_budgets(
-    found: Sequence[Line], budget: float, speedups: Sequence[float]
-) -> list[Line]:
-    """Per speed-up, the line of the best calibration mIoU that keeps its budget.
-
-    Kept on the report part, in favour of the cascades: a searched configuration has to
-    keep it on the calibration part.
-    """
-    lines = []
-    for speedup in speedups:
-        kept = [line for line in found if line.mmacs <= budget / speedup]
-        if kept:
-            best = max(kept, key=lambda line: line.calibration)
-            lines.append(dataclasses.replace(best, asked=speedup))
-    return lines
-
-
 def dense_latency(run: Run, precision: Any) -> str:
     """What a cascade of all exits takes on the device, single cells not skipped."""
     from mess_tf.commands.shared import measured_latencies
@@ -336,7 +243,7 @@ def dense_latency(run: Run, precision: Any) -> str:
     spec = Supernet.load(run.folder).spec
     costs = PieceCosts(spec, measured_latencies(run, precision).by_piece)
     last = len(spec.exit_points)
-    chain = cascade_heads(spec.head_names(), (last, spec.final_head.id))
+    chain = cascade_heads(spec.head_names(), final_exit(spec))
     alone = costs.segments(last) + costs.head(*chain[-1])
     cascade = costs.segments(last) + sum(costs.head(*head) for head in chain)
     return (
@@ -347,7 +254,7 @@ def dense_latency(run: Run, precision: Any) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", type=Path, help="run folder with statistics")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
     parser.add_argument("--statistics", default="keras", help="or a precision")
     parser.add_argument("--speedups", type=float, nargs="+", default=SPEEDUPS)
     parser.add_argument("--precision", help="of measured pieces, for dense latency")

@@ -56,6 +56,7 @@ def train(
         )
         opened = Run.create(run, asked)
         begin_log(opened.log)
+    _check_teacher(opened)
     _validate(opened)
     with progress("Loading Keras") as step:
         from mess_tf.training.train import train_supernet
@@ -75,6 +76,14 @@ def train(
         "best_heads": best,
         "next": next_command("compile", run),
     }
+
+
+def _check_teacher(run: Run) -> None:
+    if teacher := run.recipe.training.teacher:
+        from mess_tf.training.teacher import check_teacher
+
+        data = run.recipe.data
+        check_teacher(Path(teacher), open_split(data, data.train).classes)
 
 
 def _validate(run: Run) -> None:

@@ -118,10 +118,7 @@ def exits_of(spec: SupernetSpec) -> list[Exit]:
 
 
 def _teacher(supernet: Supernet) -> keras.Model:
-    spec = supernet.spec
-    name = head_name(spec.exit_points[-1].index, spec.final_head.id)
-    logits = supernet.model.get_layer(f"{name}_logits").output
-    model = keras.Model(supernet.model.input, logits, name="teacher")
+    model = keras.Model(supernet.model.input, supernet.final_logits(), name="teacher")
     model.trainable = False
     return model
 

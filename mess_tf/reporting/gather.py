@@ -15,6 +15,7 @@ import numpy as np
 
 from mess_tf.evaluation.accuracy import rows
 from mess_tf.metrics import background_class
+from mess_tf.recipe_sections import Training
 from mess_tf.records import PRECISIONS, Pieces, Statistics, SupernetSpec, read_json
 from mess_tf.reporting.exports import export_rows
 from mess_tf.reporting.found import Measured, Searched
@@ -157,8 +158,15 @@ def _network(run: Run, spec: SupernetSpec) -> Mapping[str, str]:
         "final head": spec.final_head.id,
         "training": f"{training.stage1_epochs} + {training.stage2_epochs} epochs of"
         f" batches of {training.batch}, seed {training.seed}",
-        "loss": f"{training.loss} ({training.scheme})",
+        "loss": f"{training.loss} ({training.scheme})" + _teacher(training),
     }
+
+
+def _teacher(training: Training) -> str:
+    if not training.teacher:
+        return ""
+    taught = " and ".join(training.taught)
+    return f", {taught} exits taught by {training.teacher}"
 
 
 def _version(name: str) -> str:

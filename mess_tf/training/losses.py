@@ -1,4 +1,4 @@
-"""Pixel losses in ``keras.ops``: cross-entropy, and distillation by the final exit."""
+"""Pixel losses in ``keras.ops``: cross-entropy, and distillation by a teacher."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def exit_loss(
     alpha: float,
     weights: np.ndarray,
 ) -> Any:
-    """Loss of an exit whose teacher is the final exit, per image.
+    """Loss of an exit with a teacher, per image.
 
     Per valid pixel, with CE the cross-entropy, KL = KL(teacher || student) at
     temperature 1, and m = 1 where the teacher predicts the label:
@@ -81,7 +81,8 @@ def exit_loss(
     Args:
         loss: which one.
         logits: the student's, float tensor (B, h, w, C).
-        teacher: the final exit's logits on the same grid; no gradient flows into them.
+        teacher: logits of the final exit, or of another run's, on the same grid; no
+            gradient flows into them. Not looked at by ``ce``.
         labels: int tensor (B, h, w).
         alpha: weight of the distillation term, in 0..1.
         weights: of pixels by their class, array of shape (C,).

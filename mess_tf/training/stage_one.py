@@ -9,6 +9,7 @@ second stage; Frozen (SDN, HAPI) trains the final exit alone.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy as np
 from keras import ops
 
 from mess_tf.metrics import Areas
+from mess_tf.recipe_sections import Taught
 from mess_tf.records import HeadSpec, SupernetSpec
 from mess_tf.supernet import Supernet
-from mess_tf.training.losses import ExitLoss, cross_entropy, exit_loss, resize_to
+from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.step_model import (
     StepModel,
@@ -28,6 +30,7 @@ from mess_tf.training.step_model import (
     predicted,
     state,
 )
+from mess_tf.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,21 @@ class Joint:
         early_exits_per_step: early exits whose turn it is; more than there are = all.
         loss: of early exits; the final exit is the teacher of those that have one.
         alpha: weight of the teacher.
+        taught: whom another run teaches: the final exit, by ``kd``, or the early ones,
+            in place of the final exit.
     """
 
     early_exits_per_step: int = 1
     loss: ExitLoss = "ce"
     alpha: float = 0.5
+    taught: Sequence[Taught] = ()
 
 
 class _JointModel(StepModel):
     """The final head and others (stage 1).
 
-    ``y`` is a dict: ``labels`` (B, h, w) int and ``turn`` (B, outputs) float, 1 where
-    an output counts.
+    ``y`` is a dict: ``labels`` (B, h, w) int, ``turn`` (B, outputs) float, 1 where an
+    output counts, and where another run teaches ``teacher`` (B, h, w, C), its logits.
     """
 
     joint: Joint
@@ -66,12 +72,14 @@ class _JointModel(StepModel):
         labels, weights = y["labels"], self.class_weights
         height, width = labels.shape[1:3]
         outputs = [resize_to(p, height, width) for p in as_list(y_pred)]
-        teacher = outputs[self.final]
-        loss = cross_entropy(teacher, labels, weights)
+        final, alpha, taught = outputs[self.final], self.joint.alpha, self.joint.taught
+        how: ExitLoss = "kd" if "final" in taught else "ce"
+        loss = exit_loss(how, final, y.get("teacher"), labels, alpha, weights)
+        teacher = y["teacher"] if "early" in taught else final
         for i, logits in enumerate(outputs):
             if i != self.final:
                 own = exit_loss(
-                    self.joint.loss, logits, teacher, labels, self.joint.alpha, weights
+                    self.joint.loss, logits, teacher, labels, alpha, weights
                 )
                 loss = loss + y["turn"][:, i] * own
         return ops.mean(loss)
@@ -88,9 +96,12 @@ class StageOne:
         optimisation: Optimisation,
         class_weights: np.ndarray,
         joint: Joint = Joint(),
+        teacher: Teacher | None = None,
     ) -> None:
-        """``supernet`` has the heads that this stage trains, and any image size."""
+        """``supernet`` has the heads that this stage trains, and any image size;
+        ``teacher`` teaches those in ``joint.taught``."""
         self.supernet = supernet
+        self.teacher = teacher
         spec = supernet.spec
         heads = spec.head_names()
         last = len(spec.exit_points)
@@ -125,6 +136,8 @@ class StageOne:
         counts = self.always | own_turn
         turn = np.tile(counts.astype(np.float32), (len(images), 1))
         y = {"labels": labels.astype(np.int32), "turn": turn}
+        if self.teacher is not None:
+            y["teacher"] = self.teacher.answer(images, labels.shape[1:3])
         return float(self.model.train_on_batch(images, y))
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]:

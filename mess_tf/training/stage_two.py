@@ -1,7 +1,7 @@
 """Stage 2: every candidate head on the frozen backbone, one shared forward pass.
 
 Backbone and final head are frozen, their batch-norm statistics too. The final exit is
-the teacher.
+the teacher, unless another run's is.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mess_tf.training.step_model import (
     resized,
     state,
 )
+from mess_tf.training.teacher import Teacher
 
 # Tracing and JAX compilation grow faster than the graph: more heads than this at one
 # exit point are trained by several small models on the same features.
@@ -80,19 +81,22 @@ class StageTwo:
         *,
         loss: ExitLoss = "pfd",
         alpha: float = 0.5,
+        teacher: Teacher | None = None,
     ) -> None:
-        """``supernet`` carries stage 1's backbone and final head."""
+        """``supernet`` carries stage 1's backbone and final head; ``teacher`` teaches
+        in place of the latter."""
         self.supernet = supernet
+        self.teacher = teacher
         spec = supernet.spec
         final = supernet.heads(len(spec.exit_points), [spec.final_head.id])
         tensors = supernet.exit_tensors()
         inputs = supernet.head_inputs(len(spec.exit_points), [spec.final_head.id])
-        teacher = final([tensors[i - 1] for i in inputs])
+        logits = final([tensors[i - 1] for i in inputs])
         # One model per image size: TensorFlow would otherwise trace a function for
         # sizes that are not known, which Keras' upsampling cannot handle.
         self.frozen = {
             purpose: keras.Model(
-                supernet.model.input, [*tensors, *as_list(teacher)], name="frozen"
+                supernet.model.input, [*tensors, *as_list(logits)], name="frozen"
             )
             for purpose in ("train", "evaluate")
         }
@@ -113,6 +117,8 @@ class StageTwo:
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
         """One update of every head; returns the sum of losses."""
         features, teacher = self._features("train", images, labels.shape[1:3])
+        if self.teacher is not None:  # in the final exit's place
+            teacher = self.teacher.answer(images, labels.shape[1:3])
         y = {"labels": labels.astype(np.int32), "teacher": teacher}
         return sum(
             float(model.train_on_batch([features[i - 1] for i in inputs], y))
@@ -121,8 +127,8 @@ class StageTwo:
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]:
         """Areas per head on the label grid, ``exit_<k>/<id>``, and of ``final``."""
-        features, teacher = self._features("evaluate", images, labels.shape[1:3])
-        result = {"final": areas_on_grid(teacher, labels)}
+        features, final = self._features("evaluate", images, labels.shape[1:3])
+        result = {"final": areas_on_grid(final, labels)}
         for inputs, names, model in self.groups:
             logits = predicted(model, [features[i - 1] for i in inputs])
             for name, values in zip(names, logits, strict=True):
@@ -136,8 +142,8 @@ class StageTwo:
     def _features(
         self, purpose: str, images: np.ndarray, grid: Sequence[int]
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        *features, teacher = predicted(self.frozen[purpose], images)
-        return features, resized(teacher, grid)
+        *features, final = predicted(self.frozen[purpose], images)
+        return features, resized(final, grid)
 
 
 def supernet_after_stage_one(spec: SupernetSpec, trained: Supernet) -> Supernet:

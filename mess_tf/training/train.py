@@ -34,6 +34,7 @@ from mess_tf.training.losses import class_weights
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
+from mess_tf.training.teacher import load_teacher
 
 OpenProgress = Callable[[str, int], AbstractContextManager[Progress]]
 """Called as f(what is done, total steps); gives a ``Progress``."""
@@ -113,8 +114,13 @@ def _train(
     open_progress: OpenProgress,
 ) -> Supernet:
     """Both stages; see ``train_supernet``."""
-    weights = pixel_weights(recipe, data, open_progress)
     training = recipe.training
+    teacher = None
+    if training.teacher:
+        with open_progress("Loading the teacher", 1) as step:
+            teacher = load_teacher(Path(training.teacher), spec)
+            step(1, "")
+    weights = pixel_weights(recipe, data, open_progress)
     with ScalarLog(work / "tensorboard") as log:
 
         def run(stage: StageOne | StageTwo, epochs: StageEpochs, title: str) -> None:
@@ -129,7 +135,10 @@ def _train(
             step(1, "")
         one = stage_epochs(recipe, spec, data, training.stage1_epochs)
         optimisation = _optimisation(training, one.total_steps, training.learning_rate)
-        run(StageOne(supernet, optimisation, weights, _joint(training)), one, "Stage 1")
+        joint = _joint(training)
+        taught_by = teacher if joint.taught else None
+        stage_one = StageOne(supernet, optimisation, weights, joint, taught_by)
+        run(stage_one, one, "Stage 1")
         if training.scheme != "e2e":
             # Initial weights of the heads must not depend on where stage 1 was resumed.
             keras.utils.set_random_seed(training.seed + 1)
@@ -146,6 +155,7 @@ def _train(
                 weights,
                 loss=training.loss,
                 alpha=training.alpha,
+                teacher=teacher if "early" in training.taught else None,
             )
             run(stage, two, "Stage 2")
     return supernet
@@ -200,9 +210,12 @@ def _stage_one_layout(spec: SupernetSpec, training: Training) -> SupernetSpec:
 
 
 def _joint(training: Training) -> Joint:
+    taught = training.taught if training.teacher else ()
     if training.scheme == "e2e":
-        return Joint(sys.maxsize, training.loss, training.alpha)
-    return Joint(training.early_exits_per_step)
+        return Joint(sys.maxsize, training.loss, training.alpha, taught)
+    # Early exits learn from labels alone here; stage 2 is where they are taught.
+    taught = ("final",) if "final" in taught else ()
+    return Joint(training.early_exits_per_step, alpha=training.alpha, taught=taught)
 
 
 def pixel_weights(
@@ -324,10 +337,16 @@ def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -
         del network["mean"], network["std"]
     if network["weights"] not in BUILT_IN_WEIGHTS:
         del network["weights"]
+    teacher, taught = training.pop("teacher"), training.pop("taught")
     if stage.name == StageOne.name:
+        taught = _joint(recipe.training).taught
         late = {"stage2_epochs", "stage2_learning_rate"}
-        late |= set() if training["scheme"] == "e2e" else {"loss", "alpha"}
+        if training["scheme"] != "e2e":
+            late |= {"loss"} if taught else {"loss", "alpha"}
         training = {key: value for key, value in training.items() if key not in late}
+    if teacher and taught:
+        training["taught"] = taught
+        training["teacher"] = sha256_of(Path(teacher) / "supernet.keras")
     heads = stage.supernet.spec.head_names()
     decisive = [network, heads, training, data.train.names, data.train.classes]
     text = json.dumps(decisive, sort_keys=True, default=list)

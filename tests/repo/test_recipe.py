@@ -72,6 +72,12 @@ def test_camvid_recipe_offers_eight_heads_at_each_of_five_early_exits() -> None:
         ({"training": {"optimizer": "adam"}}, ["'sgd', 'adamw'"]),
         ({"training": {"scale_min": 3.0}}, ["scale_min = 3", "scale_max = 2"]),
         ({"training": 3}, ["training = 3", "table [training]"]),
+        ({"training": {"taught": ["early"]}}, ['["early"]', "training.teacher"]),
+        ({"training": {"taught": ["late"]}}, ["training.taught", "'final', 'early'"]),
+        (
+            {"training": {"teacher": "r", "taught": ["early"], "loss": "ce"}},
+            ["training.loss = 'ce'", "'kd', 'pfd', 'pfd-full'"],
+        ),
         ({"network": {"output_stride": 4}}, ["output_stride = 4", "8, 16 or 32"]),
         ({"network": {"backbone": "resnet50", "alpha": 0.5}}, ["alpha = 0.5"]),
         ({"network": {"exit_layers": ["a", "a"]}}, ["exit_layers", "none twice"]),
@@ -153,7 +159,8 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
     path = write(
         tmp_path / "a" / "r.toml",
         '[data]\npath = "../set"\nsbd = "s"\n[network]\nweights = "w.h5"\n'
-        'backbone = "u.keras"\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n',
+        'backbone = "u.keras"\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n'
+        '[training]\nteacher = "../run"\n',
     )
     here = tmp_path / "here"
     here.mkdir()
@@ -162,6 +169,7 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
     assert recipe.data.path == str(tmp_path / "set")
     assert recipe.data.sbd == str(tmp_path / "a" / "s")
     assert recipe.network.weights == str(tmp_path / "a" / "w.h5")
+    assert recipe.training.teacher == str(tmp_path / "run")
     assert recipe.network.backbone == str(tmp_path / "a" / "u.keras")
     changed = load_recipe(path, data=Path("mine"), weights="random")
     assert changed.data.path == str(here / "mine")

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, StageOne, _JointModel, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.step_model import compile_model, predicted
+from mess_tf.training.teacher import Teacher
 from mess_tf.training.train import _sharing, train_supernet
 
 PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
@@ -190,6 +191,40 @@ def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() ->
         if (index, head) != (3, spec.final_head.id)
     }
     assert trained <= moved
+
+
+def test_in_stage_two_the_final_exit_teaches_unless_another_network_does() -> None:
+    spec = supernet_spec()
+    full = build_supernet(spec)
+    images, labels = batch()
+    own = full.at_size().model.predict_on_batch(images)[-2]
+    own = np.asarray(keras.ops.image.resize(own, labels.shape[1:]))
+    outside = np.full_like(own, 7)
+    asked: list[Any] = []
+
+    class Outside(Teacher):
+        def __init__(self) -> None:
+            pass
+
+        def answer(self, images: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+            asked.append((images, tuple(grid)))
+            return outside
+
+    for teacher, expected in ((None, own), (Outside(), outside)):
+        stage = StageTwo(full, PLAIN, EQUAL, teacher=teacher)
+        seen: list[np.ndarray] = []
+
+        def note(x: Any, y: Any, seen: list[np.ndarray] = seen) -> float:
+            seen.append(y["teacher"])
+            return 0.0
+
+        for _, _, model in stage.groups:
+            model.train_on_batch = note
+        stage.step(images, labels, 0)
+        assert len(seen) == len(stage.groups) == 3
+        for answers in seen:
+            np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-5)
+    assert [(x is images, grid) for x, grid in asked] == [(True, (8, 8))]
 
 
 def test_heads_trained_together_are_heads_trained_alone() -> None:
@@ -373,8 +408,11 @@ def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
         trained(tmp_path, Display(), loss="kd")
     (tmp_path / "training" / "stage2.npz").unlink()
     display = Display()
-    trained(tmp_path, display, loss="kd")
+    taught = {"loss": "kd", "teacher": str(whole[0]), "taught": ["early"]}
+    trained(tmp_path, display, **taught)
     assert display.steps == 2 * 3  # epochs and steps of stage 2 alone
+    with pytest.raises(MessError, match=r"stage1.npz was made with other settings"):
+        trained(tmp_path, Display(), loss="kd", teacher=str(whole[0]))
     with pytest.raises(MessError, match=r"stage1.npz was made with other settings"):
         trained(tmp_path, Display(), learning_rate=0.02)
 
