@@ -423,7 +423,8 @@ class Statistics:
         out). predicted_area: int64 array of shape (I, H, C): valid pixels predicted as
         c. intersection: int64 array of shape (I, H, C): both.
         confidence: per policy key (``mean``, ``eq7@0.9``, ``eq7+9@0.9``) a float32
-            array of shape (I, H), in 0..1, NaN where the policy was not evaluated.
+            array of shape (I, H), in 0..1, NaN where the policy was not evaluated:
+            ``region_k`` is about heads of one exit alone.
         source: what was measured, e.g. ``pieces:int8`` or ``keras``.
         parameters: per fitted policy family (``cbt``, ``gate``) a float32 array of
             shape (H, P), the numbers that its confidences were computed with.

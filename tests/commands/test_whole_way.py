@@ -51,7 +51,7 @@ learning_rate = 3e-3
 stage2_learning_rate = 3e-3
 loss_stride = 2
 [statistics]
-policies = ["mean", "cbt", "gate"]
+policies = ["mean", "cbt", "gate", "region"]
 pixel_thresholds = [0.5]
 [compile]
 precisions = ["int8"]

@@ -20,6 +20,7 @@ from mess_tf.commands.train import train
 from mess_tf.compiling.runner import LinkedModel
 from mess_tf.errors import MessError, UsageError
 from mess_tf.records import Pieces, SupernetSpec, read_json
+from mess_tf.references import compared_with
 from mess_tf.runs import Run
 
 RECIPE = """
@@ -50,7 +51,7 @@ learning_rate = 3e-3
 stage2_learning_rate = 3e-3
 loss_stride = 2
 [statistics]
-policies = ["mean"]
+policies = ["mean", "region"]
 [compile]
 precisions = ["int8"]
 calibration_images = 8
@@ -98,6 +99,7 @@ def test_chosen_networks_become_int8_pieces_with_thresholds_of_their_own(
         for row in asked["results"]
         for choice in row["chosen"]["configuration"]
     } | {(3, "dlb_r1_b0_s1")}
+    kept |= compared_with(spec, kept)
     assert set(pieces.part_of(spec).head_names()) == kept
     assert {(row["exit"], row["head"]) for row in result["heads"]} == kept
     assert all(set(row["miou"]) == {"int8", "int8-qat"} for row in result["heads"])
