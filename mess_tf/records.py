@@ -271,7 +271,8 @@ def segment_name(index: int) -> str:
 def decision_name(policy: str, size: tuple[int, int]) -> str:
     """Piece name of a policy's decision on logits of (height, width) ``size``.
 
-    The pixel threshold is no part of it: it is a constant that costs nothing.
+    The pixel threshold is no part of it: it is a constant that costs nothing. The exit
+    that a policy compares with (``region_2``) is.
     """
     return f"decision_{policy.split('@')[0]}_{size[0]}x{size[1]}"
 

@@ -41,8 +41,8 @@ class Stage:
     graphs: tuple[Graph, ...]
     reads: frozenset[str]
     makes: frozenset[str]
-    compares: frozenset[str] = frozenset()
-    reference: Graph | None = None
+    compares: frozenset[str]
+    reference: Graph | None
 
     @property
     def logits(self) -> str:
@@ -165,13 +165,12 @@ class Parts:
 
 def carried_beyond(later: Sequence[Stage]) -> list[str]:
     """Tensors that the stages ``later`` read and do not make themselves."""
-    made: frozenset[str] = frozenset()
+    made: set[str] = set()
     carried: list[str] = []
     for stage in later:
-        made_here = stage.makes | made
         carried += sorted(stage.reads - made - set(carried))
-        carried += sorted(stage.compares - made_here - set(carried))
-        made = made_here
+        made |= stage.makes
+        carried += sorted(stage.compares - made - set(carried))
     return carried
 
 

@@ -110,7 +110,7 @@ class _Writer:
         known = self._receive(graph, stage)
         stage.append(graph, known)
         later = self._stages[at + 1 :]
-        read = {*carried_beyond(later), *stage.compares}
+        read = {*carried_beyond(later), *stage.compares} - {stage.logits}
         kept = sorted(read & stage.makes)
         for name in (stage.logits, *kept):
             graph.rename(known[name], name)

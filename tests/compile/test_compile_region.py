@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mess_tf.compiling.check import count_macs
 from mess_tf.compiling.link import link_configuration
 from mess_tf.compiling.pieces import compile_supernet
 from mess_tf.compiling.plan import StagedModel
 from mess_tf.compiling.runner import LinkedModel, LiteRTFile, PieceRunner
+from mess_tf.compiling.schema import Graph, read_file
 from mess_tf.compiling.stages import link_stages
 from mess_tf.compiling.verify import compare_linked
 from mess_tf.errors import MessError
 from mess_tf.evaluation.runners import KerasRunner, PiecesRunner
 from mess_tf.forms import ExportForm
 from mess_tf.policies import Policy
-from mess_tf.records import Configuration, ExitChoice, Precision
+from mess_tf.records import Configuration, ExitChoice, Precision, head_name
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
@@ -82,6 +84,14 @@ def test_statistics_the_reference_and_all_forms_leave_alike(
     )
     assert list(check.taken) == exits
     assert not [i for i in check.misrouted if check.margin[i] > 1e-5]
+
+    # A head that is kept is not run again to compare with it.
+    model = read_file(tmp_path / "linked.tflite")
+    graphs = [Graph(model, number) for number in range(len(model.subgraphs))]
+    run = [f"segment_{k}" for k in range(1, 5)]
+    run += [head_name(choice.exit, choice.head) for choice in configuration.exits]
+    run += ["head_1_fcn_r1_b0", "head_2_fcn_r2_b1_rdi"] if chain == "alone" else []
+    assert sum(map(count_macs, graphs)) == sum(pieces[name].macs for name in run)
 
     link_stages(pieces, spec, configuration, tmp_path, ExportForm("stages"))
     staged = StagedModel(tmp_path)
