@@ -10,6 +10,7 @@ Three tables:
   within x pp of the final one" per policy and exit, on the report part and on all
   images. A family with pixel thresholds is shown at the one that is best on the
   calibration part, on the mean over exits; heads are the best of their exits there.
+  ``region`` is at each exit the one key that it has.
 - **leave one sequence out**: for every family, thresholds (and exits and heads) are
   searched for on the other sequences and tried on the one left out; figures are of all
   left-out images together. The gain is over the best single exit found the same way.
@@ -18,7 +19,7 @@ Three tables:
   With ``--block-images N`` longer sequences are cut into blocks of about N frames.
 - **rank agreement** (with ``--rank-images``): Spearman's correlation of Eq. 7 + 9 on
   the native grid with the paper's at image resolution, with label changes and with
-  Canny, and how region agreement with the exit before separates.
+  Canny.
 
 What is fitted (cbt, gate) was fitted on training images, of the left-out sequence too,
 as the network itself was.
@@ -49,11 +50,9 @@ from mess_tf.evaluation.separation import (
     good_answers,
     head_separation,
     image_mious,
-    separation,
 )
-from mess_tf.policies import Policy
+from mess_tf.policies import POLICIES, Policy, family_of
 from mess_tf.records import Pieces, Statistics, SupernetSpec
-from mess_tf.region_agreement import region_agreement
 from mess_tf.runs import Run
 from search.evaluate import Evaluation, final_configuration, part_images
 from search.parts import calibration_groups, with_parts, without_group
@@ -76,7 +75,7 @@ def main() -> None:
     final = (spec.exit_points[-1].index, spec.final_head.id)
     heads = best_heads(statistics)
     for within in args.within:
-        print_separation(statistics, heads, final, within)
+        print_separation(one_key_each(statistics), heads, final, within)
     if args.rank_images:
         rank(run, spec, pieces, statistics, [*heads, final], args)
     latency_ms = measured_latencies(run, args.precision, threads=args.threads).by_piece
@@ -93,6 +92,16 @@ def best_heads(statistics: Statistics) -> list[Head]:
         )
         for exit_index in range(1, last)
     ]
+
+
+def one_key_each(statistics: Statistics) -> Statistics:
+    """Keys of a family that compares become one: every exit has one of them at most."""
+    confidence: dict[str, np.ndarray] = {}
+    for key, values in statistics.confidence.items():
+        name = family_of(key) if POLICIES[family_of(key)].compares else key
+        other = confidence.get(name, np.full_like(values, np.nan))
+        confidence[name] = np.where(np.isnan(values), other, values)
+    return dataclasses.replace(statistics, confidence=confidence)
 
 
 def print_separation(
@@ -127,7 +136,7 @@ def _mean(values: list[float]) -> float:
 def _by_family(statistics: Statistics) -> dict[str, list[str]]:
     families: dict[str, list[str]] = {}
     for key in statistics.confidence:
-        families.setdefault(key.partition("@")[0], []).append(key)
+        families.setdefault(family_of(key), []).append(key)
     return families
 
 
@@ -239,14 +248,13 @@ def rank(
     heads: list[Head],
     args: argparse.Namespace,
 ) -> None:
-    """Native grid against image resolution, and regions against the exit before."""
+    """Native grid against image resolution."""
     data = open_data(run.recipe.data).evaluation
     chosen = np.linspace(0, len(data) - 1, args.rank_images).round().astype(int)
     runner = PiecesRunner(spec, pieces, [], args.threads)
     columns = [statistics.heads.index(head) for head in heads]
     size = (spec.image_height, spec.image_width)
     values: dict[str, list[list[float]]] = {"native": [], "labels": [], "canny": []}
-    agreement = []
     policy = Policy("eq7+9", RANK_THRESHOLD)
     for index in np.unique(chosen):
         image = evaluation_image(data.load(index).image, *size, spec.preprocessing)
@@ -262,15 +270,9 @@ def rank(
                     for o in own
                 ]
             )
-        labels = [o.output.argmax(axis=-1) for o in own]
-        agreement.append(
-            [
-                region_agreement(before, label, len(spec.classes))
-                for before, label in zip(labels, labels[1:], strict=False)
-            ]
-        )
     table = {name: np.array(v) for name, v in values.items()}
-    print(f"\nrank agreement of eq7+9@{RANK_THRESHOLD} on {len(agreement)} images")
+    count = len(table["native"])
+    print(f"\nrank agreement of eq7+9@{RANK_THRESHOLD} on {count} images")
     for place, head in enumerate(heads):
         native, by_labels, by_canny = (table[name][:, place] for name in values)
         print(
@@ -279,14 +281,6 @@ def rank(
             f" {spearmanr(native, by_canny).statistic:.3f}, labels / canny"
             f" {spearmanr(by_labels, by_canny).statistic:.3f}"
         )
-    for within in args.within:
-        good = good_answers(statistics, heads[-1], within)[np.unique(chosen)]
-        found = [
-            separation({"": np.array(agreement)[:, k - 1]}, good[:, columns[k]])[""]
-            for k in range(1, len(heads) - 1)
-        ]
-        text = ", ".join(f"{heads[k + 1][0]}: {v:.2f}" for k, v in enumerate(found))
-        print(f"  region agreement with the exit before, within {within:g} pp: {text}")
 
 
 def _arguments() -> argparse.Namespace:

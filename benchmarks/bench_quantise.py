@@ -167,6 +167,7 @@ def control(run: Run, spec: SupernetSpec, epochs: int | None) -> dict[str, Stati
     from mess_tf.evaluation.runners import PiecesRunner
     from mess_tf.policies import keys
     from mess_tf.quantising.finetune import fine_tune
+    from mess_tf.references import reference_exits
     from mess_tf.supernet import build_supernet
 
     recipe = run.recipe
@@ -183,7 +184,9 @@ def control(run: Run, spec: SupernetSpec, epochs: int | None) -> dict[str, Stati
         if node.weights:
             supernet.model.get_layer(node.name).set_weights(list(node.weights))
     data = open_data(recipe.data)
-    policies = keys(recipe.statistics.policies, recipe.statistics.pixel_thresholds)
+    asked = recipe.statistics
+    compared = reference_exits(spec)
+    policies = keys(asked.policies, asked.pixel_thresholds, compared)
     result = {}
     precisions: tuple[Precision, ...] = ("float32", "int8")
     for precision in precisions:

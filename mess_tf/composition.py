@@ -14,6 +14,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from mess_tf.policies import POLICIES, family_of
 from mess_tf.records import (
     WHOLE_PROBE,
     SupernetSpec,
@@ -29,8 +30,12 @@ from mess_tf.records import (
 
 
 def probe_policy(families: Iterable[str]) -> str:
-    """The family, of those compiled, whose decision the probes contain."""
-    return min(families, default="")
+    """The family, of those compiled, whose decision the probes contain.
+
+    None that compares with another exit (``region_1``): the first exit lacks these.
+    """
+    alone = (name for name in families if not POLICIES[family_of(name)].compares)
+    return min(alone, default="")
 
 
 def composed(

@@ -89,6 +89,11 @@ class Recipe:
                     f"statistics.pixel_thresholds is empty, but policy {policy!r} needs"
                     " one; add one, e.g. 0.9."
                 )
+        if all(POLICIES[policy].compares for policy in self.statistics.policies):
+            raise MessError(
+                "statistics.policies has none for the first exit, which is compared"
+                " with no earlier one; add another, e.g. 'mean'."
+            )
         self._check_heads()
 
     def _check_teacher(self) -> None:

@@ -271,7 +271,8 @@ def segment_name(index: int) -> str:
 def decision_name(policy: str, size: tuple[int, int]) -> str:
     """Piece name of a policy's decision on logits of (height, width) ``size``.
 
-    The pixel threshold is no part of it: it is a constant that costs nothing.
+    The pixel threshold is no part of it: it is a constant that costs nothing. The exit
+    that a policy compares with (``region_2``) is.
     """
     return f"decision_{policy.split('@')[0]}_{size[0]}x{size[1]}"
 
@@ -423,7 +424,8 @@ class Statistics:
         out). predicted_area: int64 array of shape (I, H, C): valid pixels predicted as
         c. intersection: int64 array of shape (I, H, C): both.
         confidence: per policy key (``mean``, ``eq7@0.9``, ``eq7+9@0.9``) a float32
-            array of shape (I, H), in 0..1, NaN where the policy was not evaluated.
+            array of shape (I, H), in 0..1, NaN where the policy was not evaluated:
+            ``region_k`` is about heads of one exit alone.
         source: what was measured, e.g. ``pieces:int8`` or ``keras``.
         parameters: per fitted policy family (``cbt``, ``gate``) a float32 array of
             shape (H, P), the numbers that its confidences were computed with.

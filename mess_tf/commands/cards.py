@@ -18,11 +18,13 @@ from mess_tf.forms import ExportForm
 from mess_tf.records import (
     SCHEMA,
     Configuration,
+    HeadSpec,
     Pieces,
     Precision,
     Statistics,
     SupernetSpec,
     TensorInfo,
+    decision_name,
     head_name,
     segment_name,
 )
@@ -160,13 +162,18 @@ def _outputs(
 
 
 def _exits(source: Source, configuration: Configuration) -> list[dict[str, Any]]:
-    """Per exit: where it sits, its rule, its accuracy alone, and the MACs up to it."""
+    """Per exit: where it sits, its rule, its accuracy alone, and the MACs up to it,
+    its decision's among them."""
     pieces, rows, macs, done = source.pieces, [], 0, 0
     for choice in configuration.exits:
         macs += sum(
             pieces[segment_name(k)].macs for k in range(done + 1, choice.exit + 1)
         )
         macs += pieces[head_name(choice.exit, choice.head)].macs
+        if choice.policy is not None:
+            # One that compares runs another head.
+            size = source.spec.head_size(choice.exit, HeadSpec.parse(choice.head))
+            macs += pieces[decision_name(choice.policy, size)].macs
         done = choice.exit
         head = (choice.exit, choice.head)
         rows.append(

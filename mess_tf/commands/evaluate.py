@@ -14,6 +14,7 @@ from mess_tf.files import sha256_of
 from mess_tf.policies import fitted_families, keys
 from mess_tf.progress import progress
 from mess_tf.records import Pieces, Precision, SupernetSpec
+from mess_tf.references import reference_exits
 from mess_tf.runs import Run
 
 if TYPE_CHECKING:
@@ -47,18 +48,20 @@ def evaluate(
     recipe = opened.recipe
     whole = SupernetSpec.load(opened.supernet_structure)
     data = open_data(recipe.data)
-    policy_keys = keys(recipe.statistics.policies, recipe.statistics.pixel_thresholds)
+    asked = recipe.statistics
     result: dict[str, Any] = {"run": str(run)}
     chosen = [precision] if precision else recipe.compile.precisions
     for name in chosen if source == "pieces" else ["keras"]:
         with progress(f"Loading {name}") as step:
             spec, fingerprint, make_runner = _runs(opened, name, whole)
             step()
+        references = reference_exits(spec)
+        policy_keys = keys(asked.policies, asked.pixel_thresholds, references)
         parameters = {}
         if families := fitted_families(policy_keys):
             from mess_tf.evaluation.fit import fit_policies
 
-            count = min(recipe.statistics.fit_images, len(data.train))
+            count = min(asked.fit_images, len(data.train))
             with progress(f"Fitting {' and '.join(families)}", count) as step:
                 parameters = fit_policies(
                     make_runner([], {}), spec, data.train, families, count, step

@@ -131,7 +131,8 @@ def _follow_plan(
             tensors[i].update(made)
         leaving = going
         if stage.decision is not None and stage.threshold is not None:
-            decided = run(stage.decision, [stage.logits], going)
+            read = [stage.logits, *stage.compares]
+            decided = run(stage.decision, read, going)
             limit = np.float32(stage.threshold)
             sure = [float(made[CONFIDENCE][0]) >= limit for made in decided]
             leaving = [i for i, leaves in zip(going, sure, strict=True) if leaves]

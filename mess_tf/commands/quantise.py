@@ -14,6 +14,7 @@ from mess_tf.commands.wording import next_command, several
 from mess_tf.doors import open_door
 from mess_tf.errors import MessError, UsageError
 from mess_tf.evaluation.accuracy import head_miou
+from mess_tf.policies import POLICIES
 from mess_tf.progress import progress
 from mess_tf.recipe import Recipe
 from mess_tf.records import (
@@ -25,6 +26,7 @@ from mess_tf.records import (
     SupernetSpec,
     write_json,
 )
+from mess_tf.references import compared_with
 from mess_tf.runs import Run
 
 QAT: Precision = "int8-qat"
@@ -44,8 +46,9 @@ def quantise(
 ) -> dict[str, Any]:
     """Fine-tunes chosen networks for int8, and fits their thresholds anew.
 
-    The heads of all choices and the final head are trained together on one backbone,
-    under fake quantisation; the pieces, the statistics and the search results of the
+    The heads of all choices and the final head (and with the policy ``region`` those
+    that they are compared with) are trained together on one backbone, under fake
+    quantisation; the pieces, the statistics and the search results of the
     precision ``int8-qat`` come out of it. An interrupted training goes on.
 
     Args:
@@ -73,6 +76,8 @@ def quantise(
     whole = SupernetSpec.load(opened.supernet_structure)
     final = (whole.exit_points[-1].index, whole.final_head.id)
     kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
+    if any(POLICIES[name].compares for name in recipe.statistics.policies):
+        kept |= compared_with(whole, kept)
     spec = whole.with_heads(kept)
     # Before the training, not behind it, is the time to say that something is missing.
     latencies = measured_latencies(opened, ALIKE, device)

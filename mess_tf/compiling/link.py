@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as fb
 from mess_tf.compiling.answering import Answering
 from mess_tf.compiling.borders import LOGITS, SERVE, THRESHOLDS, add_image
 from mess_tf.compiling.build import GraphBuilder, ModelBuilder
-from mess_tf.compiling.small import add_decision, add_resize
+from mess_tf.compiling.small import add_resize
 from mess_tf.compiling.stage import Parts, carried_beyond
 from mess_tf.errors import MessError
 from mess_tf.files import write_file
@@ -130,7 +130,7 @@ class _Linker:
             logits = stage.append(main, known)
             named[f"logits_{stage.choice.exit}"] = logits
             if decisions and stage.choice.policy is not None:
-                confidence = _confidence(main, logits, stage.choice)
+                confidence = stage.decide(main, known)
                 named[f"confidence_{stage.choice.exit}"] = confidence
         last = named.pop(f"logits_{self._stages[-1].choice.exit}")
         named = {LOGITS: add_resize(main, last, self._spec.output_size), **named}
@@ -162,7 +162,7 @@ class _Linker:
         logits = stage.append(graph, known)
         if at == len(self._stages) - 1:
             return self._answering.add(graph, logits, stage.choice.exit)
-        leave = self._add_test(graph, logits, known, at)
+        leave = self._add_test(graph, known, at)
         carried = carried_beyond(self._stages[at + 1 :])
         if THRESHOLDS in known and at < len(self._stages) - 2:
             carried.append(THRESHOLDS)
@@ -179,22 +179,20 @@ class _Linker:
         graph.add_operator(
             fb.BuiltinOperator.IF,
             1,
-            [leave, *passed.values()],
+            [leave, *dict.fromkeys(passed.values())],
             answers,
             fb.BuiltinOptions.IfOptions,
             fb.IfOptionsT(thenSubgraphIndex=stop.index, elseSubgraphIndex=rest.index),
         )
         return answers
 
-    def _add_test(
-        self, graph: GraphBuilder, logits: int, known: dict[str, int], at: int
-    ) -> int:
-        choice = self._stages[at].choice
-        confidence = _confidence(graph, logits, choice)
+    def _add_test(self, graph: GraphBuilder, known: dict[str, int], at: int) -> int:
+        stage = self._stages[at]
+        confidence = stage.decide(graph, known)
         if THRESHOLDS in known:
             limit = _add_element(graph, known[THRESHOLDS], at)
         else:
-            threshold = np.array([choice.threshold], np.float32)
+            threshold = np.array([stage.choice.threshold], np.float32)
             limit = graph.add_tensor(
                 "decision_threshold", (1,), "float32", value=threshold
             )
@@ -208,10 +206,6 @@ class _Linker:
             fb.GreaterEqualOptionsT(),
         )
         return leave
-
-
-def _confidence(graph: GraphBuilder, logits: int, choice: ExitChoice) -> int:
-    return add_decision(graph, logits, str(choice.policy), choice.parameters)
 
 
 def _add_element(graph: GraphBuilder, vector: int, position: int) -> int:
@@ -236,10 +230,11 @@ def _add_element(graph: GraphBuilder, vector: int, position: int) -> int:
 def _receive(
     outer: GraphBuilder, inner: GraphBuilder, passed: dict[str, int]
 ) -> dict[str, int]:
-    """Gives ``inner`` one input per passed tensor of ``outer``."""
-    inside = {
-        name: inner.add_twin(outer.tensors[tensor], name)
-        for name, tensor in passed.items()
-    }
-    inner.inputs = list(inside.values())
-    return inside
+    """Gives ``inner`` one input per passed tensor of ``outer``; two names may be one
+    tensor's."""
+    by_tensor: dict[int, int] = {}
+    for name, tensor in passed.items():
+        if tensor not in by_tensor:
+            by_tensor[tensor] = inner.add_twin(outer.tensors[tensor], name)
+    inner.inputs = list(by_tensor.values())
+    return {name: by_tensor[tensor] for name, tensor in passed.items()}

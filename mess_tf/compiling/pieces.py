@@ -32,8 +32,10 @@ from mess_tf.compiling.small import (
     stand_in_parameters,
     with_pixel_threshold,
 )
+from mess_tf.compiling.stage import Parts
 from mess_tf.composition import probe_policy
 from mess_tf.errors import MessError
+from mess_tf.policies import POLICIES, Policy, family_of
 from mess_tf.records import (
     IMAGE_TENSOR,
     WHOLE_PROBE,
@@ -51,6 +53,7 @@ from mess_tf.records import (
     segment_name,
     single_probe,
 )
+from mess_tf.references import reference_exit, reference_exits
 
 if TYPE_CHECKING:
     from mess_tf.supernet import Supernet
@@ -79,7 +82,8 @@ def compile_supernet(
         precision: one of ``CONVERTED``.
         calibration: for int8, normalised float32 images (H, W, 3) from the training
             split; some tens.
-        policies: policy keys or families; one decision piece per family and head grid.
+        policies: policy keys or families; one decision piece per family and head grid,
+            and of families that compare also per exit that is compared with.
         progress: called with what is being done and the fraction done, 0..1.
         method: how int8's ranges follow from the calibration images.
 
@@ -88,12 +92,14 @@ def compile_supernet(
 
     Raises:
         MessError: an operator that LiteRT lacks, int8 without calibration images,
-            images of another size, a piece that fails its check, a disk that refuses.
+            images of another size, a policy that no exit has, a piece that fails its
+            check, a disk that refuses.
     """
     if precision == "int8-qat":
         raise MessError("Pieces of int8-qat come from training: run `mess quantise`.")
     report = progress or (lambda what, fraction: None)
     spec = supernet.spec
+    _check_policies(policies, spec)
     images, made = None, {}
     if precision == "int8":
         images = Calibration(
@@ -211,8 +217,13 @@ def crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
 
 def add_common(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
     """Adds what segments and heads need beside them: decisions, outputs, probes."""
-    _add_small(spec, store, policies)
-    _add_probes(spec, store, policies)
+    families = {family_of(policy): policy for policy in policies}
+    compare = {name for name in families if POLICIES[name].compares}
+    alone = [policy for name, policy in families.items() if name not in compare]
+    _add_small(spec, store, alone)
+    for family in sorted(compare):
+        _add_comparisons(spec, store, family)
+    _add_probes(spec, store, alone)
 
 
 def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
@@ -222,9 +233,8 @@ def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -
         for point, heads in zip(spec.exit_points, spec.heads, strict=True)
         for head in heads
     }
-    families = {policy.split("@")[0]: policy for policy in policies}
     for size in sorted(sizes):
-        for policy in families.values():
+        for policy in policies:
             content = decision_piece(policy, size, classes, store.precision)
             store.add(decision_name(policy, size), "decision", content)
         if size != spec.output_size:
@@ -232,9 +242,32 @@ def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -
             store.add(output_name(size), "output", content)
 
 
+def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None:
+    """Adds the decisions of a family that compares: with the other head inside."""
+    parts = Parts(_so_far(store), spec)
+    done = set()
+    for point, heads in zip(spec.exit_points, spec.heads, strict=True):
+        reference = reference_exit(spec, point.index)
+        if reference is None:
+            continue
+        policy = Policy(family, reference=reference).key
+        for size in sorted({spec.head_size(point.index, head) for head in heads}):
+            if (name := decision_name(policy, size)) not in done:
+                head = parts.reference(reference)
+                content = decision_piece(
+                    policy, size, len(spec.classes), store.precision, head
+                )
+                store.add(name, "decision", content)
+                done.add(name)
+
+
+def _so_far(store: PieceStore) -> Pieces:
+    return Pieces(store.precision, tuple(store.pieces), store.folder)
+
+
 def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
     """Adds what tells the cost of putting pieces together; see ``composition``."""
-    policy = with_pixel_threshold(probe_policy(p.split("@")[0] for p in policies))
+    policy = with_pixel_threshold(probe_policy(family_of(p) for p in policies))
     own = stand_in_parameters(policy, len(spec.classes))
     final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
     never = 2.0  # no confidence reaches it: the branch behind the exit always runs
@@ -245,11 +278,25 @@ def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) 
             probes[single_probe(index)] = (ExitChoice(index, head),)
             asked = ExitChoice(index, head, policy, never, own)
             probes[branch_probe(index)] = (asked, final)
-    pieces = Pieces(store.precision, tuple(store.pieces), store.folder)
+    pieces = _so_far(store)
     for name, choices in probes.items():
         path = store.folder / f"{name}.tflite"
         link_configuration(pieces, spec, Configuration(choices), path)
         store.add(name, "probe", path.read_bytes())
+
+
+def _check_policies(policies: Sequence[str], spec: SupernetSpec) -> None:
+    for policy in policies:
+        if (name := family_of(policy)) not in POLICIES:
+            raise MessError(
+                f"Policy {policy!r} is unknown; accepted: {sorted(POLICIES)}."
+            )
+        if POLICIES[name].compares and not reference_exits(spec):
+            raise MessError(
+                f"Policy {policy!r} compares an early exit with one before it that has"
+                " a head without skips, and there are no two such exits; leave it out"
+                " of the recipe's statistics.policies."
+            )
 
 
 def _check_images(

@@ -35,6 +35,8 @@ class PlannedStage:
         outputs: of the file: the logits first, then what later stages read.
         logits: name of the logits among the outputs.
         decision: file from the logits to ``confidence`` float32 (1,); None on the last.
+        compares: what the decision takes beside the logits: outputs of this or of an
+            earlier stage, by name.
         policy: what the decision computes.
         threshold: the image leaves here if confidence >= threshold.
         answer: file from the logits to ``logits`` and/or ``classes``; None where the
@@ -50,6 +52,7 @@ class PlannedStage:
     policy: str | None
     threshold: float | None
     answer: str | None
+    compares: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def _read_stage(row: dict[str, Any]) -> PlannedStage:
         key: tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in row[key])
         for key in ("inputs", "outputs")
     }
-    return PlannedStage(**{**row, **tensors})
+    compares = tuple(row.get("compares", ()))
+    return PlannedStage(**{**row, **tensors, "compares": compares})
 
 
 class StagedModel:
@@ -124,13 +128,15 @@ class StagedModel:
         for stage, limit in zip(self.plan.stages, limits, strict=True):
             tensors.update(self._file(stage.file).run(tensors))
             logits = tensors[stage.logits]
-            if limit is None or self._confidence(stage, logits) >= np.float32(limit):
+            if limit is None or self._confidence(stage, tensors) >= np.float32(limit):
                 return self._answer(stage, logits)
         raise MessError(f"The plan in {self._folder} has no last stage; export again.")
 
-    def _confidence(self, stage: PlannedStage, logits: np.ndarray) -> float:
+    def _confidence(
+        self, stage: PlannedStage, tensors: Mapping[str, np.ndarray]
+    ) -> float:
         file = self._file(str(stage.decision))
-        return float(file.run({stage.logits: logits})[CONFIDENCE][0])
+        return float(file.run(tensors)[CONFIDENCE][0])
 
     def _answer(self, stage: PlannedStage, logits: np.ndarray) -> Answer:
         if stage.answer is None:

@@ -1,6 +1,7 @@
 """The small graphs around heads: an exit's decision and the step to the output grid.
 
-They carry no weights. On int8 networks they start from the int8 logits, since that is
+They carry no weights, but for decisions that compare with another head, which they
+contain. On int8 networks they start from the int8 logits, since that is
 what a linked file pays: the decision dequantises a small map and continues in float (an
 int8 softmax has steps of 1/256, so a threshold of 0.999 could never be met), the resize
 stays int8. Their scale is a stand-in that linking replaces by the head's own.
@@ -9,7 +10,7 @@ stays int8. Their scale is a stand-in that linking replaces by the head's own.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from mess_tf.records import (
 )
 
 LOGITS = "logits"
+REFERENCE = "reference"
 CONFIDENCE = "confidence"
 DECISION = "decision_"  # before the names of a decision's own tensors
 STAND_IN_SCALE = 0.1
@@ -40,14 +42,18 @@ def decision_graph(
     size: tuple[int, int],
     classes: int,
     parameters: tuple[float, ...] = (),
+    reference_size: tuple[int, int] | None = None,
 ) -> Graph:
     """Float graph logits (1, h, w, classes) -> confidence (1,) of a policy key.
+
+    A policy that compares has a second input, ``reference``.
 
     Args:
         policy: its key.
         size: (h, w).
         classes: how many.
         parameters: the head's own numbers of a fitted policy; they become constants.
+        reference_size: (h', w') of the logits that a policy compares with.
 
     Raises:
         MessError: a grid or a number of parameters that the policy cannot work with.
@@ -67,35 +73,51 @@ def decision_graph(
 
     own = np.array(parameters, np.float32)
 
-    def function(logits: Any) -> list[Any]:
-        return [parsed.confidence_ops(logits, own)]
+    def function(logits: Any, reference: Any = None) -> list[Any]:
+        return [parsed.confidence_ops(logits, own, reference)]
 
-    spec = InputSpec(LOGITS, (1, *size, classes))
-    content = convert_function(function, [spec], [CONFIDENCE], "float32")
+    specs = [InputSpec(LOGITS, (1, *size, classes))]
+    if reference_size is not None:
+        specs.append(InputSpec(REFERENCE, (1, *reference_size, classes)))
+    content = convert_function(function, specs, [CONFIDENCE], "float32")
     return Graph(read_model(content, f"the decision {policy}"))
 
 
 def confidences_file(
-    policies: Sequence[str], size: tuple[int, int], classes: int
+    policies: Sequence[str],
+    size: tuple[int, int],
+    classes: int,
+    reference_size: tuple[int, int] | None = None,
 ) -> bytes:
     """Flatbuffer of several policies at once: float logits -> a confidence per key.
 
     These are the operators of the decisions in a linked file, so that an image whose
     confidence lies at a threshold leaves at the same exit in both. Outputs are named
     by policy key. The numbers of fitted families are inputs of shape (P,), named by
-    ``parameters_input``, so that one file serves all heads of a size.
+    ``parameters_input``, so that one file serves all heads of a size. Policies that
+    compare read the float logits ``reference``, of the grid ``reference_size``.
     """
     from mess_tf.compiling.convert import InputSpec, convert_function
 
     parsed = [Policy.parse(policy) for policy in policies]
     fitted = {p.family: p.parameters(classes) for p in parsed if p.parameters(classes)}
 
-    def function(logits: Any, *parameters: Any) -> list[Any]:
-        given = dict(zip(fitted, parameters, strict=True))
-        return [p.confidence_ops(logits, given.get(p.family, ())) for p in parsed]
-
     specs = [InputSpec(LOGITS, (1, *size, classes))]
     specs += [InputSpec(parameters_input(f), (n,)) for f, n in fitted.items()]
+    if reference_size is not None:
+        specs.append(InputSpec(REFERENCE, (1, *reference_size, classes)))
+
+    def function(*tensors: Any) -> list[Any]:
+        given = {spec.name: t for spec, t in zip(specs, tensors, strict=True)}
+        return [
+            p.confidence_ops(
+                given[LOGITS],
+                given.get(parameters_input(p.family), ()),
+                given.get(REFERENCE),
+            )
+            for p in parsed
+        ]
+
     return convert_function(function, specs, list(policies), "float32")
 
 
@@ -122,19 +144,41 @@ def stand_in_parameters(policy: str, classes: int) -> tuple[float, ...]:
 
 
 def add_decision(
-    graph: GraphBuilder, logits: int, policy: str, parameters: tuple[float, ...] = ()
+    graph: GraphBuilder,
+    logits: int,
+    policy: str,
+    parameters: tuple[float, ...] = (),
+    reference: int | None = None,
 ) -> int:
-    """Appends a policy's decision on a logits tensor; returns the confidence."""
-    tensor = graph.tensors[logits]
-    _, height, width, classes = (int(n) for n in tensor.shape)
-    source = decision_graph(policy, (height, width), classes, parameters)
-    start = logits
-    if tensor.type != fb.TensorType.FLOAT32:
-        start = graph.add_tensor(f"{DECISION}logits", tensor.shape, "float32")
-        graph.add_dequantize(logits, start)
-    given = {source.tensor(LOGITS): start}
+    """Appends a policy's decision on a logits tensor; returns the confidence.
+
+    Args:
+        reference: the other head's logits, for a policy that compares.
+    """
+    *_, classes = graph.tensors[logits].shape
+    size = _grid(graph, logits)
+    other = None if reference is None else _grid(graph, reference)
+    source = decision_graph(policy, size, int(classes), parameters, other)
+    given = {source.tensor(LOGITS): _as_float(graph, logits, LOGITS)}
+    if reference is not None:
+        given[source.tensor(REFERENCE)] = _as_float(graph, reference, REFERENCE)
     here = graph.append(source, range(len(source.operators)), given, DECISION)
     return here[source.tensor(CONFIDENCE)]
+
+
+def _grid(graph: GraphBuilder, logits: int) -> tuple[int, int]:
+    _, height, width, _ = graph.tensors[logits].shape
+    return int(height), int(width)
+
+
+def _as_float(graph: GraphBuilder, logits: int, name: str) -> int:
+    """The tensor itself, or its values, which an int8 decision starts from."""
+    tensor = graph.tensors[logits]
+    if tensor.type == fb.TensorType.FLOAT32:
+        return logits
+    values = graph.add_tensor(f"{DECISION}{name}", tensor.shape, "float32")
+    graph.add_dequantize(logits, values)
+    return values
 
 
 def add_resize(graph: GraphBuilder, logits: int, size: tuple[int, int]) -> int:
@@ -161,22 +205,45 @@ def add_resize(graph: GraphBuilder, logits: int, size: tuple[int, int]) -> int:
 
 
 def decision_piece(
-    policy: str, size: tuple[int, int], classes: int, precision: Precision
+    policy: str,
+    size: tuple[int, int],
+    classes: int,
+    precision: Precision,
+    reference: Graph | None = None,
 ) -> bytes:
     """Flatbuffer of a decision alone: logits -> confidence float32 (1,).
 
     A family that needs a pixel threshold or numbers of a head gets stand-ins: they are
     constants and change no cost.
+
+    Args:
+        reference: the head that a policy compares with. It is part of the decision,
+            whose further inputs are the features that this head reads.
     """
     policy = with_pixel_threshold(policy)
     builder = ModelBuilder()
     graph = builder.add_graph(decision_name(policy, size))
     logits = _add_logits(graph, size, classes, precision)
     own = stand_in_parameters(policy, classes)
-    confidence = add_decision(graph, logits, policy, own)
+    graph.inputs, other = [logits], None
+    if reference is not None:
+        known = {t: graph.add_like(reference.info(t)) for t in reference.inputs}
+        graph.inputs += known.values()
+        other = add_reference(graph, reference, known)
+    confidence = add_decision(graph, logits, policy, own, other)
     graph.rename(confidence, CONFIDENCE)
-    graph.inputs, graph.outputs = [logits], [confidence]
+    graph.outputs = [confidence]
     return builder.finish()
+
+
+def add_reference(graph: GraphBuilder, head: Graph, known: Mapping[int, int]) -> int:
+    """Appends the head that a decision compares with; returns its logits.
+
+    Args:
+        known: the head's inputs, their ids in ``graph``.
+    """
+    here = graph.append(head, range(len(head.operators)), known, DECISION)
+    return here[head.outputs[0]]
 
 
 def output_piece(

@@ -16,14 +16,13 @@ from mess_tf.compiling.borders import add_image
 from mess_tf.compiling.build import GraphBuilder, ModelBuilder
 from mess_tf.compiling.plan import Plan, PlannedStage
 from mess_tf.compiling.schema import Graph, read_model
-from mess_tf.compiling.small import CONFIDENCE, add_decision
+from mess_tf.compiling.small import CONFIDENCE
 from mess_tf.compiling.stage import Parts, Stage, carried_beyond
 from mess_tf.files import write_file
 from mess_tf.forms import ExportForm
 from mess_tf.records import (
     IMAGE_TENSOR,
     Configuration,
-    ExitChoice,
     Pieces,
     SupernetSpec,
     TensorInfo,
@@ -84,7 +83,7 @@ class _Writer:
             decision = None
             if policy is not None:
                 decision = f"decision_{exit_index}.tflite"
-                self._add_decision(decision, logits, stage.choice)
+                self._add_decision(decision, stage)
             planned.append(
                 PlannedStage(
                     exit=exit_index,
@@ -93,6 +92,7 @@ class _Writer:
                     outputs=outputs,
                     logits=stage.logits,
                     decision=decision,
+                    compares=tuple(sorted(stage.compares)),
                     policy=policy,
                     threshold=stage.choice.threshold,
                     answer=answer,
@@ -110,7 +110,8 @@ class _Writer:
         known = self._receive(graph, stage)
         stage.append(graph, known)
         later = self._stages[at + 1 :]
-        kept = [name for name in carried_beyond(later) if name in stage.makes]
+        read = {*carried_beyond(later), *stage.compares} - {stage.logits}
+        kept = sorted(read & stage.makes)
         for name in (stage.logits, *kept):
             graph.rename(known[name], name)
         graph.outputs = [known[name] for name in (stage.logits, *kept)]
@@ -130,14 +131,14 @@ class _Writer:
             graph.inputs = [*graph.inputs, known[name]]
         return known
 
-    def _add_decision(self, name: str, logits: TensorInfo, choice: ExitChoice) -> None:
+    def _add_decision(self, name: str, stage: Stage) -> None:
         builder = ModelBuilder()
         graph = builder.add_graph("decision")
-        given = graph.add_like(logits)
-        own = choice.parameters
-        confidence = add_decision(graph, given, str(choice.policy), own)
+        read = (stage.logits, *sorted(stage.compares))
+        known = {border: graph.add_like(self._borders[border]) for border in read}
+        confidence = stage.decide(graph, known)
         graph.rename(confidence, CONFIDENCE)
-        graph.inputs, graph.outputs = [given], [confidence]
+        graph.inputs, graph.outputs = list(known.values()), [confidence]
         self._finish(name, builder)
 
     def _add_answer(self, name: str, logits: TensorInfo) -> str | None:

@@ -13,6 +13,7 @@ from mess_tf.compiling.runner import LinkedModel, PieceRunner
 from mess_tf.errors import MessError
 from mess_tf.policies import Policy
 from mess_tf.records import Configuration, Pieces, SupernetSpec
+from mess_tf.references import reference_head
 
 if TYPE_CHECKING:
     from mess_tf.supernet import Supernet
@@ -137,7 +138,7 @@ def compare_linked(
     for image in images:
         answer = linked.run(image)
         tensors = runner.features(image, configuration.exits[-1].exit)
-        route, margin = _route(runner, tensors, configuration)
+        route, margin = _route(runner, tensors, spec, configuration)
         taken.append(answer.exit)
         expected.append(route)
         margins.append(margin)
@@ -152,14 +153,21 @@ def compare_linked(
 
 
 def _route(
-    runner: PieceRunner, tensors: Mapping[str, np.ndarray], configuration: Configuration
+    runner: PieceRunner,
+    tensors: Mapping[str, np.ndarray],
+    spec: SupernetSpec,
+    configuration: Configuration,
 ) -> tuple[int, float]:
     """(exit taken, smallest distance of a confidence from its threshold)."""
     margin = float("inf")
     for choice in configuration.exits[:-1]:
         logits = runner.logits(tensors, choice.exit, choice.head)
         policy, own = Policy.parse(str(choice.policy)), choice.parameters
-        confidence = policy.confidence_numpy(logits, own)[0]
+        other = None
+        if policy.reference is not None:
+            head = reference_head(spec, policy.reference)
+            other = runner.logits(tensors, policy.reference, head.id)
+        confidence = policy.confidence_numpy(logits, own, other)[0]
         threshold = np.float32(choice.threshold)
         margin = min(margin, float(abs(confidence - threshold)))
         if confidence >= threshold:

@@ -18,7 +18,9 @@ from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.evaluation.runners import Runner
 from mess_tf.metrics import Areas, count_areas
+from mess_tf.policies import keys_at
 from mess_tf.records import Statistics, SupernetSpec
+from mess_tf.references import reference_exit
 
 CHUNK = 16
 """Images between two savings: what a kill can cost."""
@@ -105,6 +107,10 @@ def _evaluate_chunk(
     indices: Sequence[int],
     progress: Callable[[int], object],
 ) -> Statistics:
+    has = [
+        set(keys_at(policy_keys, reference_exit(spec, exit_index)))
+        for exit_index, _ in spec.head_names()
+    ]
     areas: list[list[Areas]] = []
     confidence: list[list[list[float]]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -119,7 +125,12 @@ def _evaluate_chunk(
                 outputs.append(output.confidence)
                 futures.append(pool.submit(_count, output.output, sample.labels))
             areas.append([future.result() for future in futures])
-            confidence.append([[own[key] for key in policy_keys] for own in outputs])
+            confidence.append(
+                [
+                    [own[key] if key in keys else np.nan for key in policy_keys]
+                    for own, keys in zip(outputs, has, strict=True)
+                ]
+            )
             progress(1)
     values = np.array(confidence, np.float32)  # (images, heads, policies)
     return Statistics(

@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mess_tf.policies import confidences_numpy
+from mess_tf.policies import confidences_numpy, keys_at
 from mess_tf.records import HeadSpec, Pieces, SupernetSpec, head_name, output_name
+from mess_tf.references import is_reference, reference_exit, reference_head
 from mess_tf.supernet import Supernet
 
 
@@ -21,8 +22,8 @@ class HeadOutput:
         native: float32 array of shape (h, w, C): the logits on the head's own grid.
         output: float32 array of shape (oh, ow, C): the logits on the common output
             grid, as they leave the network.
-        confidence: per policy key, what the policy says of the logits on the head's own
-            grid.
+        confidence: per policy key that its exit has, what the policy says of the logits
+            on the head's own grid.
     """
 
     native: np.ndarray
@@ -81,18 +82,25 @@ class PiecesRunner:
             size: LiteRTFile(pieces.path(output_name(size)), threads)
             for size in sizes - {spec.output_size}
         }
+        classes = len(spec.classes)
+        alone = keys_at(policy_keys, None)
         self._decisions = {
-            size: LiteRTFile(
-                confidences_file(policy_keys, size, len(spec.classes)), threads
+            size: LiteRTFile(confidences_file(alone, size, classes), threads)
+            for size in (sizes if alone else ())
+        }
+        self._comparisons = {
+            (exit_index, size): LiteRTFile(
+                confidences_file(keys, size, classes, reference_size), threads
             )
-            for size in (sizes if policy_keys else ())
+            for exit_index, size, keys, reference_size in _compared(spec, policy_keys)
         }
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
         from mess_tf.compiling.runner import dequantise
-        from mess_tf.compiling.small import LOGITS, parameters_input
+        from mess_tf.compiling.small import LOGITS, REFERENCE, parameters_input
 
         tensors = self._runner.features(image)
+        references: dict[int | None, np.ndarray] = {}
         for head, (exit_index, head_id) in enumerate(self._spec.head_names()):
             info = self._pieces[head_name(exit_index, head_id)].outputs[0]
             raw = self._runner.raw_logits(tensors, exit_index, head_id)
@@ -107,6 +115,12 @@ class PiecesRunner:
                     for family, values in _of_head(self.parameters, head).items()
                 }
                 decided = self._decisions[size].run({LOGITS: native, **own})
+            if (exit_index, size) in self._comparisons:
+                other = references[reference_exit(self._spec, exit_index)]
+                both = {LOGITS: native, REFERENCE: other}
+                decided |= self._comparisons[exit_index, size].run(both)
+            if is_reference(self._spec, exit_index, head_id):
+                references[exit_index] = native
             confidence = {key: float(value[0]) for key, value in decided.items()}
             yield HeadOutput(native[0], dequantise(output[0], info), confidence)
 
@@ -131,15 +145,35 @@ class KerasRunner:
 
         from mess_tf.training.losses import resize_to
 
-        height, width = self._supernet.spec.output_size
+        spec = self._supernet.spec
+        height, width = spec.output_size
         logits = self._supernet.model.predict_on_batch(image[None])
         heads = logits if isinstance(logits, list) else [logits]
-        for head, native in enumerate(map(np.asarray, heads)):
+        references: dict[int | None, np.ndarray] = {}
+        for head, (exit_index, head_id) in enumerate(spec.head_names()):
+            native = np.asarray(heads[head])
             output = ops.convert_to_numpy(resize_to(native, height, width))
             own = _of_head(self.parameters, head)
-            values = confidences_numpy(native, self._policy_keys, own)
+            reference = reference_exit(spec, exit_index)
+            keys = keys_at(self._policy_keys, reference)
+            values = confidences_numpy(native, keys, own, references.get(reference))
+            if is_reference(spec, exit_index, head_id):
+                references[exit_index] = native
             confidence = {key: float(value[0]) for key, value in values.items()}
             yield HeadOutput(native[0], np.asarray(output[0]), confidence)
+
+
+def _compared(
+    spec: SupernetSpec, policy_keys: Sequence[str]
+) -> Iterator[tuple[int, tuple[int, int], list[str], tuple[int, int]]]:
+    """Exit, head grid, keys that compare there, and the grid they compare with."""
+    for point, heads in zip(spec.exit_points, spec.heads, strict=True):
+        exit_index = reference_exit(spec, point.index)
+        keys = set(keys_at(policy_keys, exit_index)) - set(keys_at(policy_keys, None))
+        if exit_index is not None and keys:
+            other = spec.head_size(exit_index, reference_head(spec, exit_index))
+            for size in {spec.head_size(point.index, own) for own in heads}:
+                yield point.index, size, sorted(keys), other
 
 
 def _of_head(parameters: Mapping[str, np.ndarray], head: int) -> dict[str, np.ndarray]:

@@ -61,12 +61,16 @@ def separation(
         good: bool array of shape (I,); of images that were not all alike.
 
     Returns:
-        0..1 per key; NaN where all answers are good, or all are bad.
+        0..1 per key; NaN where all answers are good, or all are bad, or the head has no
+        such policy.
     """
     if good.all() or not good.any():
         return dict.fromkeys(confidence, float("nan"))
     return {
-        key: float(roc_auc_score(good, values)) for key, values in confidence.items()
+        key: float("nan")
+        if np.isnan(values).any()
+        else float(roc_auc_score(good, values))
+        for key, values in confidence.items()
     }
 
 

@@ -113,8 +113,12 @@ def choose_images(
     places = leave_at(statistics, configuration)
     first = configuration.exits[0]
     column = statistics.heads.index((first.exit, first.head))
-    policy = first.policy or next(iter(statistics.confidence))
-    sure = statistics.confidence[policy][:, column]
+    evaluated = {
+        key: values[:, column]
+        for key, values in statistics.confidence.items()
+        if not np.isnan(values[:, column]).any()
+    }
+    sure = evaluated[first.policy or next(iter(evaluated))]
     ordered = sorted(images.tolist(), key=lambda i: (places[i], -sure[i], i))
     if not ordered:
         return []

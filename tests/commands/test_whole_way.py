@@ -57,7 +57,7 @@ stage1_epochs = 4
 stage2_epochs = 2
 loss_stride = 2
 [statistics]
-policies = ["mean", "cbt", "gate"]
+policies = ["mean", "cbt", "gate", "region"]
 pixel_thresholds = [0.5]
 [compile]
 precisions = ["int8"]

@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).parent))  # form_cases.py
 HEIGHT, WIDTH = 64, 96
 EARLY = ((1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (3, "dlb_r4_b1"))
 FINAL = (4, "dlb_r1_b0_s2_s1")
-POLICIES = ("mean", "eq7@0.6", "eq7+9@0.6")
+POLICIES = ("mean", "eq7@0.6", "eq7+9@0.6", "region")
 
 
 def random_images(count: int, seed: int) -> list[np.ndarray]:

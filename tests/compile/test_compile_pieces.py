@@ -55,7 +55,14 @@ def test_the_folder_holds_every_piece_and_what_it_promises(compiled: Compiled) -
         for point, own in zip(spec.exit_points, spec.heads, strict=True)
         for head in own
     }
-    decisions = {decision_name(p, size) for p in compiled.policies for size in sizes}
+    alone = set(compiled.policies) - {"region"}
+    decisions = {decision_name(p, size) for p in alone for size in sizes}
+    compared = {point.index: point.index - 1 for point in spec.exit_points[1:-1]}
+    decisions |= {
+        decision_name(f"region_{before}", spec.head_size(index, head))
+        for index, before in compared.items()
+        for head in spec.heads[index - 1]
+    }
     outputs = {f"output_{h}x{w}" for h, w in sizes if (h, w) != spec.output_size}
     early = [point.index for point in spec.exit_points[:-1]]
     probes = {WHOLE_PROBE, *map(branch_probe, early), *map(single_probe, early)}

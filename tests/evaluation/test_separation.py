@@ -50,6 +50,8 @@ def test_by_hand() -> None:
     report = head_separation(statistics(), EARLY, good, "report")
     assert report["mean"] == pytest.approx(1 / 2)
     assert np.isnan(head_separation(statistics(), FINAL, good)["mean"])
+    lacking = {"region_1": np.full(4, np.nan, np.float32)}
+    assert np.isnan(separation(lacking, good[:, 0])["region_1"])
 
 
 def test_it_is_the_chance_of_the_right_order() -> None:

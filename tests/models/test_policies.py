@@ -10,14 +10,27 @@ from hypothesis import strategies as st
 
 from mess_tf.errors import MessError
 from mess_tf.gate import features_numpy, features_ops, gate_parameters
-from mess_tf.policies import POLICIES, Policy, confidences_numpy, keys
+from mess_tf.policies import (
+    POLICIES,
+    Policy,
+    confidences_numpy,
+    family_of,
+    keys,
+    keys_at,
+)
 
-ALL = keys(tuple(POLICIES), (0.5, 0.8))
+ALL = keys(tuple(POLICIES), (0.5, 0.8), (1,))
 CLASSES = 4
 FITTED = {
     "cbt": np.array([1, 1.5, 3, 40], np.float32),
     "gate": np.linspace(-2, 2, gate_parameters(CLASSES)).astype(np.float32),
 }
+
+
+def blurred(logits: np.ndarray) -> np.ndarray:
+    """Logits on a grid half as fine, that say much the same."""
+    count, height, width, classes = logits.shape
+    return logits.reshape(count, height // 2, 2, width // 2, 2, classes).mean((2, 4))
 
 
 def logits_of(probabilities: list[list[list[float]]]) -> np.ndarray:
@@ -94,10 +107,15 @@ def test_keras_ops_give_the_reference_numbers(key: str, quantised: bool) -> None
         logits = np.round(logits)
     policy = Policy.parse(key)
     own = FITTED.get(policy.family, ())
+    other = blurred(logits)
     got = keras.ops.convert_to_numpy(
-        policy.confidence_ops(keras.ops.convert_to_tensor(logits), own)
+        policy.confidence_ops(
+            keras.ops.convert_to_tensor(logits),
+            own,
+            keras.ops.convert_to_tensor(other),
+        )
     )
-    expected = policy.confidence_numpy(logits, own)
+    expected = policy.confidence_numpy(logits, own, other)
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert np.ptp(expected) > 0 and expected.min() >= 0 and expected.max() <= 1
 
@@ -141,24 +159,40 @@ def test_numbers_of_another_network_are_told(key: str, given: int) -> None:
 
 
 def test_several_policies_at_once_are_those_one_by_one() -> None:
-    shape = (2, 6, 7, CLASSES)
+    shape = (2, 6, 8, CLASSES)
     logits = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    together = confidences_numpy(logits, ALL, FITTED)
+    other = blurred(logits)
+    together = confidences_numpy(logits, ALL, FITTED, other)
     assert list(together) == ALL
     for key in ALL:
         policy = Policy.parse(key)
-        alone = policy.confidence_numpy(logits, FITTED.get(policy.family, ()))
+        own = FITTED.get(policy.family, ())
+        alone = policy.confidence_numpy(logits, own, other)
         np.testing.assert_array_equal(together[key], alone)
 
 
-@pytest.mark.parametrize("key", ["eq8@0.5", "eq7", "mean@0.5", "eq7@x", ""])
+@pytest.mark.parametrize(
+    "key", ["eq8@0.5", "eq7", "mean@0.5", "eq7@x", "", "region", "mean_1", "region_x"]
+)
 def test_a_key_that_is_none_is_told(key: str) -> None:
     with pytest.raises(MessError, match="olicy"):
         Policy.parse(key)
 
 
 def test_keys_are_read_back() -> None:
-    assert ALL == (
-        "mean eq7@0.5 eq7@0.8 eq7+9@0.5 eq7+9@0.8 entropy cbt@0.5 cbt@0.8 gate".split()
+    assert (
+        ALL
+        == (
+            "mean eq7@0.5 eq7@0.8 eq7+9@0.5 eq7+9@0.8 entropy cbt@0.5 cbt@0.8 gate"
+            " region_1"
+        ).split()
     )
     assert [Policy.parse(key).key for key in ALL] == ALL
+    assert list(dict.fromkeys(map(family_of, ALL))) == list(POLICIES)
+
+
+def test_an_exit_is_asked_for_what_it_has() -> None:
+    every = keys(("region", "mean", "eq7"), (0.5,), (1, 3))
+    assert every == ["region_1", "region_3", "mean", "eq7@0.5"]
+    assert keys_at(every, None) == ["mean", "eq7@0.5"]
+    assert keys_at(every, 3) == ["region_3", "mean", "eq7@0.5"]

@@ -23,6 +23,7 @@ from mess_tf.data.drawn import CLASSES
 from mess_tf.errors import MessError, UsageError
 from mess_tf.recipe_files import load_recipe
 from mess_tf.records import Pieces, SupernetSpec, read_json
+from mess_tf.references import compared_with
 from mess_tf.runs import Run
 from mess_tf.supernet import build_supernet
 from mess_tf.training.train import design_from_recipe
@@ -52,7 +53,7 @@ optimizer = "adamw"
 learning_rate = 3e-3
 loss_stride = 2
 [statistics]
-policies = ["mean"]
+policies = ["mean", "region"]
 [compile]
 precisions = ["int8"]
 calibration_images = 8
@@ -105,6 +106,7 @@ def test_chosen_networks_become_int8_pieces_with_thresholds_of_their_own(
         for row in asked["results"]
         for choice in row["chosen"]["configuration"]
     } | {(3, "dlb_r1_b0_s1")}
+    kept |= compared_with(spec, kept)
     assert set(pieces.part_of(spec).head_names()) == kept
     assert {(row["exit"], row["head"]) for row in result["heads"]} == kept
     assert all(set(row["miou"]) == {"int8", "int8-qat"} for row in result["heads"])

@@ -97,6 +97,7 @@ def test_camvid_recipe_offers_eight_heads_at_each_of_five_early_exits() -> None:
         ({"data": {"kind": "drawn", "group": "abc"}}, ["data.group", "brackets"]),
         ({"statistics": {"policies": []}}, ["statistics.policies"]),
         ({"statistics": {"policies": ["eq8"]}}, ["statistics.policies", "'eq7+9'"]),
+        ({"statistics": {"policies": ["region"]}}, ["first exit", "'mean'"]),
         ({"statistics": {"pixel_thresholds": []}}, ["pixel_thresholds", "'eq7'"]),
         ({"statistics": {"pixel_thresholds": [1.5]}}, ["pixel_thresholds"]),
         ({"network": {"backbone": "vgg"}}, ["network.backbone", "ends in .keras"]),

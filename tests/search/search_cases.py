@@ -178,7 +178,8 @@ def all_configurations(
     for index, (exit_index, head) in enumerate(statistics.heads):
         last.setdefault(exit_index, []).append(ExitChoice(exit_index, head))
         for policy, values in statistics.confidence.items():
-            levels = sorted({float(values[i, index]) for i in images})
+            told = values[images, index].tolist()
+            levels = sorted({level for level in told if not np.isnan(level)})
             for low, high in itertools.pairwise(levels):
                 early.setdefault(exit_index, []).append(
                     ExitChoice(exit_index, head, policy, (low + high) / 2)
