@@ -295,8 +295,8 @@ class StatisticsSettings(Section):
     """
 
     name: ClassVar[str] = "statistics"
-    # Those with fitted numbers gained nothing over these (docs/results.md), and every
-    # further family makes the search longer.
+    # Those with fitted numbers and region gained nothing over these (docs/results.md),
+    # and every further family makes the search longer.
     policies: tuple[str, ...] = setting(
         ("mean", "eq7", "eq7+9", "entropy"), several(word(*POLICIES), least=1)
     )
