@@ -284,6 +284,14 @@ def after(block: Block) -> Iterator[str]:
         yield "".join(itertools.takewhile(lambda line: line != "```\n", behind[2:]))
 
 
+def test_a_choice_was_fine_tuned_alone(walk: Walk, reported: Path) -> None:
+    for words in walk.commands(block_with("mess export runs/mine --choice drop1")):
+        walk.type(words)
+    result = json.loads((reported / "quantise" / "result.json").read_text())
+    assert [row["name"] for row in result["thresholds"]] == ["drop1"]
+    assert (reported / "export" / "drop1_int8-qat" / "model.tflite").is_file()
+
+
 def test_what_is_typed_differently_or_not_at_all_stands_in_a_page() -> None:
     walk = Walk(ROOT, "0A1B")
     text = "".join(block.text for kind in ("sh", "python") for block in blocks(kind))

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from little_network import little_network
 
 from mess_tf.errors import MessError
 from mess_tf.models.blocks import normalised
@@ -307,27 +308,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarr
 
 @pytest.fixture(scope="module")
 def little(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A network of three layers, where it does not matter which: a stage of one of the
-    built-in ones takes ten seconds to begin."""
-    image = keras.Input((64, 64, 3))
-    early = image
-    for name, filters in (("one", 8), ("two", 16), ("three", 16)):
-        x = keras.layers.Conv2D(filters, 3, 2, "same", use_bias=False, name=name)(early)
-        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
-        early = keras.layers.ReLU(name=f"{name}_relu")(x)
-    path = tmp_path_factory.mktemp("little") / "little.keras"
-    keras.Model(image, early).save(path)
-    return {
-        "backbone": str(path),
-        "weights": "own",
-        "mean": [127.5] * 3,
-        "std": [127.5] * 3,
-        "height": 64,
-        "width": 64,
-        "exit_layers": ["two_relu"],
-        "decoder_width": 8,
-        "skip_width": 8,
-    }
+    return little_network(tmp_path_factory.mktemp("little"), ["two_relu"])
 
 
 @pytest.fixture(scope="module")
