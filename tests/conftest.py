@@ -28,14 +28,14 @@ settings.load_profile("project")
 
 # The files that take longest, longest first: begun last, one would run on alone.
 LONG_FILES = (
-    "quantise/test_quantise_training.py",
     "training/test_stages.py",
     "commands/test_whole_way.py",
-    "quantise/test_quantise_command.py",
+    "phone/reached/test_phone_faults.py",
     "quantise/test_quantise_pieces.py",
     "quantise/test_quantise_deploy.py",
-    "phone/reached/test_phone_faults.py",
     "phone/reached/test_phone_many.py",
+    "quantise/test_quantise_training.py",
+    "quantise/test_quantise_command.py",
     "compile/test_compile_random.py",
     "compile/test_compile_resnet.py",
 )

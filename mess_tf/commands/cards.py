@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import math
 from collections.abc import Sequence
@@ -44,7 +45,6 @@ class Source:
         pieces: of the precision.
         statistics: of the same pieces.
         latencies: of the same pieces on the device.
-        palette: RGB per class, 0..255.
     """
 
     run: Run
@@ -52,7 +52,14 @@ class Source:
     pieces: Pieces
     statistics: Statistics
     latencies: Latencies
-    palette: list[list[int]]
+
+    @functools.cached_property
+    def palette(self) -> list[list[int]]:
+        """RGB per class, 0..255. Only here the data set itself is needed."""
+        colours: list[list[int]] = open_data(
+            self.run.recipe.data
+        ).train.palette.tolist()
+        return colours
 
     @classmethod
     def open(
@@ -72,7 +79,6 @@ class Source:
             latencies=measured_latencies(
                 run, precision, device, threads, unmeasured_heads
             ),
-            palette=open_data(run.recipe.data).train.palette.tolist(),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from little_network import little_network
 from quantise_cases import (
     CLASSES,
     SIZE,
@@ -137,15 +138,6 @@ def test_early_exits_count_together_as_much_as_the_final_one() -> None:
 
 RECIPE: dict[str, Any] = {
     "data": {"kind": "drawn", "size": 64, "count_train": 24, "count_val": 8, "seed": 1},
-    "network": {
-        "alpha": 0.35,
-        "height": 64,
-        "width": 64,
-        "weights": "random",
-        "exit_layers": ["block_2_add", "block_5_add"],
-        "decoder_width": 8,
-        "skip_width": 8,
-    },
     "heads": {"final": "fcn_r1_b0_s1", "early": ["fcn_r1_b0", "fcn_r2_b1"]},
     "training": {
         "batch": 8,
@@ -181,34 +173,43 @@ class Display:
                 raise Killed
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SupernetSpec]:
+@dataclasses.dataclass(frozen=True)
+class Start:
     """A folder with a supernet that is not trained, and the chosen structure."""
+
+    recipe: Recipe
+    folder: Path
+    spec: SupernetSpec
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Start:
     folder = tmp_path_factory.mktemp("run")
-    recipe = Recipe.from_table(RECIPE)
+    network = little_network(folder, ["two_relu", "three_relu"])
+    recipe = Recipe.from_table({**RECIPE, "network": network})
     spec = design_from_recipe(recipe, ("sky", "ground", "sun"))
     from mess_tf.data.open import open_data
 
     spec = dataclasses.replace(spec, classes=open_data(recipe.data).train.classes)
     keras.utils.set_random_seed(0)
     build_supernet(spec).save(folder)
-    return folder, spec.with_heads([(1, "fcn_r1_b0"), (3, "fcn_r1_b0_s1")])
+    chosen = spec.with_heads([(1, "fcn_r1_b0"), (3, "fcn_r1_b0_s1")])
+    return Start(recipe, folder, chosen)
 
 
 def tuned(
-    run: tuple[Path, SupernetSpec], work: Path, display: Display, **settings: Any
+    run: Start, work: Path, display: Display, **settings: Any
 ) -> list[np.ndarray]:
-    recipe = Recipe.from_table(RECIPE)
-    quantise = dataclasses.replace(recipe.quantise, **settings)
-    recipe = dataclasses.replace(recipe, quantise=quantise)
+    quantise = dataclasses.replace(run.recipe.quantise, **settings)
+    recipe = dataclasses.replace(run.recipe, quantise=quantise)
     pictures = list(images(4, 0, (64, 64)))
-    trained = fine_tune(recipe, run[0], work, run[1], pictures, display)
+    trained = fine_tune(recipe, run.folder, work, run.spec, pictures, display)
     return [variable.numpy() for variable in trained.variables()]
 
 
 @pytest.fixture(scope="module")
 def unbroken(
-    run: tuple[Path, SupernetSpec], tmp_path_factory: pytest.TempPathFactory
+    run: Start, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[np.ndarray]]:
     """Where a fine-tuning went through in one go, and what came out."""
     folder = tmp_path_factory.mktemp("unbroken")
@@ -217,7 +218,7 @@ def unbroken(
 
 @pytest.mark.slow
 def test_a_fine_tuning_that_was_broken_off_ends_as_an_unbroken_one(
-    run: tuple[Path, SupernetSpec],
+    run: Start,
     tmp_path: Path,
     unbroken: tuple[Path, list[np.ndarray]],
 ) -> None:
@@ -237,7 +238,7 @@ def test_a_fine_tuning_that_was_broken_off_ends_as_an_unbroken_one(
 
 @pytest.mark.slow
 def test_another_number_of_epochs_starts_anew_and_spoils_nothing(
-    run: tuple[Path, SupernetSpec], unbroken: tuple[Path, list[np.ndarray]]
+    run: Start, unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
     folder, trained = unbroken
     with pytest.raises(Killed):  # it has steps to do

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from little_network import little_network
 
 from mess_tf.errors import MessError
 from mess_tf.models.blocks import normalised
@@ -321,10 +322,14 @@ class Display:
                 raise Killed
 
 
-def trained(folder: Path, display: Display, **training: Any) -> list[np.ndarray]:
-    recipe = Recipe.from_table(
-        {**RECIPE, "training": {**RECIPE["training"], **training}}
-    )
+def trained(
+    folder: Path,
+    display: Display,
+    network: dict[str, Any] | None = None,
+    **training: Any,
+) -> list[np.ndarray]:
+    table = {**RECIPE, "training": {**RECIPE["training"], **training}}
+    recipe = Recipe.from_table(table | {"network": network or RECIPE["network"]})
     net = train_supernet(recipe, folder, folder / "training", display)
     return net.model.get_weights()
 
@@ -337,12 +342,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarr
 
 
 @pytest.fixture(scope="module")
-def unbroken(whole: tuple[Path, list[np.ndarray]]) -> list[np.ndarray]:
-    return whole[1]
+def little(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return little_network(tmp_path_factory.mktemp("little"), ["two_relu"])
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    little: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[np.ndarray]]:
+    """The same with the little network."""
+    folder = tmp_path_factory.mktemp("little_unbroken")
+    return folder, trained(folder, Display(), little)
 
 
 def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
-    tmp_path: Path, unbroken: list[np.ndarray]
+    tmp_path: Path, little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
     # 3 steps an epoch, 2 + 2 epochs; finished epochs are not done again. Broken off in
     # the first epoch, in the second, and in the last one of stage 2.
@@ -350,12 +364,12 @@ def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
     for kill_at in (2, 5, 11):
         display = Display(kill_at - done)
         with pytest.raises(Killed):
-            trained(tmp_path, display)
+            trained(tmp_path, display, little)
         done = (kill_at - 1) // 3 * 3
     again = Display()
-    resumed = trained(tmp_path, again)
+    resumed = trained(tmp_path, again, little)
     assert again.steps == 12 - done
-    for a, b in zip(unbroken, resumed, strict=True):
+    for a, b in zip(unbroken[1], resumed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     lines = (tmp_path / "training" / "stage1.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
@@ -368,9 +382,9 @@ def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
     [("e2e", "kd", ["stage1"]), ("frozen", "ce", ["stage1", "stage2"])],
 )
 def test_other_schemes_train_to_the_end(
-    tmp_path: Path, scheme: str, loss: str, stages: list[str]
+    tmp_path: Path, little: dict[str, Any], scheme: str, loss: str, stages: list[str]
 ) -> None:
-    trained(tmp_path, Display(), scheme=scheme, loss=loss)
+    trained(tmp_path, Display(), little, scheme=scheme, loss=loss)
     files = sorted((tmp_path / "training").glob("*.jsonl"))
     assert [file.stem for file in files] == stages
     last = json.loads(files[-1].read_text().splitlines()[-1])
@@ -401,26 +415,28 @@ def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
 
 
 def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
-    tmp_path: Path, whole: tuple[Path, list[np.ndarray]]
+    tmp_path: Path, little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
     with pytest.raises(MessError, match=r"stage2.npz was made with other settings"):
-        trained(tmp_path, Display(), loss="kd")
+        trained(tmp_path, Display(), little, loss="kd")
     (tmp_path / "training" / "stage2.npz").unlink()
     display = Display()
-    taught = {"loss": "kd", "teacher": str(whole[0]), "taught": ["early"]}
-    trained(tmp_path, display, **taught)
+    taught = {"loss": "kd", "teacher": str(unbroken[0]), "taught": ["early"]}
+    trained(tmp_path, display, little, **taught)
     assert display.steps == 2 * 3  # epochs and steps of stage 2 alone
     with pytest.raises(MessError, match=r"stage1.npz was made with other settings"):
-        trained(tmp_path, Display(), loss="kd", teacher=str(whole[0]))
+        trained(tmp_path, Display(), little, loss="kd", teacher=str(unbroken[0]))
     with pytest.raises(MessError, match=r"stage1.npz was made with other settings"):
-        trained(tmp_path, Display(), learning_rate=0.02)
+        trained(tmp_path, Display(), little, learning_rate=0.02)
 
 
-def test_training_again_changes_nothing(whole: tuple[Path, list[np.ndarray]]) -> None:
-    folder, first = whole
+def test_training_again_changes_nothing(
+    little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
+) -> None:
+    folder, first = unbroken
     display = Display()
-    second = trained(folder, display)
+    second = trained(folder, display, little)
     assert display.steps == 0
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -450,15 +466,18 @@ module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
 
 
 def test_training_runs_on_jax_without_tensorflow(
-    tmp_path: Path, unbroken: list[np.ndarray]
+    tmp_path: Path, little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
-    on_jax(f"module.trained(pathlib.Path({str(tmp_path)!r}), module.Display())")
+    folder = f"pathlib.Path({str(tmp_path)!r})"
+    on_jax(f"module.trained({folder}, module.Display(), {little!r})")
     first = json.loads((tmp_path / "training/stage1.jsonl").read_text().splitlines()[0])
     assert 0.3 < first["loss"] < 6
     assert (tmp_path / "supernet.keras").is_file()
     # Written by JAX, read by TensorFlow.
     again = Supernet.load(tmp_path)
-    assert [w.shape for w in again.model.get_weights()] == [w.shape for w in unbroken]
+    assert [w.shape for w in again.model.get_weights()] == [
+        w.shape for w in unbroken[1]
+    ]
 
 
 def test_two_devices_train_as_one_does() -> None:
