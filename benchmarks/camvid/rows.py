@@ -1,7 +1,7 @@
 """The rows of the comparison: what each changes of ``recipe.toml``.
 
-All rows but ``e2e-ce-short`` and ``tailored-long`` pass over the training images
-equally often: those without a second stage have its epochs in their first.
+All rows but ``e2e-ce-short`` pass over the training images equally often: those without
+a second stage have its epochs in their first.
 """
 
 from __future__ import annotations
@@ -71,15 +71,9 @@ ROWS: tuple[Row, ...] = (
     _taught("final", "ce", _STRONG),
     _taught("early", "pfd", _FIRST),
     _taught("early", "kd", _FIRST),
-    Row(
-        "tailored-long",
-        {"heads.early": TAILORED, "training.stage2_epochs": 16},
-        _FIRST,
-    ),
 )
 """In the order of what matters. Frozen, E2E and SelfDistill (``e2e-kd``) are the
 supplement's names for what others do; ``e2e-ce-short`` trains the backbone as long as
 the two-stage rows do, and no longer. In ``-strong`` rows another run teaches the final
 exit, which then teaches the early ones; in ``-taught`` rows it teaches the early ones
-itself. ``tailored-long`` is there because plain heads go on from the first stage: in
-``tailored`` they pass three times as often over the images as all other heads do."""
+itself."""
