@@ -85,6 +85,7 @@ PRESETS["quick"].update({BRIEF})
 sys.exit(main())
 """
 LIMIT_S = 280
+pytestmark = pytest.mark.slow
 
 
 def kill_when(ready: Callable[[], bool], folder: Path, command: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -16,12 +17,14 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from little_network import little_network
+from little_network import little_model, little_network
 
+from mess_tf.adoption import design_adopted
 from mess_tf.errors import MessError
 from mess_tf.models.blocks import normalised
+from mess_tf.models.flat import flatten
 from mess_tf.recipe import Recipe
-from mess_tf.records import HeadSpec
+from mess_tf.records import HeadSpec, Preprocessing
 from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.schedule import Optimisation
@@ -52,6 +55,25 @@ def supernet_spec(
         backbone_options={"alpha": 0.35},
         exits=exits,
         exit_layers=layers[: exits - 1],
+        head_options={"decoder_width": 8, "skip_width": 8},
+    )
+
+
+@functools.cache
+def little_spec(early: tuple[str, ...] = ("fcn_r1_b0",), exits: int = 3) -> Any:
+    """The same with a network that is soon built, where any will do."""
+    return design_adopted(
+        flatten(little_model(SIZE[0]), SIZE),
+        Preprocessing(),
+        ("a", "b", "c"),
+        final_heads=[
+            HeadSpec.parse("fcn_r1_b0_s1" if exits > 1 else "fcn_r1_b0"),
+            HeadSpec.parse("fcn_r2_b0"),
+        ],
+        early_heads=[HeadSpec.parse(head) for head in early],
+        exits=exits,
+        exit_layers=["two_relu", "three_relu", "four_relu"][: exits - 1],
+        logits_stride=4,
         head_options={"decoder_width": 8, "skip_width": 8},
     )
 
@@ -103,7 +125,7 @@ def test_in_stage_one_the_early_exits_take_turns() -> None:
 def test_several_early_exits_take_their_turns_together(
     exits: int, per_step: int, turns: list[set[str]]
 ) -> None:
-    one = build_supernet(stage_one_spec(supernet_spec(exits=exits)))
+    one = build_supernet(stage_one_spec(little_spec(exits=exits)))
     stage = StageOne(one, PLAIN, EQUAL, Joint(per_step))
     for step, turn in enumerate(turns):
         before = weights(one)
@@ -114,7 +136,7 @@ def test_several_early_exits_take_their_turns_together(
 
 
 def test_a_plain_head_beside_the_final_one_takes_a_turn_too() -> None:
-    full = supernet_spec()
+    full = little_spec()
     assert [len(heads) for heads in stage_one_spec(full).heads] == [1, 1, 1]
     both = (full.final_head, HeadSpec())
     spec = dataclasses.replace(full, heads=(*full.heads[:-1], both))
@@ -144,16 +166,16 @@ def test_end_to_end_all_heads_move_together() -> None:
 
 
 def test_frozen_trains_the_final_exit_alone() -> None:
-    spec = stage_one_spec(supernet_spec(), early=False)
+    spec = stage_one_spec(little_spec(), early=False)
     assert [len(heads) for heads in spec.heads] == [0, 0, 1]
     moved = moved_in_one_step(spec, Joint())
     assert {name.split("_")[1] for name in moved if name.startswith("head_")} == {"3"}
-    assert "Conv1" in moved
+    assert "one" in moved
 
 
 def test_no_gradient_flows_into_the_teacher() -> None:
     """An early exit's wish to be like the final one must not move the final one."""
-    spec = supernet_spec(("fcn_r1_b0",))
+    spec = little_spec()
     results = []
     for alpha in (0.0, 1.0):
         supernet = build_supernet(spec)
@@ -261,7 +283,7 @@ def test_evaluation_counts_every_valid_cell_of_every_head() -> None:
 def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(
     tmp_path: Path,
 ) -> None:
-    stage = StageOne(build_supernet(stage_one_spec(supernet_spec())), PLAIN, EQUAL)
+    stage = StageOne(build_supernet(stage_one_spec(little_spec())), PLAIN, EQUAL)
     path = tmp_path / "stage1.npz"
     assert load_checkpoint(path, stage.variables(), "a") == 0
     save_checkpoint(path, stage.variables(), 3, "a")
