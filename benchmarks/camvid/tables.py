@@ -80,6 +80,10 @@ CLAIMS = (
         "PFD in full: better early exits than CE",
         *("two-stage-pfd-full", "two-stage-ce", early),
     ),
+    Claim(
+        "PFD in full: better early exits than PFD",
+        *("two-stage-pfd-full", "two-stage-pfd", early),
+    ),
 )
 TEACHER_CLAIMS = (
     Claim(
