@@ -145,10 +145,24 @@ class RangeTables:
         """Per group of one exit, shape (N, 2C)."""
         return _summed(self.base(lasts), self._first(lasts, first).change)
 
-    def of_pairs(self, row: int, first: int, second: int, lasts: np.ndarray) -> Sums:
-        """One group of the first exit with each of the second, shape (N, 2C)."""
+    def of_pairs(
+        self,
+        rows: np.ndarray,
+        first: int,
+        second: int,
+        lasts: np.ndarray,
+        columns: np.ndarray | None = None,
+    ) -> Sums:
+        """Some groups of the first exit with all of the second, shape (n, N, 2C).
+
+        With ``columns`` each has one of the second beside it, shape (n, 2C).
+        """
         pair = self._pair(lasts, first, second)
-        change = self._first(lasts, first).change[row] + pair.may[row] + pair.sure[row]
+        change = self._first(lasts, first).change[rows]
+        if columns is None:
+            change = change[:, None] + pair.may[rows] + pair.sure[rows]
+        else:
+            change = change + pair.may[rows, columns] + pair.sure[rows, columns]
         return _summed(self.base(lasts), change)
 
     def of_triples(

@@ -20,7 +20,7 @@ from search.ranges import RangeTables
 from search.values import Values
 
 _CHUNK = 1 << 12
-# First groups whose ranges of unions settle the weights of a linear stand-in.
+# First groups whose ranges settle the weights of a linear stand-in for triples.
 _LOOKED_AT = 8
 
 
@@ -77,23 +77,25 @@ class Screener:
         key = exits, int(part[row]), lasts.tobytes()
         if key not in self._linear:
             alike = np.flatnonzero(part == part[row])
-            some = alike[:: -(-len(alike) // _LOOKED_AT)]
-            unions = [self._unions(exits, int(other), lasts) for other in some]
-            self._linear[key] = self._plain.leaning(np.concatenate(unions))
+            unions = self._unions(exits, alike, lasts)
+            self._linear[key] = self._plain.leaning(unions)
         return self._linear[key]
 
     def _unions(
-        self, exits: tuple[int, ...], row: int, lasts: np.ndarray
+        self, exits: tuple[int, ...], rows: np.ndarray, lasts: np.ndarray
     ) -> np.ndarray:
-        """Upper ends of the classes' unions behind a group, shape (n, C)."""
+        """Upper ends of the classes' unions behind some groups, shape (n, C)."""
         match exits:
             case (first,):
-                high = self._tables.of_first(first, lasts)[1][row]
+                high = self._tables.of_first(first, lasts)[1][rows]
             case (first, second):
-                high = self._tables.of_pairs(row, first, second, lasts)[1]
+                high = self._tables.of_pairs(rows, first, second, lasts)[1]
             case (first, second, third):
                 triple = first, second, third
-                high = self._tables.with_any_third(row, triple, lasts)[1]
+                some = rows[:: -(-len(rows) // _LOOKED_AT)]
+                tables = self._tables
+                ends = [tables.with_any_third(int(r), triple, lasts)[1] for r in some]
+                high = np.array(ends)
             case _:
                 raise ValueError(f"{len(exits)} exits; one to three are looked at.")
         return high[..., self._plain.classes :].reshape(-1, self._plain.classes)
@@ -145,14 +147,12 @@ class Screener:
         bound -= stays @ beyond.T
         every = np.arange(len(two))
         bound += values.second_terms(two, stays, end, self._images, every)
-        several = not tail.more and len(tail.lasts) > 1
-        for place, row in enumerate(rows):
-            if several:
-                # One head answers last: the best of the sums, not the sum of the bests.
+        if not tail.more and len(tail.lasts) > 1:
+            # One head answers last: the best of the sums, not the sum of the bests.
+            for place, row in enumerate(rows):
                 sure = (~two.high & ~one.high[row]).astype(np.float32)
                 bound[place] += (sure @ (ends - end).T).max(1)
-            sums = self._tables.of_pairs(int(row), first, second, tail.lasts)
-            bound[place] += linear.excess(*sums)
+        bound += linear.excess(*self._tables.of_pairs(rows, first, second, tail.lasts))
         return bound + np.float32(values.extra)
 
     def triples(
@@ -255,18 +255,19 @@ class Screener:
         """Bounds of some pairs, each image with its own range of answers.
 
         Args:
-            pairs: int64 array of shape (n, 2), a group of each exit; by the first one.
+            pairs: int64 array of shape (n, 2), a group of each exit.
             bound: what ``pairs`` says of them, shape (n,).
         """
         sharper = bound.copy()
         exits = first, second
-        for row in np.unique(pairs[:, 0]):
-            own = pairs[:, 0] == row
-            linear = self.linear(exits, int(row), tail.lasts)
-            low, high = self._tables.of_pairs(int(row), first, second, tail.lasts)
-            excess = linear.excess(low, high)[pairs[own, 1]]
+        part = self.groups(first).part[pairs[:, 0]]
+        for share in np.unique(part):
+            own = part == share
+            rows, columns = pairs[own].T
+            linear = self.linear(exits, rows[0], tail.lasts)
+            sums = self._tables.of_pairs(rows, first, second, tail.lasts, columns)
             sharp = self._sharp_excess(linear, exits, tail, pairs[own])
-            sharper[own] -= np.maximum(excess - sharp, 0)
+            sharper[own] -= np.maximum(linear.excess(*sums) - sharp, 0)
         return sharper
 
     def _sharp_excess(
