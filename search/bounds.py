@@ -15,6 +15,7 @@ import numpy as np
 
 from search.evaluate import rank_of
 from search.linear import Linear
+from search.nodes import Node, Places
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.target import Target
@@ -23,95 +24,6 @@ _MAX_PASSES = 6
 _WORTH_ANOTHER = 0.8
 # Images times gates times nodes that are bounded at once.
 _BLOCK = 1 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A chain of heads, the gates still possible at each, and the heads that may end.
-
-    Attributes:
-        heads: early heads, in order of depth.
-        gates: per early head, int64 array of gate indices.
-        lasts: int64 array: heads of which one answers last, deeper than the others.
-        more: up to so many further early exits may come before the last.
-        bound: no configuration in here has a lower value (ms, or minus the mIoU).
-        linear: the stand-in for the mIoU that bounds it.
-    """
-
-    heads: tuple[int, ...]
-    gates: tuple[np.ndarray, ...]
-    lasts: np.ndarray
-    more: int
-    bound: float
-    linear: Linear
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """How many early heads there are, and how many more may come."""
-        return len(self.heads), self.more
-
-    @property
-    def size(self) -> int:
-        """Number of configurations in here, further exits not counted."""
-        size = len(self.lasts)
-        for gates in self.gates:
-            size *= len(gates)
-        return size
-
-
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Which images may leave where, in B nodes with as many early heads.
-
-    Lists of gates are as long as the longest, G; what a node lacks is in ``there``.
-
-    Attributes:
-        masks: per early head, bool array of shape (B, G, I).
-        there: per early head, bool array of shape (B, G).
-        prices: per early head, what passing it costs per gate, ms, shape (B, G).
-        low, high: bool arrays of shape (n_early, B, I): all, or any, let the image
-            leave.
-        sure, may: bool arrays of shape (n_early + 1, B, I): the image gets here.
-    """
-
-    masks: list[np.ndarray]
-    there: list[np.ndarray]
-    prices: list[np.ndarray]
-    low: np.ndarray
-    high: np.ndarray
-    sure: np.ndarray
-    may: np.ndarray
-
-    @classmethod
-    def of(cls, problem: Problem, nodes: Sequence[Node]) -> _Places:
-        early, images = len(nodes[0].heads), problem.images
-        masks, there, prices = [], [], []
-        low, high = (np.zeros((early, len(nodes), images), bool) for _ in range(2))
-        sure, may = (np.ones((early + 1, len(nodes), images), bool) for _ in range(2))
-        for place in range(early):
-            counts = np.array([len(node.gates[place]) for node in nodes])
-            known = np.arange(counts.max()) < counts[:, None]
-            mask = np.zeros((*known.shape, images), bool)
-            price = np.zeros(known.shape)
-            for row, node in enumerate(nodes):
-                head, gates = node.heads[place], node.gates[place]
-                own = problem.gates[head]
-                np.take(own.masks, gates, axis=0, out=mask[row, : len(gates)])
-                price[row, : len(gates)] = own.decision_ms[gates]
-                price[row] += problem.head_ms[head]
-            low[place] = (mask | ~known[:, :, None]).all(1)
-            high[place] = mask.any(1)
-            sure[place + 1] = sure[place] & ~high[place]
-            may[place + 1] = may[place] & ~low[place]
-            masks.append(mask)
-            there.append(known)
-            prices.append(price)
-        return cls(masks, there, prices, low, high, sure, may)
-
-    def least_price(self, place: int) -> np.ndarray:
-        """Of passing an early head, ms, shape (B,)."""
-        there = self.there[place]
-        return np.asarray(self.prices[place].min(1, where=there, initial=np.inf))
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +90,7 @@ class Bounder:
 
     def slack(self, node: Node) -> float:
         """By how much the tangent may lie below the mIoU in this node."""
-        places = _Places.of(self.problem, [node])
+        places = Places.of(self.problem, [node])
         (slack,) = self._slack([node], places, [self._ends_of(node)])
         return float(slack) + node.linear.rounding
 
@@ -208,7 +120,7 @@ class Bounder:
     def _pass(
         self, nodes: Sequence[Node], floor: float, ceiling_ms: float
     ) -> Iterator[Node | None]:
-        places = _Places.of(self.problem, nodes)
+        places = Places.of(self.problem, nodes)
         early = len(nodes[0].heads)
         ends = [self._ends_of(node) for node in nodes]
         total = np.array([n.linear.constant + n.linear.rounding for n in nodes])
@@ -268,7 +180,7 @@ class Bounder:
         return found
 
     def _leave(
-        self, nodes: Sequence[Node], places: _Places
+        self, nodes: Sequence[Node], places: Places
     ) -> tuple[np.ndarray, np.ndarray]:
         """What leaving at an early head is worth: all sums to be bounded from above.
 
@@ -313,7 +225,7 @@ class Bounder:
     def _last_terms(
         self,
         nodes: Sequence[Node],
-        places: _Places,
+        places: Places,
         ends: Sequence[_Ends],
         best: np.ndarray,
         spent: np.ndarray,
@@ -339,7 +251,7 @@ class Bounder:
         return terms
 
     def _gate_terms(
-        self, places: _Places, place: int, leave: np.ndarray, beyond: np.ndarray
+        self, places: Places, place: int, leave: np.ndarray, beyond: np.ndarray
     ) -> np.ndarray:
         """Per gate, sums over the images that surely get here and may leave here.
 
@@ -393,7 +305,7 @@ class Bounder:
         return np.asarray(-best)
 
     def _slack(
-        self, nodes: Sequence[Node], places: _Places, ends: Sequence[_Ends]
+        self, nodes: Sequence[Node], places: Places, ends: Sequence[_Ends]
     ) -> np.ndarray:
         """Excess from the ranges of the class sums, shape (B,).
 

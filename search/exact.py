@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.bounds import Bounder, Node
+from search.bounds import Bounder
 from search.evaluate import rank_of
 from search.leaves import Batch, Limits, candidates, exact_blocks
 from search.linear import Linear
 from search.local import answers, climb
+from search.nodes import Node
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.roots import Bundle, Queue, Roots, Task

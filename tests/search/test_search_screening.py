@@ -10,9 +10,10 @@ import pytest
 from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from search import exact
-from search.bounds import Bounder, Node
+from search.bounds import Bounder
 from search.exact import Search
 from search.linear import Linear
+from search.nodes import Node
 from search.problem import Problem
 from search.screen import Screener, Tail
 from search.target import Target
