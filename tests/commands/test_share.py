@@ -89,7 +89,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     folder = run.search("host", "int8")
     assert (folder / "latency_model.json").is_file()
     assert load_results(folder / "chosen.json")[0].predicted == {name: (low, high)}
-    source = export_command.Source(run, None, pieces, None, None, [])  # type: ignore[arg-type]
+    source = export_command.Source(run, None, pieces, None, None)  # type: ignore[arg-type]
     with pytest.raises(MessError, match=name):
         export_command._must_be_measured(
             source, load_results(folder / "chosen.json")[0]
