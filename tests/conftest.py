@@ -28,7 +28,7 @@ settings.load_profile("project")
 
 # The files that take longest, longest first: begun last, one would run on alone.
 LONG_FILES = (
-    "training/test_stages.py",
+    "training/test_whole_training.py",
     "commands/test_whole_way.py",
     "phone/reached/test_phone_faults.py",
     "quantise/test_quantise_pieces.py",

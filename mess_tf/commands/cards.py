@@ -168,8 +168,10 @@ def _outputs(
 
 
 def _exits(source: Source, configuration: Configuration) -> list[dict[str, Any]]:
-    """Per exit: where it sits, its rule, its accuracy alone, and the MACs up to it,
-    its decision's among them."""
+    """Per exit: where it sits, its rule, its accuracy alone, the MACs up to it.
+
+    MACs include the decision's.
+    """
     pieces, rows, macs, done = source.pieces, [], 0, 0
     for choice in configuration.exits:
         macs += sum(

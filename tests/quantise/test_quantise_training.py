@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from broken_off import Display, Killed
 from little_network import little_network
 from quantise_cases import (
     CLASSES,
@@ -149,28 +148,6 @@ RECIPE: dict[str, Any] = {
     "quantise": {"epochs": 3, "settled": 0.5},
 }
 STEPS = 3  # an epoch
-
-
-class Killed(Exception):
-    pass
-
-
-class Display:
-    """Counts steps; can break training off at one of them."""
-
-    def __init__(self, kill_at: int | None = None) -> None:
-        self.kill_at = kill_at
-        self.steps = 0
-
-    @contextmanager
-    def __call__(self, what: str, total: int) -> Iterator[Any]:
-        yield self.step
-
-    def step(self, count: int, note: str) -> None:
-        if note:
-            self.steps += count
-            if self.steps == self.kill_at:
-                raise Killed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from broken_off import Killed
 
 from mess_tf.commands.train import train
 from mess_tf.errors import MessError
@@ -165,10 +166,6 @@ def test_it_is_frozen_and_the_final_exit_comes_to_say_the_same(
     for a, b in zip(before, stage.teacher.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(stage.teacher.answer(crops(), (8, 8)), said)
-
-
-class Killed(Exception):
-    pass
 
 
 def test_a_taught_stage_that_was_broken_off_ends_as_an_unbroken_one(
