@@ -155,9 +155,7 @@ class Bounder:
             yield replace(
                 node,
                 gates=tuple(g[keep[row, : len(g)]] for g, keep in pairs),
-                lasts=node.lasts
-                if node.more
-                else node.lasts[keeps[-1][row, : len(node.lasts)]],
+                lasts=node.lasts[keeps[-1][row, : len(node.lasts)]],
                 bound=max(node.bound, float(found[row])),
             )
 
@@ -236,8 +234,6 @@ class Bounder:
         may be added have the images' best in place of the heads.
         """
         sure = places.sure[-1].astype(np.float32)
-        if nodes[0].more:
-            return (best @ sure[:, :, None]).transpose(0, 2, 1).astype(np.float64)
         count = len(self.rates)
         longest = max(len(end.cost) for end in ends)
         terms = np.full((len(nodes), longest, count + 3), -np.inf)

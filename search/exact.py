@@ -281,10 +281,7 @@ class Search:
                 nodes = [item, *queue.pop_nodes(item, NODES_AT_ONCE - 1)]
             self.nodes += len(nodes)
             for narrowed in self._narrowed(nodes, bounder, pool):
-                if narrowed.more:
-                    for part in roots.extend(narrowed):
-                        queue.push(part)
-                elif narrowed.size <= LEAF_SIZE:
+                if narrowed.size <= LEAF_SIZE:
                     if not self._list(narrowed, bounder):
                         return self._outcome(bound, proven=False)
                 else:

@@ -22,6 +22,9 @@ class ExitGroups:
         start: int64 array of shape (N,), place of each group's first gate when all
             groups' gates stand in a row.
         low, high: bool arrays of shape (N, I): all, or any, gate lets the image leave.
+        doubt: per group, int64 array of the images that only some of its gates let
+            leave, and
+        masks: bool array of shape (n_gates, n_doubt), True where a gate does.
         price: float64 array, what passing costs with each of those gates, ms.
         least_price: float64 array of shape (N,), the least of each group.
     """
@@ -33,11 +36,18 @@ class ExitGroups:
     start: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    doubt: tuple[np.ndarray, ...]
+    masks: tuple[np.ndarray, ...]
     price: np.ndarray
     least_price: np.ndarray
 
     def __len__(self) -> int:
         return len(self.gates)
+
+    def prices(self, group: int) -> np.ndarray:
+        """What passing costs with each gate of a group, ms, shape (n_gates,)."""
+        first = int(self.start[group])
+        return self.price[first : first + len(self.gates[group])]
 
     @classmethod
     def at(cls, problem: Problem, exit_index: int, parts: int) -> ExitGroups:
@@ -62,14 +72,19 @@ class ExitGroups:
             for h, g in zip(heads, gates, strict=True)
         ]
         empty = np.zeros((0, problem.images), bool)
+        low = np.array([m.all(0) for m in masks]) if masks else empty
+        high = np.array([m.any(0) for m in masks]) if masks else empty
+        doubt = tuple(np.flatnonzero(row) for row in high & ~low)
         return cls(
             exit=exit_index,
             head=np.array(heads, np.int64),
             part=np.array(places, np.int64),
             gates=tuple(gates),
             start=np.cumsum([0, *(len(g) for g in gates)])[:-1],
-            low=np.array([m.all(0) for m in masks]) if masks else empty,
-            high=np.array([m.any(0) for m in masks]) if masks else empty,
+            low=low,
+            high=high,
+            doubt=doubt,
+            masks=tuple(m[:, images] for m, images in zip(masks, doubt, strict=True)),
             price=np.concatenate(price) if price else np.zeros(0),
             least_price=np.array([p.min() for p in price]),
         )

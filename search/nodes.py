@@ -19,7 +19,6 @@ class Node:
         heads: early heads, in order of depth.
         gates: per early head, int64 array of gate indices.
         lasts: int64 array: heads of which one answers last, deeper than the others.
-        more: up to so many further early exits may come before the last.
         bound: no configuration in here has a lower value (ms, or minus the mIoU).
         linear: the stand-in for the mIoU that bounds it.
     """
@@ -27,18 +26,12 @@ class Node:
     heads: tuple[int, ...]
     gates: tuple[np.ndarray, ...]
     lasts: np.ndarray
-    more: int
     bound: float
     linear: Linear
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """How many early heads there are, and how many more may come."""
-        return len(self.heads), self.more
-
-    @property
     def size(self) -> int:
-        """Number of configurations in here, further exits not counted."""
+        """Number of configurations in here."""
         size = len(self.lasts)
         for gates in self.gates:
             size *= len(gates)

@@ -57,12 +57,18 @@ class Prefix:
             self.gone_high + high[gone].sum(0),
         )
 
+    def ends(self, base: Base) -> Sums:
+        """Least and largest answers of those that go on and come to a last head."""
+        low, high = base.low[self.on], base.high[self.on]
+        return np.minimum(self.low, low), np.maximum(self.high, high)
+
     def ended(
-        self, linear: Linear, base: Base, groups: ExitGroups, own: np.ndarray
+        self, linear: Linear, ends: Sums, groups: ExitGroups, own: np.ndarray
     ) -> Sums:
         """With each of some groups of one head, and then a last head.
 
         Args:
+            ends: what ``ends`` gives.
             own: the groups, int64 array of shape (k,).
 
         Returns:
@@ -73,11 +79,11 @@ class Prefix:
         stay = 1 - groups.high[np.ix_(own, self.on)].astype(np.float32)
         doubt = 1 - leave - stay
         sums = []
-        for pick, so_far, end, gone in (
-            (np.minimum, self.low, base.low[self.on], self.gone_low),
-            (np.maximum, self.high, base.high[self.on], self.gone_high),
+        for pick, so_far, beyond, gone in (
+            (np.minimum, self.low, ends[0], self.gone_low),
+            (np.maximum, self.high, ends[1], self.gone_high),
         ):
-            here, beyond = pick(so_far, parts), pick(so_far, end)
+            here = pick(so_far, parts)
             either = pick(here, beyond)
             sums.append(leave @ here + stay @ beyond + doubt @ either + gone)
         return sums[0], sums[1]
@@ -100,6 +106,7 @@ def sums_of(
     heads = groups[-1].head[rows[:, -1]]
     known: list[tuple[int, Prefix]] = []
     start = Prefix.empty(len(base.low), width)
+    ends = start.ends(base)
     order = np.lexsort((heads, *rows[:, -2::-1].T))
     keys = np.column_stack([rows[order, :-1], heads[order]])
     if not len(rows):
@@ -115,6 +122,8 @@ def sums_of(
             before = known[-1][1] if known else start
             group = int(beginning[place])
             known.append((group, before.after(linear, groups[place], group)))
-        prefix = known[-1][1]
-        low[own], high[own] = prefix.ended(linear, base, groups[-1], rows[own, -1])
+        prefix = known[-1][1] if known else start
+        if same < len(beginning):
+            ends = prefix.ends(base)
+        low[own], high[own] = prefix.ended(linear, ends, groups[-1], rows[own, -1])
     return low, high

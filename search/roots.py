@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,8 +15,12 @@ from search.leaves import Limits
 from search.nodes import Node
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.screen import Screener, Tail
+from search.rest import Rest
+from search.screen import Screener
 from search.target import Target
+
+# Groups of a first exit that are looked at together.
+ROWS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +85,7 @@ class Queue:
         # Items of equal bound stay in the order they came, so that runs agree.
         self._tickets += 1
         if isinstance(item, Node):
-            stage = 1 if len(item.heads) < 3 and not item.more else 2
+            stage = 1 if len(item.heads) < 3 else 2
         else:
             stage = item.stage
         heapq.heappush(self._heaps[stage], (item.bound, self._tickets, item))
@@ -94,7 +100,7 @@ class Queue:
         heap = next((heap for heap in self._heaps if heap), [])
         while len(found) < most and heap:
             item = heap[0][2]
-            if not isinstance(item, Node) or item.shape != like.shape:
+            if not isinstance(item, Node) or len(item.heads) != len(like.heads):
                 break
             found.append(item)
             heapq.heappop(heap)
@@ -141,35 +147,16 @@ class Roots:
 
     def tasks(self, most: int) -> Iterator[Task]:
         """Everything with one to ``most`` early exits."""
-        for first in self.exits:
-            for lasts in self._ends(first):
-                yield self._task(self._open_singles, first, lasts)
-        if most < 2:
-            return
-        for place, first in enumerate(self.exits):
-            for second in self.exits[place + 1 :]:
-                for lasts in self._ends(second):
-                    yield self._task(self._open_pairs, first, second, Tail(lasts, 0))
-                for third in self._deeper_exits(second) if most > 2 else ():
-                    exits = (first, second, third)
-                    for tail in self._tails(third, most - 3):
-                        yield self._task(self._open_longer, exits, tail)
-
-    def extend(self, node: Node) -> list[Node]:
-        """A node with one more early exit, in all ways."""
-        found = []
-        deepest = int(self.problem.exit_of[node.heads[-1]])
-        for exit_index in self._deeper_exits(deepest):
-            groups = self.screener.groups(exit_index)
-            for group in range(len(groups)):
-                heads = (*node.heads, int(groups.head[group]))
-                gates = (*node.gates, groups.gates[group])
-                lasts = self._deeper(exit_index)
-                found.append(Node(heads, gates, lasts, 0, node.bound, node.linear))
-                if node.more > 1 and self._deeper_exits(exit_index):
-                    longer = replace(found[-1], more=node.more - 1)
-                    found.append(longer)
-        return found
+        for count in range(1, min(most, len(self.exits)) + 1):
+            for chain in itertools.combinations(self.exits, count):
+                for lasts in self._ends(chain[-1]):
+                    match chain:
+                        case (first,):
+                            yield self._task(self._open_singles, first, lasts)
+                        case (first, second):
+                            yield self._task(self._open_pairs, (first, second), lasts)
+                        case _:
+                            yield self._task(self._open_longer, chain, lasts)
 
     # --- Tasks ----------------------------------------------------------------------
 
@@ -192,103 +179,130 @@ class Roots:
                 (int(groups.head[group]),),
                 (groups.gates[group],),
                 np.array([last]),
-                0,
                 float(values[order[index]]),
                 self.screener.linear((first,), int(group), lasts),
             )
 
         yield Bundle(values[order], make, 1)
 
-    def _open_pairs(self, first: int, second: int, tail: Tail) -> Iterator[Bundle]:
-        bound = self.screener.pairs(first, second, tail)
+    def _open_pairs(
+        self, exits: tuple[int, int], lasts: np.ndarray
+    ) -> Iterator[Bundle]:
+        bound = self.screener.pairs(exits, lasts)
         rows, columns = np.nonzero(bound >= self._least())
         if not len(rows):
             return
-        one, two = self.screener.groups(first), self.screener.groups(second)
         pairs = np.column_stack([rows, columns])
-        sharp = self.screener.sharper_pairs(
-            first, second, tail, pairs, bound[rows, columns]
-        )
+        sharp = self.screener.sharper_pairs(exits, lasts, pairs, bound[rows, columns])
         keep = sharp >= self._least()
-        if not keep.any():
-            return
-        rows, columns = rows[keep], columns[keep]
-        values = self._values(sharp[keep])
+        if keep.any():
+            yield self._bundle(exits, Rest((), lasts), pairs[keep], sharp[keep], 1)
+
+    def _bundle(
+        self,
+        chain: tuple[int, ...],
+        rest: Rest,
+        chosen: np.ndarray,
+        bound: np.ndarray,
+        stage: int,
+        value: float = -math.inf,
+    ) -> Bundle:
+        """Nodes of one group for each of the first two or three exits.
+
+        Args:
+            rest: heads behind them, one for each early exit.
+            chosen: int array of shape (n, 2) or (n, 3), groups.
+            bound: upper bounds of mIoU - rate * latency, shape (n,).
+            value: a lower bound of all of their values.
+        """
+        values = np.maximum(self._values(bound), value)
         order = np.argsort(values, kind="stable")
-        rows, columns, values = rows[order], columns[order], values[order]
+        chosen, values = chosen[order].astype(np.int32), values[order]
+        exits = [self.screener.groups(e) for e in chain[: chosen.shape[1]]]
+        deeper = [int(heads[0]) for heads in rest.early]
+        every = [np.arange(len(self.problem.gates[head])) for head in deeper]
+        lasts = rest.lasts
 
         def make(index: int) -> Node:
-            a, b = int(rows[index]), int(columns[index])
+            rows = chosen[index].tolist()
+            begun = list(zip(exits, rows, strict=True))
+            if len(rows) > 2:
+                linear = self.screener.stand_in(chain, rows[0])
+            else:
+                linear = self.screener.linear(chain[:2], rows[0], lasts)
             return Node(
-                (int(one.head[a]), int(two.head[b])),
-                (one.gates[a], two.gates[b]),
-                tail.lasts,
-                0,
+                (*(int(groups.head[row]) for groups, row in begun), *deeper),
+                (*(groups.gates[row] for groups, row in begun), *every),
+                lasts,
                 float(values[index]),
-                self.screener.linear((first, second), a, tail.lasts),
+                linear,
             )
 
-        yield Bundle(values, make, 1)
+        return Bundle(values, make, stage)
 
-    def _open_longer(self, exits: tuple[int, int, int], tail: Tail) -> Iterator[Task]:
-        """Three early exits and more: group by group of the first exit."""
-        third = np.flatnonzero(self.problem.exit_of == exits[2])
-        further = np.union1d(third, tail.lasts)
-        bound = self.screener.pairs(*exits[:2], Tail(further, tail.more + 1))
-        values = self._values(bound.max(1)) if bound.size else np.zeros(0)
-        least = self._least()
-        for row in np.flatnonzero(bound.max(1, initial=-np.inf) >= least):
-            seconds = np.flatnonzero(bound[row] >= least)
-            yield self._triple_task(float(values[row]), int(row), seconds, exits, tail)
+    def _open_longer(self, chain: tuple[int, ...], lasts: np.ndarray) -> Iterator[Task]:
+        """Three early exits and more, some groups of the first at a time."""
+        chain = (*chain, int(self.problem.exit_of[lasts[0]]))
+        rest = self.screener.rest(chain)
+        for alike in self.screener.alike(chain[0]):
+            bound = self.screener.longer(chain, rest, alike)
+            best = bound.max(1, initial=-np.inf)
+            least = self._least()
+            order = np.argsort(-best, kind="stable")[: np.count_nonzero(best >= least)]
+            for begin in range(0, len(order), ROWS):
+                some = order[begin : begin + ROWS]
+                places, columns = np.nonzero(bound[some] >= least)
+                pairs = alike[some[places]], columns
+                value = self._value(best[some[0]])
+                yield Task(value, 2, partial(self._open_thirds, chain, rest, *pairs))
 
-    def _tails(self, exit_index: int, more: int) -> list[Tail]:
-        """What may follow an exit, with up to so many further early exits."""
-        tails = [Tail(lasts, 0) for lasts in self._ends(exit_index)]
-        if more and self._deeper_exits(exit_index):
-            tails.append(Tail(self._deeper(exit_index), more))
-        return tails
-
-    def _triple_task(
+    def _open_thirds(
         self,
-        bound: float,
-        row: int,
-        seconds: np.ndarray,
-        exits: tuple[int, int, int],
-        tail: Tail,
-    ) -> Task:
-        return Task(
-            bound, 2, lambda: self._open_triples(bound, row, seconds, exits, tail)
-        )
+        chain: tuple[int, ...],
+        rest: Rest,
+        rows: np.ndarray,
+        columns: np.ndarray,
+    ) -> Iterator[Task]:
+        """Pairs of groups with the groups of a third exit.
+
+        Gives parts of the rest to be tried; when heads are settled there, rows.
+        """
+        found = self.screener.thirds(chain, rest, rows, columns, self._least())
+        if found is None:
+            return
+        if not rest.settled:
+            value = self._value(found.bound.max())
+            pairs = found.rows.astype(np.int32), found.columns.astype(np.int32)
+            for part in rest.parts():
+                yield Task(value, 2, partial(self._open_thirds, chain, part, *pairs))
+            return
+        for row in np.unique(found.rows):
+            own = found.rows == row
+            seconds, bound = found.columns[own], found.bound[own]
+            value = self._value(bound.max())
+            hopeful = np.packbits(bound >= self._least(), axis=1)
+            open_ = partial(
+                self._open_triples, chain, rest, int(row), seconds, hopeful, value
+            )
+            yield Task(value, 2, open_)
 
     def _open_triples(
         self,
-        bound: float,
+        chain: tuple[int, ...],
+        rest: Rest,
         row: int,
         seconds: np.ndarray,
-        exits: tuple[int, int, int],
-        tail: Tail,
+        hopeful: np.ndarray,
+        value: float,
     ) -> Iterator[Bundle]:
-        least = self._least()
-        rows, columns, found = self.screener.triples(row, seconds, exits, tail, least)
-        if not len(rows):
-            return
-        one, two, three = (self.screener.groups(e) for e in exits)
-        values = np.maximum(self._values(found), bound)
-        order = np.argsort(values, kind="stable")
-        rows, columns, values = rows[order], columns[order], values[order]
-
-        def make(index: int) -> Node:
-            b, c = int(rows[index]), int(columns[index])
-            return Node(
-                (int(one.head[row]), int(two.head[b]), int(three.head[c])),
-                (one.gates[row], two.gates[b], three.gates[c]),
-                tail.lasts,
-                tail.more,
-                float(values[index]),
-                self.screener.linear(exits, row, tail.lasts),
-            )
-
-        yield Bundle(values, make, 2)
+        count = len(self.screener.groups(chain[2]))
+        wanted = np.unpackbits(hopeful, axis=1, count=count).astype(bool)
+        rows, columns, found = self.screener.triples(
+            chain, rest, row, seconds, wanted, self._least()
+        )
+        if len(rows):
+            triples = np.column_stack([np.full(len(rows), row), rows, columns])
+            yield self._bundle(chain, rest, triples, found, 2, value)
 
     # --- Figures --------------------------------------------------------------------
 
@@ -313,6 +327,10 @@ class Roots:
             value = -(bound + self.rate * limit)
         return np.maximum(value, self.trivial)
 
+    def _value(self, bound: float) -> float:
+        (value,) = self._values(np.array([bound]))
+        return float(value)
+
     # --- Exits ----------------------------------------------------------------------
 
     def _ends(self, exit_index: int) -> list[np.ndarray]:
@@ -321,9 +339,3 @@ class Roots:
         return [
             np.flatnonzero(where == e) for e in np.unique(where)[::-1] if e > exit_index
         ]
-
-    def _deeper(self, exit_index: int) -> np.ndarray:
-        return np.flatnonzero(self.problem.exit_of > exit_index)
-
-    def _deeper_exits(self, exit_index: int) -> list[int]:
-        return [e for e in self.exits if e > exit_index]

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search.begun import Begun
 from search.groups import ExitGroups
 from search.linear import Linear
 from search.places import sums_of
 from search.problem import Problem
-from search.ranges import RangeTables
+from search.ranges import Base, RangeTables
+from search.rest import Rest
 from search.values import Values
 
 _CHUNK = 1 << 12
@@ -25,17 +27,17 @@ _LOOKED_AT = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Tail:
-    """What may come after the groups that are looked at.
+class Thirds:
+    """Pairs of groups with the bounds of each group of a third exit behind them.
 
     Attributes:
-        lasts: int64 array, heads that may answer last (or, with ``more``, let images
-            leave on the way there).
-        more: number of further early exits that may come.
+        rows, columns: int64 arrays of shape (n,), groups of the first two exits.
+        bound: float32 array of shape (n, N).
     """
 
-    lasts: np.ndarray
-    more: int
+    rows: np.ndarray
+    columns: np.ndarray
+    bound: np.ndarray
 
 
 class Screener:
@@ -110,84 +112,192 @@ class Screener:
         """
         one = self.groups(first)
         ranges = self._tables.of_first(first, lasts)
-        for rows in self._alike(first):
+        for rows in self.alike(first):
             linear = self.linear((first,), rows[0], lasts)
             values = Values(self.problem, linear, self.rate)
-            bound = values.terms(one, values.ends(lasts), self._images, rows)
+            ends = values.ends(lasts)
+            bound = (~one.high[rows]).astype(np.float32) @ ends.T
+            bound += values.terms(one, ends, rows)
             excess = linear.excess(ranges[0][rows], ranges[1][rows])
             bound += (excess + values.extra)[:, None]
             for place, column in zip(*np.nonzero(bound >= least), strict=True):
                 yield int(rows[place]), int(lasts[column]), float(bound[place, column])
 
-    def pairs(self, first: int, second: int, tail: Tail) -> np.ndarray:
-        """Bounds of all pairs of groups of two exits, shape (N_a, N_b)."""
-        shape = len(self.groups(first)), len(self.groups(second))
+    def pairs(self, exits: tuple[int, int], lasts: np.ndarray) -> np.ndarray:
+        """Bounds of all pairs of groups of two exits, shape (N_a, N_b).
+
+        Args:
+            lasts: heads that may answer last.
+        """
+        shape = len(self.groups(exits[0])), len(self.groups(exits[1]))
         bound = np.empty(shape, np.float32)
-        for rows in self._alike(first):
-            bound[rows] = self._pairs(rows, first, second, tail)
+        for rows in self.alike(exits[0]):
+            linear = self.linear(exits, rows[0], lasts)
+            values = Values(self.problem, linear, self.rate)
+            ways = values.ends(lasts)
+            bound[rows] = self._pairs(values, linear, rows, exits, ways, lasts)
         return bound
 
-    def _alike(self, exit_index: int) -> list[np.ndarray]:
+    def alike(self, exit_index: int) -> list[np.ndarray]:
         """Groups that let as large a share leave, and so have a stand-in in common."""
         part = self.groups(exit_index).part
         return [np.flatnonzero(part == share) for share in np.unique(part)]
 
     def _pairs(
-        self, rows: np.ndarray, first: int, second: int, tail: Tail
+        self,
+        values: Values,
+        linear: Linear,
+        rows: np.ndarray,
+        exits: tuple[int, int],
+        ways: np.ndarray,
+        answers: np.ndarray,
     ) -> np.ndarray:
-        """``pairs`` for some groups of the first exit that are alike."""
-        linear = self.linear((first, second), rows[0], tail.lasts)
-        values = Values(self.problem, linear, self.rate)
-        one, two = self.groups(first), self.groups(second)
-        ends = values.ends(tail.lasts)
-        end = ends.max(0)
+        """``pairs`` for some groups of the first exit that are alike.
+
+        Args:
+            ways: most an image can be worth behind the two, per way to go on, (K, I).
+            answers: heads that may answer there.
+        """
+        one, two = (self.groups(e) for e in exits)
+        end = ways.max(0)
         beyond = values.through(two, end, self._images)
         stays = (~one.high[rows]).astype(np.float32)
-        bound = values.terms(one, beyond, self._images, rows)
-        bound -= stays @ beyond.T
-        every = np.arange(len(two))
-        bound += values.second_terms(two, stays, end, self._images, every)
-        if not tail.more and len(tail.lasts) > 1:
-            # One head answers last: the best of the sums, not the sum of the bests.
+        bound = values.terms(one, beyond, rows)
+        bound += values.second_terms(two, stays, end, np.arange(len(two)))
+        if len(ways) > 1:
+            # One way is taken: the best of the sums, not the sum of the bests.
+            gains = (ways - end).T
             for place, row in enumerate(rows):
                 sure = (~two.high & ~one.high[row]).astype(np.float32)
-                bound[place] += (sure @ (ends - end).T).max(1)
-        bound += linear.excess(*self._tables.of_pairs(rows, first, second, tail.lasts))
+                bound[place] += (sure @ gains).max(1)
+        bound += linear.excess(*self._tables.of_pairs(rows, *exits, answers))
         return bound + np.float32(values.extra)
+
+    def rest(self, chain: tuple[int, ...]) -> Rest:
+        """All heads behind the third exit of a chain, the last one included."""
+        worth = self._plain.score.sum(1, dtype=np.float64)
+        problem = self.problem
+        cost = problem.segments_ms + problem.output_ms + problem.head_ms
+        order = np.argsort(worth - self.rate * cost, kind="stable")
+        lists = [order[problem.exit_of[order] == e] for e in chain[3:]]
+        return Rest(tuple(lists[:-1]), np.sort(lists[-1]))
+
+    def _free(self, values: Values, rest: Rest) -> np.ndarray:
+        """Most an image can be worth in the rest, float32 array of shape (I,)."""
+        best = values.ends(rest.lasts).max(0)
+        for heads in reversed(rest.early):
+            groups = self.groups(int(self.problem.exit_of[heads[0]]))
+            own = np.flatnonzero(np.isin(groups.head, heads))
+            ways = [values.onward(groups, int(g), best, self._images) for g in own]
+            best = np.max(ways, axis=0)
+        return best
+
+    def longer(
+        self, chain: tuple[int, ...], rest: Rest, rows: np.ndarray
+    ) -> np.ndarray:
+        """Bounds of groups of a chain's first two exits, with anything behind them.
+
+        Args:
+            chain: four exits and more, the one that answers last included.
+            rows: groups of the first exit, alike.
+
+        Returns:
+            float32 array of shape (n, N_b).
+        """
+        values, linear, behind = self._behind_two(chain, rows[0])
+        ways = self._ways(values, chain[2], rest)
+        return self._pairs(values, linear, rows, (chain[0], chain[1]), ways, behind)
+
+    def _behind_two(
+        self, chain: tuple[int, ...], row: int
+    ) -> tuple[Values, Linear, np.ndarray]:
+        """Worths and stand-in for two exits of a longer chain, and who may answer."""
+        behind = np.flatnonzero(np.isin(self.problem.exit_of, chain[2:]))
+        linear = self.linear(chain[:2], row, behind)
+        return Values(self.problem, linear, self.rate), linear, behind
+
+    def _ways(self, values: Values, third: int, rest: Rest) -> np.ndarray:
+        """Most an image can be worth behind two exits, per group of the third."""
+        free = self._free(values, rest)
+        return values.through(self.groups(third), free, self._images)
+
+    def thirds(
+        self,
+        chain: tuple[int, ...],
+        rest: Rest,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        least: float,
+    ) -> Thirds | None:
+        """What of some pairs of groups may be useful with any group of a third exit.
+
+        Args:
+            rows, columns: int64 arrays of shape (n,), groups of the first exit, which
+                are alike, and of the second.
+        """
+        values, linear, behind = self._behind_two(chain, rows[0])
+        ways = self._ways(values, chain[2], rest)
+        firsts, places = np.unique(rows, return_inverse=True)
+        begun = Begun.start(len(firsts), self.problem.images)
+        begun = begun.after(values, self.groups(chain[0]), firsts)
+        bound = begun.then(values, self.groups(chain[1]), ways, places, columns)
+        exits = chain[0], chain[1]
+        excess = linear.excess(*self._tables.of_pairs(rows, *exits, behind, columns))
+        if rest.early and rest.settled:
+            # Few can answer now, so it is worth to look at each image.
+            third = np.flatnonzero(self.problem.exit_of == chain[2])
+            few = np.union1d(third, rest.answers)
+            pairs = np.column_stack([rows, columns])
+            excess = np.minimum(excess, self._sharp_excess(linear, exits, few, pairs))
+        bound += (excess + values.extra)[:, None]
+        keep = bound.max(1) >= least
+        if not keep.any():
+            return None
+        return Thirds(rows[keep], columns[keep], bound[keep])
+
+    def stand_in(self, chain: tuple[int, ...], row: int) -> Linear:
+        """The mIoU's stand-in for sets of groups of three exits and more."""
+        answers = np.flatnonzero(np.isin(self.problem.exit_of, chain[3:]))
+        return self.linear(chain[:3], row, answers)
 
     def triples(
         self,
+        chain: tuple[int, ...],
+        rest: Rest,
         row: int,
         seconds: np.ndarray,
-        exits: tuple[int, int, int],
-        tail: Tail,
+        hopeful: np.ndarray,
         least: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bounds of one group of the first exit with pairs of two deeper ones.
 
         Args:
             row, seconds: the group of the first exit, and those of the second.
+            hopeful: bool array of shape (n_seconds, N_c), which pairs to look at.
 
         Returns:
             groups of the second and of the third exit, and the bound, where it is at
             least ``least``.
         """
-        linear = self.linear(exits, row, tail.lasts)
+        linear = self.stand_in(chain, row)
         values = Values(self.problem, linear, self.rate)
+        exits = chain[0], chain[1], chain[2]
+        answers = np.flatnonzero(np.isin(self.problem.exit_of, chain[3:]))
+        most = linear.excess(*self._tables.with_any_third(row, exits, answers))
         rows, columns, found = self._traded(
-            values, linear, row, seconds, exits, tail, least
+            values, exits, rest, row, seconds, hopeful, most + values.extra, least
         )
         excess = np.empty_like(found)
         for part in _chunks(len(rows)):
             sums = self._tables.of_triples(
-                row, rows[part], columns[part], exits, tail.lasts
+                row, rows[part], columns[part], exits, answers
             )
             excess[part] = linear.excess(*sums)
         left = np.flatnonzero(found + excess >= least)
-        if not tail.more and len(tail.lasts) > 1:
+        if len(rest.lasts) > 1 and not rest.early:
             # One head answers last: the best of the sums, not the sum of the bests.
             one, two, three = (self.groups(e) for e in exits)
-            ends = values.ends(tail.lasts)
+            ends = values.ends(rest.lasts)
             gains = ends - ends.max(0)
             for part in _chunks(len(left)):
                 own = left[part]
@@ -198,7 +308,7 @@ class Screener:
             left = left[found[left] + excess[left] >= least]
         rows, columns, found = rows[left], columns[left], found[left]
         chosen = np.column_stack([np.full(len(rows), row), rows, columns])
-        sharp = self._sharp_excess(linear, exits, tail, chosen)
+        sharp = self._sharp_excess(linear, exits, rest.answers, chosen)
         found += np.minimum(excess[left], sharp)
         keep = found >= least
         return rows[keep], columns[keep], found[keep]
@@ -206,40 +316,38 @@ class Screener:
     def _traded(
         self,
         values: Values,
-        linear: Linear,
+        exits: tuple[int, int, int],
+        rest: Rest,
         row: int,
         seconds: np.ndarray,
-        exits: tuple[int, int, int],
-        tail: Tail,
+        hopeful: np.ndarray,
+        most: np.ndarray,
         least: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What ``triples`` leaves and gives, the excess not yet in the bound."""
+        """What ``triples`` leaves and gives, the excess not yet in the bound.
+
+        Args:
+            most: what is to be added at most, per group of the second exit and part of
+                the third, shape (N_b, P).
+        """
         one, two, three = (self.groups(e) for e in exits)
-        end = values.ends(tail.lasts).max(0)
-        sure = np.flatnonzero(~one.high[row])
-        open_ = np.flatnonzero(one.high[row] & ~one.low[row])
-        sums = self._tables.with_any_third(row, exits, tail.lasts)
-        most = (linear.excess(*sums) + values.extra)[seconds][:, three.part]
+        most = most[seconds][:, three.part]
+        end = self._free(values, rest)
+        sure = ~one.high[row]
         last = values.through(three, end, self._images)
-        top = last.max(0)
         # The first exit, on images that its gates do not agree on.
+        open_, stay = one.doubt[row], 1 - one.masks[row]
         own = values.gate_values(one, row)
-        stay = 1 - values.group_masks(one, row)[:, open_]
-        beyond = values.through(two, top, open_)[seconds]
-        rest = (own[:, None] + stay @ beyond.T).max(0)[:, None] + most
-        # The two deeper exits, on images that surely come to them: both at their best
-        # per image first, then what that leaves summed per gate of the second, and of
-        # the third.
-        stays = (~two.high[np.ix_(seconds, sure)]).astype(np.float32)
-        passed = stays @ last[:, sure].T
-        free = values.through(two, top, sure)[seconds].sum(1) - stays @ top[sure]
-        hopeful = free[:, None] + passed + rest >= least
-        bound = values.terms(two, last, sure, seconds, hopeful)
-        hopeful = bound + rest >= least
-        bound -= passed
+        beyond = values.through(two, last.max(0), open_)[seconds]
+        ahead = (own[:, None] + stay @ beyond.T).max(0)[:, None] + most
+        # The two deeper exits, on images that surely come to them: summed per gate of
+        # the second first, and what that leaves per gate of the third.
+        stays = (~two.high[seconds] & sure).astype(np.float32)
+        bound = values.terms(two, last, seconds, sure, hopeful)
+        hopeful = bound + stays @ last.T + ahead >= least
         every = np.arange(len(three))
-        bound += values.second_terms(three, stays, end, sure, every, hopeful)
-        hopeful = bound + rest >= least
+        bound += values.second_terms(three, stays, end, every, hopeful)
+        hopeful = bound + ahead >= least
         further = last[:, open_]
         for place in np.flatnonzero(hopeful.any(1)):
             left = np.flatnonzero(hopeful[place])
@@ -250,7 +358,11 @@ class Screener:
         return seconds[places], columns, found
 
     def sharper_pairs(
-        self, first: int, second: int, tail: Tail, pairs: np.ndarray, bound: np.ndarray
+        self,
+        exits: tuple[int, int],
+        lasts: np.ndarray,
+        pairs: np.ndarray,
+        bound: np.ndarray,
     ) -> np.ndarray:
         """Bounds of some pairs, each image with its own range of answers.
 
@@ -259,22 +371,26 @@ class Screener:
             bound: what ``pairs`` says of them, shape (n,).
         """
         sharper = bound.copy()
-        exits = first, second
+        first, second = exits
         part = self.groups(first).part[pairs[:, 0]]
         for share in np.unique(part):
             own = part == share
             rows, columns = pairs[own].T
-            linear = self.linear(exits, rows[0], tail.lasts)
-            sums = self._tables.of_pairs(rows, first, second, tail.lasts, columns)
-            sharp = self._sharp_excess(linear, exits, tail, pairs[own])
+            linear = self.linear(exits, rows[0], lasts)
+            sums = self._tables.of_pairs(rows, first, second, lasts, columns)
+            sharp = self._sharp_excess(linear, exits, lasts, pairs[own])
             sharper[own] -= np.maximum(linear.excess(*sums) - sharp, 0)
         return sharper
 
     def _sharp_excess(
-        self, linear: Linear, exits: tuple[int, ...], tail: Tail, rows: np.ndarray
+        self,
+        linear: Linear,
+        exits: tuple[int, ...],
+        answers: np.ndarray,
+        rows: np.ndarray,
     ) -> np.ndarray:
         groups = [self.groups(e) for e in exits]
-        base = self._tables.base(tail.lasts)
+        base = Base.of(linear, answers)
         return linear.excess(*sums_of(linear, base, groups, rows))
 
 
