@@ -18,13 +18,13 @@ from search.values import Values
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """R beginnings of chains, each of one group per exit so far.
+    """Behind some groups of a first exit, R of them.
 
     Attributes:
         sure, doubt: bool arrays of shape (R, I): the image surely goes on; may do so.
-        left: float32 array of shape (R, I), most an image can be worth that has left.
-        paid: float64 array of shape (R,), price of coming here, in units of worth.
-        settled: float64 array of shape (R,), summed over the images that do not go on.
+        left: float32 array of shape (R, I), what an image is worth that leaves.
+        paid: float64 array of shape (R,), price of passing, in units of worth.
+        settled: float64 array of shape (R,), sum over the images that surely leave.
     """
 
     sure: np.ndarray
@@ -34,31 +34,13 @@ class Begun:
     settled: np.ndarray
 
     @classmethod
-    def start(cls, rows: int, images: int) -> Begun:
-        """Before the first exit."""
-        shape = rows, images
-        return cls(
-            np.ones(shape, bool),
-            np.zeros(shape, bool),
-            np.full(shape, -np.inf, np.float32),
-            np.zeros(rows),
-            np.zeros(rows),
-        )
-
-    def after(self, values: Values, groups: ExitGroups, own: np.ndarray) -> Begun:
-        """With one more group each.
-
-        Args:
-            own: int64 array of shape (R,).
-        """
-        may, gone = groups.high[own], groups.low[own]
-        paid = self.paid + values.factor * groups.least_price[own]
-        here = values.leave[groups.head[own]] - paid[:, None].astype(np.float32)
-        left = np.where(may, np.maximum(self.left, here), self.left)
-        gone = gone & (self.sure | self.doubt)
-        settled = self.settled + left.sum(1, where=gone, dtype=np.float64)
-        doubt = (self.doubt | (self.sure & may)) & ~gone
-        return Begun(self.sure & ~may, doubt, left, paid, settled)
+    def of(cls, values: Values, groups: ExitGroups, rows: np.ndarray) -> Begun:
+        """``rows``: the groups, int64 array of shape (R,)."""
+        low, high = groups.low[rows], groups.high[rows]
+        paid = values.factor * groups.least_price[rows]
+        left = values.leave[groups.head[rows]] - paid[:, None].astype(np.float32)
+        settled = left.sum(1, where=low, dtype=np.float64)
+        return cls(~high, high & ~low, left, paid, settled)
 
     def then(
         self,
@@ -72,8 +54,7 @@ class Begun:
 
         Args:
             ways: float32 array of shape (K, I), worth of the images per way.
-            rows, columns: int64 arrays of shape (n,): which beginning, with which
-                group.
+            rows, columns: int64 arrays of shape (n,): which of the R, with which group.
 
         Returns:
             float32 array of shape (n, K), what ``values`` adds not yet in it.
@@ -110,7 +91,7 @@ class Begun:
         own: np.ndarray,
         out: np.ndarray,
     ) -> None:
-        """Adds the images that may have left before to what ``then`` gives.
+        """Adds the images that may have left to what ``then`` gives.
 
         Args:
             price: of passing the groups ``columns``, in units of worth.

@@ -127,7 +127,7 @@ class Bounder:
         total += self._slack(nodes, places, ends)
         leave, spent = self._leave(nodes, places)
         beyond = self._last(ends, spent)
-        terms = [self._last_terms(nodes, places, ends, beyond, spent)]
+        terms = [self._last_terms(places, ends, spent)]
         for place in range(early - 1, -1, -1):
             terms.insert(0, self._gate_terms(places, place, leave[place], beyond))
             if place:
@@ -221,22 +221,16 @@ class Bounder:
         return best
 
     def _last_terms(
-        self,
-        nodes: Sequence[Node],
-        places: Places,
-        ends: Sequence[_Ends],
-        best: np.ndarray,
-        spent: np.ndarray,
+        self, places: Places, ends: Sequence[_Ends], spent: np.ndarray
     ) -> np.ndarray:
         """Sums over the images that surely come to the end, shape (B, L, M + 3).
 
-        Nodes with fewer last heads have minus infinity; those to which further exits
-        may be added have the images' best in place of the heads.
+        Nodes with fewer last heads have minus infinity.
         """
         sure = places.sure[-1].astype(np.float32)
         count = len(self.rates)
         longest = max(len(end.cost) for end in ends)
-        terms = np.full((len(nodes), longest, count + 3), -np.inf)
+        terms = np.full((len(ends), longest, count + 3), -np.inf)
         for row, end in enumerate(ends):
             reach = float(sure[row].sum())
             own = terms[row, : len(end.cost)]

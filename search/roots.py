@@ -254,7 +254,8 @@ class Roots:
                 places, columns = np.nonzero(bound[some] >= least)
                 pairs = alike[some[places]], columns
                 value = self._value(best[some[0]])
-                yield Task(value, 2, partial(self._open_thirds, chain, rest, *pairs))
+                open_ = partial(self._open_thirds, chain, rest, *pairs, value)
+                yield Task(value, 2, open_)
 
     def _open_thirds(
         self,
@@ -262,29 +263,34 @@ class Roots:
         rest: Rest,
         rows: np.ndarray,
         columns: np.ndarray,
+        value: float,
     ) -> Iterator[Task]:
         """Pairs of groups with the groups of a third exit.
 
         Gives parts of the rest to be tried; when heads are settled there, rows.
+
+        Args:
+            value: a lower bound of all values here.
         """
         found = self.screener.thirds(chain, rest, rows, columns, self._least())
         if found is None:
             return
         if not rest.settled:
-            value = self._value(found.bound.max())
             pairs = found.rows.astype(np.int32), found.columns.astype(np.int32)
+            value = max(value, self._value(found.bound.max()))
             for part in rest.parts():
-                yield Task(value, 2, partial(self._open_thirds, chain, part, *pairs))
+                open_ = partial(self._open_thirds, chain, part, *pairs, value)
+                yield Task(value, 2, open_)
             return
         for row in np.unique(found.rows):
             own = found.rows == row
             seconds, bound = found.columns[own], found.bound[own]
-            value = self._value(bound.max())
+            least = max(value, self._value(bound.max()))
             hopeful = np.packbits(bound >= self._least(), axis=1)
-            open_ = partial(
-                self._open_triples, chain, rest, int(row), seconds, hopeful, value
+            triples = partial(
+                self._open_triples, chain, rest, int(row), seconds, hopeful, least
             )
-            yield Task(value, 2, open_)
+            yield Task(least, 2, triples)
 
     def _open_triples(
         self,
@@ -295,6 +301,13 @@ class Roots:
         hopeful: np.ndarray,
         value: float,
     ) -> Iterator[Bundle]:
+        """One group of the first exit with pairs of groups of the next two.
+
+        Args:
+            hopeful: of ``seconds`` with the groups of the third, what to look at, as
+                bits, uint8 array of shape (n, ceil(N / 8)).
+            value: a lower bound of all values here.
+        """
         count = len(self.screener.groups(chain[2]))
         wanted = np.unpackbits(hopeful, axis=1, count=count).astype(bool)
         rows, columns, found = self.screener.triples(

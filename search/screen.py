@@ -174,13 +174,18 @@ class Screener:
         return bound + np.float32(values.extra)
 
     def rest(self, chain: tuple[int, ...]) -> Rest:
-        """All heads behind the third exit of a chain, the last one included."""
-        worth = self._plain.score.sum(1, dtype=np.float64)
+        """All heads behind the third exit of a chain, the last one included.
+
+        Args:
+            chain: all exits, four and more; a head of the last one answers last.
+        """
         problem = self.problem
-        cost = problem.segments_ms + problem.output_ms + problem.head_ms
-        order = np.argsort(worth - self.rate * cost, kind="stable")
-        lists = [order[problem.exit_of[order] == e] for e in chain[3:]]
-        return Rest(tuple(lists[:-1]), np.sort(lists[-1]))
+        worth = self._plain.score.sum(1, dtype=np.float64)
+        worth -= self.rate * (problem.segments_ms + problem.output_ms + problem.head_ms)
+        order = np.argsort(worth, kind="stable")
+        gated = order[[len(problem.gates[head]) > 0 for head in order]]
+        early = tuple(gated[problem.exit_of[gated] == e] for e in chain[3:-1])
+        return Rest(early, np.flatnonzero(problem.exit_of == chain[-1]))
 
     def _free(self, values: Values, rest: Rest) -> np.ndarray:
         """Most an image can be worth in the rest, float32 array of shape (I,)."""
@@ -238,8 +243,7 @@ class Screener:
         values, linear, behind = self._behind_two(chain, rows[0])
         ways = self._ways(values, chain[2], rest)
         firsts, places = np.unique(rows, return_inverse=True)
-        begun = Begun.start(len(firsts), self.problem.images)
-        begun = begun.after(values, self.groups(chain[0]), firsts)
+        begun = Begun.of(values, self.groups(chain[0]), firsts)
         bound = begun.then(values, self.groups(chain[1]), ways, places, columns)
         exits = chain[0], chain[1]
         excess = linear.excess(*self._tables.of_pairs(rows, *exits, behind, columns))

@@ -291,7 +291,7 @@ def test_what_images_are_worth_is_counted_out_image_by_image(screened):
     one, two, three = (screener.groups(e) for e in (1, 2, 3))
     ways = values.through(three, values.ends(lasts).max(0), np.arange(problem.images))
     firsts = np.arange(len(one))
-    begun = Begun.start(len(firsts), problem.images).after(values, one, firsts)
+    begun = Begun.of(values, one, firsts)
     rows = rng.integers(0, len(one), 9)
     columns = rng.integers(0, len(two), 9)
     found = begun.then(values, two, ways, rows, columns)
