@@ -36,7 +36,10 @@ class Rest:
         return np.sort(np.concatenate([*self.early, self.lasts]))
 
     def parts(self) -> list[Rest]:
-        """Up to ``PARTS`` of them, each with a share of the longest list."""
+        """Up to ``PARTS`` of them, each with a share of the early exits' longest list.
+
+        Last heads stay together: sums over gates make better use of the time there.
+        """
         longest = int(np.argmax([len(heads) for heads in self.early]))
         heads = self.early[longest]
         before, after = self.early[:longest], self.early[longest + 1 :]
