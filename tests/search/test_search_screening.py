@@ -224,6 +224,12 @@ def test_parts_of_what_comes_behind_bound_their_own_heads(seed):
                 assert value <= found.bound[column, third]
 
 
+def test_no_task_is_begun_after_the_deadline():
+    task = roots.Task(1.0, 0, lambda: pytest.fail("it was begun"))
+    assert exact._opened(0.0, task) == [task]
+    assert exact._opened(math.inf, roots.Task(1.0, 0, lambda: [task])) == [task]
+
+
 def test_parts_take_the_longest_list_apart():
     three = Rest((np.arange(3), np.arange(10, 30)), np.array([99]))
     parts = three.parts()
