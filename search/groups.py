@@ -44,10 +44,10 @@ class ExitGroups:
     def __len__(self) -> int:
         return len(self.gates)
 
-    def prices(self, group: int) -> np.ndarray:
-        """What passing costs with each gate of a group, ms, shape (n_gates,)."""
+    def place(self, group: int) -> slice:
+        """Where a group's gates stand when all groups' gates stand in a row."""
         first = int(self.start[group])
-        return self.price[first : first + len(self.gates[group])]
+        return slice(first, first + len(self.gates[group]))
 
     @classmethod
     def at(cls, problem: Problem, exit_index: int, parts: int) -> ExitGroups:

@@ -72,24 +72,32 @@ class Values:
         Returns:
             float32 array of shape (n_wanted, n), minus infinity where not needed.
         """
+        leave, low = self.leave[groups.head[wanted]], groups.low[wanted]
+        count = beyond.shape[1]
+        if here is not None:
+            low, count = low & here, int(here.sum())
+        settled = leave.sum(1, where=low, dtype=np.float64)
+        paid = count * self.factor * groups.price
         out = np.full((len(wanted), len(beyond)), -np.inf, np.float32)
         turned = np.ascontiguousarray(beyond.T)
-        count = beyond.shape[1] if here is None else int(here.sum())
         for place, group in enumerate(wanted):
-            columns = _columns(where, place)
-            if columns is None:
-                continue
-            leave = self.leave[groups.head[group]]
-            at, masks, low = groups.doubt[group], groups.masks[group], groups.low[group]
+            at, masks = groups.doubt[group], groups.masks[group]
             if here is not None:
                 own = here[at]
-                at, masks, low = at[own], masks[:, own], low & here
-            value = masks @ leave[at] + leave[low].sum(dtype=np.float64)
-            value -= count * self.factor * groups.prices(group)
-            further = turned[at][:, columns]
-            whole = (1 - masks) @ further
-            whole += value[:, None].astype(np.float32)
-            out[place, columns] = whole.max(0)
+                at, masks = at[own], masks[:, own]
+            value = masks @ leave[place, at] + settled[place]
+            value -= paid[groups.place(group)]
+            further = turned[at]
+            if where is None:
+                whole = (1 - masks) @ further
+                whole += value[:, None].astype(np.float32)
+                whole.max(0, out=out[place])
+                continue
+            columns = _columns(where[place])
+            if columns is not None:
+                whole = (1 - masks) @ further[:, columns]
+                whole += value[:, None].astype(np.float32)
+                out[place, columns] = whole.max(0)
         if where is not None:
             out[~where] = -np.inf
         return out
@@ -113,42 +121,45 @@ class Values:
         Returns:
             float32 array of shape (N_a, n_wanted), minus infinity where not needed.
         """
-        out = np.full((len(stays), len(wanted)), -np.inf, np.float32)
-        kept, counts = stays @ end, stays.sum(1)
+        gain = self.leave[groups.head[wanted]] - end
+        settled = stays @ (gain * groups.low[wanted]).T
+        settled += (stays @ end)[:, None]
+        counts, price = stays.sum(1), (self.factor * groups.price).astype(np.float32)
+        out = np.full((len(wanted), len(stays)), -np.inf, np.float32)
         turned = np.ascontiguousarray(stays.T)
-        needed = None if where is None else where.T
         for place, group in enumerate(wanted):
-            rows = _columns(needed, place)
-            if rows is None:
+            at, paid = groups.doubt[group], price[groups.place(group)]
+            worth, going = groups.masks[group] * gain[place, at], turned[at]
+            if where is None:
+                value = worth @ going
+                value -= paid[:, None] * counts
+                value.max(0, out=out[place])
                 continue
-            gain = self.leave[groups.head[group]] - end
-            low, at = np.flatnonzero(groups.low[group]), groups.doubt[group]
-            paid = self.factor * groups.prices(group)
-            value = (groups.masks[group] * gain[at]) @ turned[at][:, rows]
-            value -= np.outer(paid, counts[rows]).astype(np.float32)
-            best = value.max(0) + gain[low] @ turned[low][:, rows]
-            out[rows, place] = best + kept[rows]
+            rows = _columns(where[:, place])
+            if rows is not None:
+                value = worth @ going[:, rows]
+                value -= paid[:, None] * counts[rows]
+                out[place, rows] = value.max(0)
         if where is not None:
-            out[~where] = -np.inf
-        return out
+            out[~where.T] = -np.inf
+        return settled + out.T
 
     def gate_values(self, groups: ExitGroups, group: int) -> np.ndarray:
         """Worth of a group's gates, by those that leave, float32, shape (n_gates,)."""
         leave = self.leave[groups.head[group]]
         value = groups.masks[group] @ leave[groups.doubt[group]]
-        paid = self.problem.images * self.factor * groups.prices(group)
+        price = groups.price[groups.place(group)]
+        paid = self.problem.images * self.factor * price
         whole = value + leave[groups.low[group]].sum(dtype=np.float64) - paid
         return np.asarray(whole, np.float32)
 
 
-def _columns(where: np.ndarray | None, place: int) -> slice | np.ndarray | None:
+def _columns(where: np.ndarray) -> slice | np.ndarray | None:
     """Of one row of a table, what to compute; None for nothing.
 
     Picking more than half of the columns takes longer than computing all.
     """
-    if where is None:
-        return slice(None)
-    found = np.flatnonzero(where[place])
+    found = np.flatnonzero(where)
     if not len(found):
         return None
-    return slice(None) if 2 * len(found) > where.shape[1] else found
+    return slice(None) if 2 * len(found) > len(where) else found

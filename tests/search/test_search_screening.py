@@ -433,7 +433,7 @@ def test_terms_are_the_best_gates_sums(screened):
     for group in every:
         masks = problem.gates[two.head[group]].masks[two.gates[group]]
         leave = values.leave[two.head[group]]
-        price = values.factor * two.prices(group)
+        price = values.factor * two.price[two.place(group)]
         may = masks.any(0) & here
         for n in range(3):
             sums = np.where(masks, leave, beyond[n])[:, may].sum(1)
