@@ -94,6 +94,7 @@ class Begun:
         """Adds the images that may have left to what ``then`` gives.
 
         Args:
+            groups, ways, columns: as in ``then``.
             price: of passing the groups ``columns``, in units of worth.
             own: places in ``out`` of this row.
         """

@@ -87,15 +87,9 @@ class Values:
                 at, masks = at[own], masks[:, own]
             value = masks @ leave[place, at] + settled[place]
             value -= paid[groups.place(group)]
-            further = turned[at]
-            if where is None:
-                whole = (1 - masks) @ further
-                whole += value[:, None].astype(np.float32)
-                whole.max(0, out=out[place])
-                continue
-            columns = _columns(where[place])
+            columns = _columns(where, place)
             if columns is not None:
-                whole = (1 - masks) @ further[:, columns]
+                whole = (1 - masks) @ turned[at][:, columns]
                 whole += value[:, None].astype(np.float32)
                 out[place, columns] = whole.max(0)
         if where is not None:
@@ -127,21 +121,17 @@ class Values:
         counts, price = stays.sum(1), (self.factor * groups.price).astype(np.float32)
         out = np.full((len(wanted), len(stays)), -np.inf, np.float32)
         turned = np.ascontiguousarray(stays.T)
+        needed = None if where is None else where.T
         for place, group in enumerate(wanted):
-            at, paid = groups.doubt[group], price[groups.place(group)]
-            worth, going = groups.masks[group] * gain[place, at], turned[at]
-            if where is None:
-                value = worth @ going
-                value -= paid[:, None] * counts
-                value.max(0, out=out[place])
-                continue
-            rows = _columns(where[:, place])
+            rows = _columns(needed, place)
             if rows is not None:
-                value = worth @ going[:, rows]
+                at, paid = groups.doubt[group], price[groups.place(group)]
+                worth = groups.masks[group] * gain[place, at]
+                value = worth @ turned[at][:, rows]
                 value -= paid[:, None] * counts[rows]
                 out[place, rows] = value.max(0)
-        if where is not None:
-            out[~where.T] = -np.inf
+        if needed is not None:
+            out[~needed] = -np.inf
         return settled + out.T
 
     def gate_values(self, groups: ExitGroups, group: int) -> np.ndarray:
@@ -154,12 +144,14 @@ class Values:
         return np.asarray(whole, np.float32)
 
 
-def _columns(where: np.ndarray) -> slice | np.ndarray | None:
+def _columns(where: np.ndarray | None, row: int) -> slice | np.ndarray | None:
     """Of one row of a table, what to compute; None for nothing.
 
     Picking more than half of the columns takes longer than computing all.
     """
-    found = np.flatnonzero(where)
+    if where is None:
+        return slice(None)
+    found = np.flatnonzero(where[row])
     if not len(found):
         return None
-    return slice(None) if 2 * len(found) > len(where) else found
+    return slice(None) if 2 * len(found) > where.shape[1] else found
