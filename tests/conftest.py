@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,6 +40,12 @@ LONG_FILES = (
     "compile/test_compile_random.py",
     "compile/test_compile_resnet.py",
 )
+
+# A job in the background ignores Ctrl-C, one under nohup the end of its terminal, and
+# what it starts does so too, unless it has a handler: then only it ignores them.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Helpers that several folders use (importlib mode puts nothing on the path).
