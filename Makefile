@@ -36,6 +36,8 @@ check: $(VENV)/dev.stamp
 	@$(VENV)/bin/ruff format --quiet --check . \
 		|| { echo 'Not formatted; run .venv/bin/ruff format .' >&2; exit 1; }
 	@$(VENV)/bin/mypy --no-error-summary
+	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log 2>&1 \
+		|| { cat $(VENV)/lint-imports.log >&2; exit 1; }
 
 # Some need nothing, some a run with search results and exports (RUN=...; the demo's).
 # bench_latency_model, bench_loader, bench_policies and bench_quantise, which need more,

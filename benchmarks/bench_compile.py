@@ -33,8 +33,8 @@ def main() -> None:
 
     from mess_tf.compiling.pieces import compile_supernet
     from mess_tf.compiling.verify import compare_pieces
-    from mess_tf.records import EXTRA_BLOCKS, KINDS, REDUCTIONS, HeadSpec
-    from mess_tf.supernet import build_supernet, design_supernet
+    from mess_tf.core.supernet_spec import EXTRA_BLOCKS, KINDS, REDUCTIONS, HeadSpec
+    from mess_tf.models.supernet import build_supernet, design_supernet
 
     heads = [
         HeadSpec(kind, reduction, blocks, rapid)

@@ -43,23 +43,19 @@ import numpy as np
 from android_bench.compare import Comparison, compare
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
-from mess_tf.compiling.link import link_configuration, link_static
-from mess_tf.compiling.stages import link_stages, stage_files
-from mess_tf.doors import open_door
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import PRECISIONS, Precision, has_int8_activations
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou, rows
-from mess_tf.forms import ExportForm
+from mess_tf.exporting.linking import link_configuration, link_static
+from mess_tf.exporting.options import ExportForm
+from mess_tf.exporting.stages import link_stages, stage_files
 from mess_tf.quantising.thresholds import routed
-from mess_tf.records import (
-    PRECISIONS,
-    Configuration,
-    ExitChoice,
-    Pieces,
-    Precision,
-    Statistics,
-    SupernetSpec,
-    has_int8_activations,
-)
 from mess_tf.runs import Run
+from search.evaluate import leave_at
+from search.result import load_results
 
 NEVER, ALWAYS = 2.0, -1.0
 PEAK_PROCESSES = 3
@@ -127,7 +123,7 @@ def chosen(run: Run, arguments: argparse.Namespace) -> Configuration:
         shares = [0.5**k for k in range(1, len(pairs))]
         return with_rates(statistics, configuration, [*shares, 0.0])
     path = run.search("host", arguments.like) / "chosen.json"
-    results = {result.name: result for result in open_door("load_results")(path)}
+    results = {result.name: result for result in load_results(path)}
     if arguments.choice not in results:
         sys.exit(f"--choice must be one of {', '.join(results)} (or give --exits)")
     return results[arguments.choice].configuration
@@ -299,7 +295,6 @@ def accuracy(run: Run, precision: Precision, configuration: Configuration) -> No
         print(f"{precision}: not evaluated")
         return
     statistics = Statistics.load(run.statistics(precision))
-    leave_at = open_door("leave_at")
     place = leave_at(statistics, configuration)
     calibration = place[rows(statistics, "calibration")]
     rates = [float(np.mean(calibration == i)) for i in range(len(configuration.exits))]

@@ -28,24 +28,21 @@ from android_bench.latency_model.features import operators_of
 from android_bench.latency_model.model import LatencyModel, Models, fit
 from android_bench.profile import profile
 from android_bench.records import Measurement
-from mess_tf.commands.shared import (
+from mess_tf.commands.latencies import (
     always_measured,
     compared_with_probes,
     predictable,
 )
-from mess_tf.composition import composed
-from mess_tf.records import (
+from mess_tf.compiling.latency_composition import composed
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.piece_names import head_name, output_name, segment_name
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import (
     EXTRA_BLOCKS,
     KINDS,
     REDUCTIONS,
-    Configuration,
-    ExitChoice,
     HeadSpec,
-    Pieces,
     SupernetSpec,
-    head_name,
-    output_name,
-    segment_name,
 )
 
 CONFIGURATIONS = 40
@@ -83,7 +80,7 @@ def main() -> None:
 
 def compile_all(options: argparse.Namespace) -> None:
     from mess_tf.compiling.pieces import compile_supernet
-    from mess_tf.supernet import build_supernet, design_supernet
+    from mess_tf.models.supernet import build_supernet, design_supernet
 
     heads = [
         HeadSpec(kind, reduction, blocks, rapid)
@@ -111,7 +108,7 @@ def compile_all(options: argparse.Namespace) -> None:
 
 def link_drawn(pieces: Pieces, spec: SupernetSpec) -> dict[str, Configuration]:
     """Drawn configurations by the name of their file, linked where not done yet."""
-    from mess_tf.compiling.link import link_static
+    from mess_tf.exporting.linking import link_static
 
     rng = np.random.default_rng(7)
     drawn = {}

@@ -33,9 +33,13 @@ from android_bench.compare import Comparison, Ratio, compare, median_interval
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.commands.compile import calibration_images
-from mess_tf.compiling.link import link_configuration, link_static
-from mess_tf.compiling.schema import Graph, read_file
-from mess_tf.records import Configuration, Pieces, Precision, SupernetSpec, read_json
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.json_files import read_json
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.linking import link_configuration, link_static
+from mess_tf.flatbuffer.schema import Graph, read_file
 from mess_tf.runs import Run
 
 NEVER, ALWAYS = 2.0, -1.0
@@ -81,7 +85,7 @@ def plain_single_exit(run: Run, spec: SupernetSpec, precision: Precision) -> byt
 
     from mess_tf.compiling.calibrate import Calibration
     from mess_tf.compiling.convert import convert_plain
-    from mess_tf.supernet import Supernet
+    from mess_tf.models.supernet import Supernet
     from mess_tf.training.losses import resize_to
 
     supernet = Supernet.load(run.folder).at_size()

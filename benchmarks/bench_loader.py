@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.cache import Cached
 from mess_tf.data.folder import open_folder
 from mess_tf.data.prefetch import Batch, Prefetcher
-from mess_tf.quiet import quiet
-from mess_tf.records import Preprocessing
+from mess_tf.terminal.output_capture import quiet
 
 
 def rate(batches: Iterable[Batch]) -> float:
@@ -54,8 +54,8 @@ def bench_model(
     maker: BatchMaker, recipe_file: Path, steps: int
 ) -> tuple[float, float]:
     """A model's images per second on a ready batch, and fed by one loader thread."""
-    from mess_tf.recipe_files import load_recipe
-    from mess_tf.supernet import build_supernet
+    from mess_tf.models.supernet import build_supernet
+    from mess_tf.recipe.files import load_recipe
     from mess_tf.training.schedule import Optimisation
     from mess_tf.training.stage_one import StageOne, stage_one_spec
     from mess_tf.training.train import design_from_recipe

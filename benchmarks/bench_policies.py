@@ -39,11 +39,13 @@ import numpy as np
 from blocks import blocks
 from scipy.stats import spearmanr
 
-from mess_tf.commands.shared import measured_latencies
-from mess_tf.confidence_reference import Edges, full_size_confidence
+from mess_tf.commands.latencies import measured_latencies
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
-from mess_tf.errors import MessError
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.runners import PiecesRunner
 from mess_tf.evaluation.separation import (
@@ -51,8 +53,8 @@ from mess_tf.evaluation.separation import (
     head_separation,
     image_mious,
 )
-from mess_tf.policies import POLICIES, Policy, family_of
-from mess_tf.records import Pieces, Statistics, SupernetSpec
+from mess_tf.policies.full_resolution import Edges, full_size_confidence
+from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
 from search.evaluate import Evaluation, final_configuration, part_images
 from search.parts import calibration_groups, with_parts, without_group

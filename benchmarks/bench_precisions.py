@@ -23,11 +23,14 @@ from bench_forms import chosen, forced, parser_of
 from android_bench.compare import compare, median_interval
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
-from mess_tf.compiling.link import link_configuration
-from mess_tf.doors import open_door
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import PRECISIONS
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import rows
-from mess_tf.records import PRECISIONS, Pieces, Statistics, SupernetSpec
+from mess_tf.exporting.linking import link_configuration
 from mess_tf.runs import Run
+from search.evaluate import leave_at
 
 
 def main() -> None:
@@ -36,7 +39,7 @@ def main() -> None:
     spec = SupernetSpec.load(run.supernet_structure)
     configuration = chosen(run, arguments)
     statistics = Statistics.load(run.statistics(arguments.like))
-    place = open_door("leave_at")(statistics, configuration)[rows(statistics, "report")]
+    place = leave_at(statistics, configuration)[rows(statistics, "report")]
     exits = [choice.exit for choice in configuration.exits]
     rates = [float(np.mean(place == i)) for i in range(len(exits))]
     settings = dataclasses.replace(

@@ -30,13 +30,17 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mess_tf.commands.compile import calibration_images
-from mess_tf.commands.shared import measured_latencies
+from mess_tf.commands.latencies import measured_latencies
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.progress import progress, show_progress
 from mess_tf.quantising.thresholds import only_heads, routed
-from mess_tf.records import Configuration, Pieces, Precision, Statistics, SupernetSpec
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress, show_progress
 from search.evaluate import leave_at
 from search.result import SearchResult, load_results
 from search.run import InfeasibleError, search
@@ -165,10 +169,10 @@ def control(run: Run, spec: SupernetSpec, epochs: int | None) -> dict[str, Stati
     from mess_tf.compiling.pieces import compile_supernet
     from mess_tf.evaluation.evaluate import evaluate
     from mess_tf.evaluation.runners import PiecesRunner
-    from mess_tf.policies import keys
+    from mess_tf.models.supernet import build_supernet
+    from mess_tf.policies.comparison_exit import reference_exits
+    from mess_tf.policies.registry import keys
     from mess_tf.quantising.finetune import fine_tune
-    from mess_tf.references import reference_exits
-    from mess_tf.supernet import build_supernet
 
     recipe = run.recipe
     if epochs is not None:

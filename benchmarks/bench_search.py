@@ -30,7 +30,8 @@ from pathlib import Path
 from drawn_statistics import draw_latencies, draw_spec, draw_statistics
 from search_rivals import Rivals
 
-from mess_tf.records import Statistics, SupernetSpec
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from search.costs import PieceCosts
 from search.evaluate import final_configuration
 from search.exact import Progress, Search

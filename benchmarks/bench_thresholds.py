@@ -42,9 +42,12 @@ import numpy as np
 from blocks import blocks
 from drawn_statistics import draw_latencies, draw_spec, draw_statistics
 
-from mess_tf.commands.shared import measured_latencies
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, Pieces, Statistics, SupernetSpec
+from mess_tf.commands.latencies import measured_latencies
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from search.evaluate import Evaluation, final_configuration, part_images
 from search.guarantee import Guarantee

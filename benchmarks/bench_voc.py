@@ -24,16 +24,16 @@ from bench_loader import rate
 from PIL import Image
 from scipy.io import savemat
 
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.drawn import open_drawn
 from mess_tf.data.open import open_split
 from mess_tf.data.prefetch import Batch, Prefetcher
 from mess_tf.data.voc import CLASSES, voc_palette
-from mess_tf.quiet import quiet
-from mess_tf.recipe import Recipe
-from mess_tf.recipe_files import load_recipe
-from mess_tf.records import Preprocessing
+from mess_tf.recipe.files import load_recipe
+from mess_tf.recipe.recipe import Recipe
+from mess_tf.terminal.output_capture import quiet
 
 SIZES = ((375, 500), (500, 375), (333, 500))
 
@@ -99,7 +99,7 @@ def bench_step(
     maker: BatchMaker, recipe: Recipe, workers: int, steps: int
 ) -> tuple[float, float]:
     """Images per second of training steps on a ready batch, and fed by the loader."""
-    from mess_tf.supernet import build_supernet
+    from mess_tf.models.supernet import build_supernet
     from mess_tf.training.schedule import Optimisation
     from mess_tf.training.stage_one import StageOne, stage_one_spec
     from mess_tf.training.train import design_from_recipe

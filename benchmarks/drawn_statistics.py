@@ -28,18 +28,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, logit, ndtr
 
-from mess_tf.recipe_sections import head_space
-from mess_tf.records import (
-    ExitPoint,
-    HeadSpec,
-    Preprocessing,
-    Statistics,
-    SupernetSpec,
-    decision_name,
-    head_name,
-    output_name,
-    segment_name,
-)
+from mess_tf.core.piece_names import decision_name, head_name, output_name, segment_name
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.recipe.sections import head_space
 
 SEGMENT_MS = (2.6, 0.5, 0.6, 1.1, 2.0, 4.0)
 POLICY_PRICES = {"mean": 1.0, "entropy": 1.6, "eq7": 1.1, "eq7+9": 3.0}

@@ -22,9 +22,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.models.supernet import Supernet
 from mess_tf.runs import RECIPE, Run
-from mess_tf.supernet import Supernet
 
 NORM, READER = "expanded_conv_project_BN", "block_1_expand"
 

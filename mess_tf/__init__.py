@@ -12,7 +12,8 @@ They return plain values, print nothing, and raise ``MessError`` (or ``BenchErro
 ``flatten`` for networks of your own, and ``LinkedModel``, which runs an exported file.
 
 Nothing is imported before it is used: TensorFlow takes seconds to load. What it prints
-is left alone here; ``mess_tf.quiet.quiet`` sends it into a file, as the commands do.
+is left alone here; ``mess_tf.terminal.output_capture.quiet`` sends it into a file, as
+the commands do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mess_tf.adoption import adopt as adopt
     from mess_tf.commands.check import check as check
     from mess_tf.commands.compile import compile as compile
     from mess_tf.commands.devices import devices as devices
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from mess_tf.commands.run import run as run
     from mess_tf.commands.search import search as search
     from mess_tf.commands.train import train as train
-    from mess_tf.compiling.runner import LinkedModel as LinkedModel
-    from mess_tf.errors import MessError as MessError
-    from mess_tf.models.flat import flatten as flatten
+    from mess_tf.core.errors import MessError as MessError
+    from mess_tf.models.adoption import adopt as adopt
+    from mess_tf.models.flatten import flatten as flatten
+    from mess_tf.runtime.linked_model import LinkedModel as LinkedModel
 
     __version__: str
 
@@ -47,10 +48,10 @@ _COMMANDS = (
     "quantise", "export", "check", "run", "report", "info",
 )  # fmt: skip
 _PUBLIC = {name: f"mess_tf.commands.{name}" for name in _COMMANDS} | {
-    "LinkedModel": "mess_tf.compiling.runner",
-    "MessError": "mess_tf.errors",
-    "adopt": "mess_tf.adoption",
-    "flatten": "mess_tf.models.flat",
+    "LinkedModel": "mess_tf.runtime.linked_model",
+    "MessError": "mess_tf.core.errors",
+    "adopt": "mess_tf.models.adoption",
+    "flatten": "mess_tf.models.flatten",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -15,6 +15,7 @@ the command to type next.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -23,14 +24,13 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mess_tf.cli_table import COMMANDS, Command, Option
-from mess_tf.doors import resolve
-from mess_tf.progress import show_progress
-from mess_tf.quiet import quiet
+from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.progress import show_progress
 
 OK, FAILED, USAGE, FAILED_MEASUREMENTS, INTERRUPTED = 0, 1, 2, 3, 130
 SHELLS = ("bash", "zsh")
@@ -76,17 +76,25 @@ def _call(
     # TensorFlow reads it on import; a user's own setting wins.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if debug:
-        result: dict[str, Any] = resolve(command.target)(**given)
-        return result
+        return _resolve(command.target)(**given)
     with quiet(_log_of(given.get("run") or given.get("target"))):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
-            result = resolve(command.target)(**given)
+            result = _resolve(command.target)(**given)
         except Exception:
             traceback.print_exc()  # into the log
             raise
     return result
+
+
+def _resolve(target: str) -> Callable[..., dict[str, Any]]:
+    """The function that ``"module:name"`` names, imported only now."""
+    module, _, name = target.partition(":")
+    function: Callable[..., dict[str, Any]] = getattr(
+        importlib.import_module(module), name
+    )
+    return function
 
 
 def _without_passwords(line: str) -> str:

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mess_tf.errors import MessError
-from mess_tf.recipe import Recipe
-from mess_tf.recipe_files import load_recipe, write_recipe
+from mess_tf.core.errors import MessError
+from mess_tf.recipe.files import load_recipe, write_recipe
+from mess_tf.recipe.recipe import Recipe
 
 RECIPE = "recipe.toml"
 

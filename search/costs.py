@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import (
-    Configuration,
-    HeadSpec,
-    SupernetSpec,
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import (
     branch_name,
     decision_name,
     head_name,
     output_name,
     segment_name,
 )
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class PieceCosts:
         """The policy's confidence from the head's own logits, and the branch, ms.
 
         What the runtime spends on entering a branch is there once it was measured
-        (``mess_tf.composition``); without a figure it counts as 0.
+        (``mess_tf.compiling.latency_composition``); without a figure it counts as 0.
         """
         branch = branch_name(exit_index)
         entering = self._piece(branch) if branch in self.latency_ms else 0.0

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice, Statistics, SupernetSpec
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from search.costs import PieceCosts
 from search.requirement import Requirement
 from search.resources import Resources

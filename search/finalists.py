@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from search.result import SearchResult
 
 

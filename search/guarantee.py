@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, Statistics
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
 from search.evaluate import Evaluation
 from search.refit import leaving_shares, with_shares
 

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from search.evaluate import quantile_of
 from search.exact import Optimum, Search
 from search.problem import Problem

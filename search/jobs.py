@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mess_tf.errors import MessError
-from mess_tf.records import Statistics, SupernetSpec
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from search.exact import Progress
 from search.pareto import ParetoPoint, pareto_front
 from search.requirement import Requirement

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.files import write_atomically
-from mess_tf.records import Configuration, Statistics, SupernetSpec
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import write_atomically
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from search.exact import Chosen, Optimum, Progress, ProgressCall, Search
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, Requirement, Setting

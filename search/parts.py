@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from mess_tf.records import Statistics
+from mess_tf.core.statistics import Statistics
 
 
 def with_parts(statistics: Statistics, parts: tuple[str, ...]) -> Statistics:

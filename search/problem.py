@@ -8,16 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    HeadSpec,
-    Statistics,
-    SupernetSpec,
-    decision_name,
-    segment_name,
-)
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import decision_name, segment_name
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from search.costs import PieceCosts
 from search.evaluate import final_configuration, head_index, miou_of, part_images
 from search.resources import MB, Resources, head_pieces

@@ -12,8 +12,9 @@ import dataclasses
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice, Statistics
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
 from search.evaluate import head_index, leave_at
 
 

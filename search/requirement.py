@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 
 Objective = Literal["latency", "accuracy"]
 Robust = Literal["worst-group", "left-out", "upper-bound"]

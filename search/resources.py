@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mess_tf.errors import MessError
-from mess_tf.records import (
-    Configuration,
-    HeadSpec,
-    SupernetSpec,
-    decision_name,
-    head_name,
-    output_name,
-    segment_name,
-)
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import decision_name, head_name, output_name, segment_name
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from search.requirement import Requirement
 
 MB = 1e6

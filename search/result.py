@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mess_tf.errors import MessError
-from mess_tf.records import SCHEMA, Configuration, read_json, write_json
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import SCHEMA, read_json, write_json
 from search.evaluate import Figures, Interval
 from search.guarantee import Certified
 from search.requirement import Requirement, Setting

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, Statistics
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
 from search.evaluate import Evaluation, part_images
 from search.parts import calibration_groups, without_group
 from search.requirement import Objective, Requirement

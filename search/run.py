@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, Statistics, SupernetSpec
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from search.evaluate import Evaluation, final_configuration, part_images
 from search.exact import Optimum, ProgressCall, Search
 from search.guarantee import Guarantee, certify

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from lines import Line
 
+from mess_tf.core.segmentation_metrics import mean_iou
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import rows
@@ -18,10 +21,8 @@ from mess_tf.evaluation.cascade import (
     build_cascade,
     total_areas,
 )
-from mess_tf.metrics import mean_iou
-from mess_tf.records import HeadSpec, Statistics, SupernetSpec
+from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
-from mess_tf.supernet import Supernet
 
 PLAIN = HeadSpec().id
 THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99, 0.997, 1.01)

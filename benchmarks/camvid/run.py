@@ -25,14 +25,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from rows import RECIPE, ROWS, Row
 
 from mess_tf.commands.evaluate import evaluate
+from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import write_json
+from mess_tf.core.statistics import Statistics
 from mess_tf.data.open import open_data
-from mess_tf.errors import MessError
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.recipe import Recipe
-from mess_tf.recipe_files import load_recipe
-from mess_tf.records import Statistics, write_json
+from mess_tf.recipe.files import load_recipe
+from mess_tf.recipe.recipe import Recipe
+from mess_tf.recipe.settings import show
 from mess_tf.runs import Run
-from mess_tf.settings import show
 from mess_tf.training.loop import Progress
 
 

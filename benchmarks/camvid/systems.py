@@ -39,17 +39,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from lines import Line, runs_table, steps_table
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import decision_name, output_name
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.models.piece_macs import piece_macs
-from mess_tf.records import (
-    HeadSpec,
-    Statistics,
-    decision_name,
-    output_name,
-)
+from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
-from mess_tf.supernet import Supernet
 from search.costs import PieceCosts
 from search.evaluate import Figures
 from search.requirement import Requirement
@@ -238,7 +235,7 @@ def policy_lines(
 
 def dense_latency(run: Run, precision: Any) -> str:
     """What a cascade of all exits takes on the device, single cells not skipped."""
-    from mess_tf.commands.shared import measured_latencies
+    from mess_tf.commands.latencies import measured_latencies
 
     spec = Supernet.load(run.folder).spec
     costs = PieceCosts(spec, measured_latencies(run, precision).by_piece)

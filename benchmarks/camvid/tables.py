@@ -20,7 +20,8 @@ import numpy as np
 from intervals import difference, spread, student
 from rows import ROWS
 
-from mess_tf.records import HeadSpec, read_json
+from mess_tf.core.json_files import read_json
+from mess_tf.core.supernet_spec import HeadSpec
 
 Mious = np.ndarray
 """Per exit, in order of depth, in per cent."""

@@ -18,12 +18,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from rows import RECIPE
 
+from mess_tf.core.segmentation_metrics import mean_iou
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.data.sources import Source
-from mess_tf.metrics import mean_iou
-from mess_tf.recipe_files import load_recipe
-from mess_tf.records import SupernetSpec
+from mess_tf.recipe.files import load_recipe
 from mess_tf.training.step_model import areas_on_grid, total_areas
 from mess_tf.training.teacher import Teacher, load_teacher
 

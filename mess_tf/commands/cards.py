@@ -11,24 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.shared import Latencies, Unmeasured, measured_latencies
+from mess_tf.commands.latencies import Latencies, Unmeasured, measured_latencies
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.files import sha256_of
+from mess_tf.core.json_files import SCHEMA
+from mess_tf.core.piece_names import decision_name, head_name, segment_name
+from mess_tf.core.pieces import Pieces, TensorInfo
+from mess_tf.core.precisions import Precision
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.files import sha256_of
-from mess_tf.forms import ExportForm
-from mess_tf.records import (
-    SCHEMA,
-    Configuration,
-    HeadSpec,
-    Pieces,
-    Precision,
-    Statistics,
-    SupernetSpec,
-    TensorInfo,
-    decision_name,
-    head_name,
-    segment_name,
-)
+from mess_tf.exporting.options import ExportForm
 from mess_tf.runs import RECIPE, Run
 
 _VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -100,7 +94,7 @@ def make_card(
         files: all ``.tflite`` files of the export.
         borders: image input and output of logits (None without).
     """
-    from mess_tf.compiling.inventory import inventory, kept_in_float
+    from mess_tf.exporting.inventory import inventory, kept_in_float
 
     pieces, spec = source.pieces, source.spec
     configuration: Configuration = outcome.configuration
@@ -140,7 +134,7 @@ def make_card(
 
 def _holds(source: Source, image: TensorInfo) -> str:
     """What the values of the image input are, and how pixels are normalised."""
-    from mess_tf.compiling.borders import folds_pixels
+    from mess_tf.exporting.model_io import folds_pixels
 
     if image.dtype == "float32":
         return "normalised values"

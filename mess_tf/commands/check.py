@@ -9,29 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from android_bench.compare import compare
+from android_bench.devices import open_device
+from android_bench.records import MeasureSettings, ModelFile
+from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.latencies import measured_latencies, network_input, tensor_of
 from mess_tf.commands.on_device import PASSES, answers_on_device
-from mess_tf.commands.shared import measured_latencies, network_input, tensor_of
-from mess_tf.commands.wording import next_command, several
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import sha256_of
+from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.piece_names import WHOLE_PROBE, segment_name
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.segmentation_metrics import Areas, count_areas, mean_iou
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import OpenedData, open_data
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import class_map
-from mess_tf.files import sha256_of
-from mess_tf.metrics import Areas, count_areas, mean_iou
-from mess_tf.progress import progress
-from mess_tf.records import (
-    SCHEMA,
-    WHOLE_PROBE,
-    Configuration,
-    Pieces,
-    Precision,
-    Statistics,
-    SupernetSpec,
-    read_json,
-    segment_name,
-    write_json,
-)
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress
+from search.evaluate import leave_at
 
 _OF_A_CARD = ("files", "precision", "input", "promise")
 
@@ -123,14 +121,14 @@ def _check_one(
             images.append(network_input(picture, image_input, spec.preprocessing))
             step()
         before = _whole_ms(run, precision, where, count)
-        with open_door("open_device")(where) as reached:
+        with open_device(where) as reached:
             latency_ms, answers = answers_on_device(
                 folder, card, images, reached, count, step=step
             )
         after = _whole_ms(run, precision, where, count)
     taken = np.array([answer.exit for answer in answers])
     drift = (before + after) / 2 / promised.whole_ms
-    place = open_door("leave_at")(statistics, configuration)
+    place = leave_at(statistics, configuration)
     expected = np.array([configuration.exits[i].exit for i in place])
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -169,12 +167,12 @@ def _check_one(
 def _whole_ms(run: Run, precision: Precision, device: str, threads: int) -> float:
     """The final network in one file, now: median milliseconds."""
     pieces = Pieces.load(run.pieces(precision))
-    file = open_door("model_file")
+    file = ModelFile
     # A comparison wants two sides; the first segment is the cheapest second one.
     names = (WHOLE_PROBE, segment_name(1))
-    settings = open_door("measure_settings").preset("quick", threads)
-    with open_door("open_device")(device) as reached:
-        compared = open_door("compare")(
+    settings = MeasureSettings.preset("quick", threads)
+    with open_device(device) as reached:
+        compared = compare(
             reached, [file.read(pieces.path(name), name) for name in names], settings
         )
     return float(compared.median_ms(WHOLE_PROBE))

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.wording import check_choice, next_command
+from mess_tf.commands.arguments import check_choice, next_command
+from mess_tf.core.precisions import CONVERTED, Precision
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
-from mess_tf.progress import progress
-from mess_tf.records import CONVERTED, Precision, SupernetSpec
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress
 
 
 def compile(run: str | Path, precision: Precision | None = None) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def compile(run: str | Path, precision: Precision | None = None) -> dict[str, An
     with progress("Loading the network", 2) as step:
         from mess_tf.compiling.pieces import compile_supernet
         from mess_tf.compiling.verify import compare_pieces
-        from mess_tf.supernet import Supernet
+        from mess_tf.models.supernet import Supernet
 
         supernet = Supernet.load(opened.folder).at_size()
         step()

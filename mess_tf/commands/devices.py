@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mess_tf.doors import open_door
-from mess_tf.progress import progress
+from android_bench.devices import list_devices
+from mess_tf.terminal.progress import progress
 
 THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's words for its thermal status."""
@@ -26,7 +26,7 @@ def devices() -> dict[str, Any]:
         BenchError: a setting for adb's server that cannot be.
     """
     with progress("Looking for phones") as step:
-        found = list(open_door("list_devices")())
+        found = list(list_devices())
         step()
     return {"devices": found}
 

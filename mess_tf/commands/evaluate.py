@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mess_tf.commands.wording import check_choice, next_command
+from mess_tf.commands.arguments import check_choice, next_command
+from mess_tf.core.files import sha256_of
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.files import sha256_of
-from mess_tf.policies import fitted_families, keys
-from mess_tf.progress import progress
-from mess_tf.records import Pieces, Precision, SupernetSpec
-from mess_tf.references import reference_exits
+from mess_tf.policies.comparison_exit import reference_exits
+from mess_tf.policies.registry import fitted_families, keys
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress
 
 if TYPE_CHECKING:
     from mess_tf.evaluation.runners import Runner
@@ -100,7 +102,7 @@ def _runs(
     from mess_tf.evaluation.runners import KerasRunner, PiecesRunner
 
     if name == "keras":
-        from mess_tf.supernet import Supernet
+        from mess_tf.models.supernet import Supernet
 
         supernet = Supernet.load(run.folder)
         return (

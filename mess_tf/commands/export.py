@@ -8,22 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.commands.cards import Source, make_card
-from mess_tf.commands.wording import check_choice, next_command, several
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError
-from mess_tf.files import sha256_of, write_file
-from mess_tf.forms import Answer, BorderType, ExportForm, Form, Resolution
-from mess_tf.progress import progress
-from mess_tf.records import (
-    Configuration,
-    Precision,
-    SupernetSpec,
-    TensorInfo,
-    has_int8_activations,
-    write_json,
-)
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import sha256_of, write_file
+from mess_tf.core.json_files import write_json
+from mess_tf.core.pieces import TensorInfo
+from mess_tf.core.precisions import Precision, has_int8_activations
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress
+from search.evaluate import leave_at
+from search.result import load_results
 
 
 def export(
@@ -71,7 +69,7 @@ def export(
         form, input, output, answer, resolution, threshold_input, exit_signatures
     )
     wanted_form.check(precision, len(spec.classes))
-    results = open_door("load_results")(opened.search(name, precision) / "chosen.json")
+    results = load_results(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
     choices = several(choice)
     for wanted in choices:
@@ -96,7 +94,7 @@ def export(
 
 def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
-    from mess_tf.compiling.folder import swap
+    from mess_tf.compiling.piece_folder import swap
 
     outcome = _outcome(result, form)
     _must_be_measured(source, result)
@@ -134,7 +132,7 @@ def write_export(
         outcome: the one of the result's outcomes that is exported.
         name: of the export, for its card.
     """
-    from mess_tf.compiling.card import with_card
+    from mess_tf.exporting.embedded_card import with_card
 
     files, borders = _write_files(source, outcome.configuration, form, folder)
     card = {"name": name, **make_card(source, result, outcome, form, files, borders)}
@@ -187,7 +185,7 @@ def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
     heads = {final, *((choice.exit, choice.head) for choice in configuration.exits)}
     now = None
     if heads <= set(statistics.heads):
-        place = open_door("leave_at")(statistics, configuration)
+        place = leave_at(statistics, configuration)
         now = routed(statistics, configuration, place, final, part)
     if now is not None and math.isclose(now.miou, promised.miou, abs_tol=1e-9):
         return
@@ -203,10 +201,10 @@ def _write_files(
     source: Source, configuration: Configuration, form: ExportForm, folder: Path
 ) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
     """Writes the files, the one for the card first; also image input and logits."""
-    from mess_tf.compiling.link import link_configuration
-    from mess_tf.compiling.plan import StagedModel
-    from mess_tf.compiling.runner import LinkedModel
-    from mess_tf.compiling.stages import link_stages, stage_files
+    from mess_tf.exporting.linking import link_configuration
+    from mess_tf.exporting.stages import link_stages, stage_files
+    from mess_tf.runtime.linked_model import LinkedModel
+    from mess_tf.runtime.stage_plan import StagedModel
 
     if form.form == "stages":
         plan = link_stages(source.pieces, source.spec, configuration, folder, form)

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from android_bench.devices import open_device
 from mess_tf.commands.cards import Source
 from mess_tf.commands.export import write_export
+from mess_tf.commands.latencies import network_input, tensor_of
 from mess_tf.commands.on_device import answers_on_device
-from mess_tf.commands.shared import network_input, tensor_of
+from mess_tf.core.errors import MessError
 from mess_tf.data.open import open_data
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError
-from mess_tf.forms import ExportForm
-from mess_tf.progress import Step, progress
+from mess_tf.exporting.options import ExportForm
+from mess_tf.terminal.progress import Step, progress
+from search.finalists import pick
 
 ROUNDS = 3
 
@@ -90,11 +91,11 @@ def pick_by_measurement(source: Source, results: list[Any], device: str) -> list
     picked = []
     with (
         progress(f"Measuring finalists on {device}", several * ROUNDS) as step,
-        open_door("open_device")(device) as reached,
+        open_device(device) as reached,
     ):
         for result in results:
             if len(result.finalists) > 1:
                 seen = measured(source, result, reached, step)
-                result = open_door("pick")(result, seen)
+                result = pick(result, seen)
             picked.append(result)
     return picked

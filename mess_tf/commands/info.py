@@ -8,9 +8,9 @@ import platform
 from typing import Any
 
 import mess_tf
+from android_bench.devices import list_devices
 from mess_tf.commands.devices import render as render_devices
-from mess_tf.doors import open_door
-from mess_tf.progress import progress
+from mess_tf.terminal.progress import progress
 
 _LIBRARIES = (
     "tensorflow",
@@ -54,7 +54,7 @@ def info() -> dict[str, Any]:
     with progress("Looking around", 2) as step:
         backend = _backend()
         step(note="phones")
-        devices = list(open_door("list_devices")())
+        devices = list(list_devices())
         step()
     return {
         "version": mess_tf.__version__,

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.shared import tensor_of
-from mess_tf.doors import open_door
+from android_bench.measure import run_inference
+from android_bench.records import MeasureSettings, ModelFile
+from mess_tf.commands.latencies import tensor_of
 
 PASSES = 2
 """Rounds over all images; an image's latency is the median of its rounds."""
@@ -42,7 +43,7 @@ def answers_on_device(
     Raises:
         BenchError: the device cannot be used, or a file fails on it.
     """
-    from mess_tf.compiling.runner import as_input
+    from mess_tf.runtime.linked_model import as_input
 
     info = tensor_of(card["input"])
     given = [as_input(image, info, folder) for image in images]
@@ -63,17 +64,15 @@ class _OnDevice:
     def __init__(self, reached: Any, folder: Path, threads: int) -> None:
         self._reached = reached
         self._folder = folder
-        self._settings = open_door("measure_settings").preset("quick", threads)
+        self._settings = MeasureSettings.preset("quick", threads)
 
     def run(
         self, name: str, inputs: Iterable[dict[str, np.ndarray]]
     ) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
         """(latencies in ms, outputs by name) per item of inputs by name."""
-        file = open_door("model_file").read(self._folder / name)
-        answer = open_door("run_inference")(
-            self._reached, file, iter(inputs), self._settings
-        )
-        return answer.latencies_us / 1000, list(answer.outputs)
+        file = ModelFile.read(self._folder / name)
+        answer = run_inference(self._reached, file, iter(inputs), self._settings)
+        return answer.latencies_us / 1000, [dict(outputs) for outputs in answer.outputs]
 
 
 def _run_file(
@@ -82,8 +81,8 @@ def _run_file(
     images: Sequence[np.ndarray],
     step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
-    from mess_tf.compiling.borders import EXIT, THRESHOLDS
-    from mess_tf.compiling.runner import read_answer
+    from mess_tf.runtime.linked_model import read_answer
+    from mess_tf.runtime.signature_names import EXIT, THRESHOLDS
 
     row = card["outputs"].get("logits")
     logits = None if row is None else tensor_of(row)
@@ -108,8 +107,8 @@ def _follow_plan(
     step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
     """Every stage on all images that are still under way."""
-    from mess_tf.compiling.plan import StagedModel
-    from mess_tf.compiling.small import CONFIDENCE
+    from mess_tf.runtime.signature_names import CONFIDENCE
+    from mess_tf.runtime.stage_plan import StagedModel
 
     model = StagedModel(folder)
     tensors = [{model.image.name: image} for image in images]

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mess_tf.commands.share import predictions, telling_pieces
-from mess_tf.commands.shared import compared_with_probes
-from mess_tf.commands.wording import check_choice, next_command, several
-from mess_tf.doors import open_door
-from mess_tf.errors import UsageError
-from mess_tf.progress import progress_of_each
-from mess_tf.records import Pieces, Precision, SupernetSpec
+from android_bench.profile import profile as profile_files
+from android_bench.store_errors import shown
+from android_bench.tables import check_csv, rounds_path, write_csv
+from mess_tf.commands.active_profiling import predictions, telling_pieces
+from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.latencies import compared_with_probes
+from mess_tf.core.errors import UsageError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress_of_each
 
 Preset = Literal["quick", "report"]
 
@@ -84,9 +88,9 @@ def profile(
     place = store or defaults["store"]
     further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
     if csv is not None:
-        open_door("check_csv")(Path(csv))
+        check_csv(Path(csv))
     with progress_of_each() as step_of:
-        runs = open_door("profile")(
+        runs = profile_files(
             models,
             names or (defaults["device"],),
             store=place,
@@ -106,10 +110,10 @@ def profile(
     if csv is not None:
         rows = [row for run in runs for row in run.measurements]
         infos = [run.info for run in runs if run.info is not None]
-        open_door("write_csv")(rows, Path(csv), infos)
+        write_csv(rows, Path(csv), infos)
     return {
         "target": str(target),
-        "store": open_door("shown")(place),
+        "store": shown(place),
         "csv": [] if csv is None else [str(p) for p in _tables(Path(csv))],
         "devices": [_summary(run) for run in runs],
         "measured": [
@@ -140,7 +144,7 @@ def _to_search(precision: Precision | None, models: dict[str, Path]) -> str | No
 
 
 def _tables(csv: Path) -> tuple[Path, Path]:
-    return csv, open_door("rounds_path")(csv)
+    return csv, rounds_path(csv)
 
 
 def _summary(run: Any) -> dict[str, Any]:

@@ -7,27 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mess_tf.commands.arguments import next_command, several
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.evaluate import evaluate
-from mess_tf.commands.shared import Latencies, measured_latencies
-from mess_tf.commands.wording import next_command, several
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
+from mess_tf.commands.latencies import Latencies, measured_latencies
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.json_files import SCHEMA, write_json
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.policies import POLICIES
-from mess_tf.progress import progress
-from mess_tf.recipe import Recipe
-from mess_tf.records import (
-    SCHEMA,
-    Configuration,
-    Pieces,
-    Precision,
-    Statistics,
-    SupernetSpec,
-    write_json,
-)
-from mess_tf.references import compared_with
+from mess_tf.policies.comparison_exit import compared_with
+from mess_tf.policies.registry import POLICIES
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress
+from search.evaluate import leave_at
+from search.infeasible import InfeasibleError
+from search.resources import Resources
+from search.result import load_results, save_results
+from search.run import search as solve
 
 QAT: Precision = "int8-qat"
 ALIKE: Precision = "int8"
@@ -101,7 +102,7 @@ def quantise(
             }
         )
     folder = opened.search(device or recipe.profile.device, QAT)
-    open_door("save_results")(folder / "chosen.json", fitted)
+    save_results(folder / "chosen.json", fitted)
     outcome = {
         "run": str(run),
         "precision": precision,
@@ -126,7 +127,7 @@ def _chosen(
     run: Run, choice: Sequence[str], device: str | None, precision: Precision
 ) -> list[Any]:
     name = device or run.recipe.profile.device
-    results = open_door("load_results")(run.search(name, precision) / "chosen.json")
+    results = load_results(run.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
     for wanted in choice:
         if wanted not in by_name:
@@ -178,7 +179,7 @@ def _fit_anew(
     sizes = {piece.name: piece.size_bytes for piece in pieces.pieces}
     certified = result.certified
     try:
-        new = open_door("search")(
+        new = solve(
             only_heads(statistics, [*heads, final]),
             spec,
             latencies.by_piece,
@@ -186,11 +187,11 @@ def _fit_anew(
             setting=result.setting,
             max_early_exits=result.max_early_exits,
             thresholds_per_policy=result.thresholds_per_policy,
-            resources=open_door("resources")(sizes),
+            resources=Resources(sizes),
             guarantee=None if certified is None else certified.guarantee,
             name=result.name,
         )
-    except open_door("infeasible_error") as error:
+    except InfeasibleError as error:
         return None, str(error)
     return new, None
 
@@ -201,7 +202,7 @@ def _does(
     """What a configuration does on both parts, as plain values."""
     from mess_tf.quantising.thresholds import routed
 
-    place = open_door("leave_at")(statistics, configuration)
+    place = leave_at(statistics, configuration)
     result: dict[str, Any] = {"configuration": configuration.to_json()}
     for part in _PARTS:
         figures = routed(statistics, configuration, place, final, part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mess_tf.commands.arguments import next_command
 from mess_tf.commands.check import check
 from mess_tf.commands.check import render as render_check
 from mess_tf.commands.compile import compile as compile_run
@@ -15,7 +16,6 @@ from mess_tf.commands.report import report
 from mess_tf.commands.search import render as render_search
 from mess_tf.commands.search import search
 from mess_tf.commands.train import train
-from mess_tf.commands.wording import next_command
 
 
 def quickstart(

@@ -9,25 +9,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.wording import several
+from android_bench.records import MeasureSettings
+from android_bench.store import Store
+from mess_tf.commands.arguments import several
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.files import write_atomically
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
-from mess_tf.files import write_atomically
-from mess_tf.progress import progress
-from mess_tf.records import Configuration, Pieces, Statistics, SupernetSpec
 from mess_tf.reporting.conditions import summary
-from mess_tf.reporting.found import (
+from mess_tf.reporting.gallery import Gallery
+from mess_tf.reporting.inputs import (
     FrontFigures,
     FrontRow,
     Measured,
     PieceFigure,
     Searched,
 )
-from mess_tf.reporting.gallery import Gallery
 from mess_tf.reporting.records import Info, Missing
 from mess_tf.reporting.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import progress
+from search.evaluate import leave_at
+from search.infeasible import InfeasibleError
+from search.pareto import load_pareto
+from search.requirement import Requirement
+from search.result import load_results
+from search.run import search as solve
 
 PRESETS = ("quick", "report", "compare")
 FIG_7_LIMIT_S = 3.0
@@ -96,14 +106,14 @@ def report(
 
 def _told(run: Run, first: Told | None) -> Told:
     """Gathers a run; with the images of the first run, where it has them."""
-    from mess_tf.reporting.gather import gather
+    from mess_tf.reporting.build_report import gather
     from mess_tf.reporting.targets import Tools
 
     info = gather(
         run,
         _measured(run),
         _searched(run),
-        Tools(open_door("leave_at"), _best_within),
+        Tools(leave_at, _best_within),
         datetime.datetime.now(datetime.UTC),
     )
     return _with_pictures(run, info, first)
@@ -116,9 +126,9 @@ def _best_within(
     budget_ms: float,
 ) -> tuple[Configuration, bool] | None:
     """The most accurate configuration of one early exit at most; see ``BestWithin``."""
-    wish = open_door("requirement")(max_latency_ms=budget_ms)
+    wish = Requirement(max_latency_ms=budget_ms)
     try:
-        result = open_door("search")(
+        result = solve(
             statistics,
             spec,
             latency_ms,
@@ -126,7 +136,7 @@ def _best_within(
             max_early_exits=1,
             time_limit_s=FIG_7_LIMIT_S,
         )
-    except open_door("infeasible_error"):
+    except InfeasibleError:
         return None
     return result.configuration, result.proven
 
@@ -135,8 +145,8 @@ def _measured(run: Run) -> list[Measured]:
     """Pieces of the run's store by device and way of measuring; newest figures win."""
     if not run.profiles.is_file():
         return []
-    settings_of = open_door("measure_settings")
-    with open_door("store")(run.profiles, must_exist=True) as store:
+    settings_of = MeasureSettings
+    with Store(run.profiles, must_exist=True) as store:
         devices = {d.fingerprint: dataclasses.asdict(d) for d in store.devices()}
         rows = [row for row in store.measurements() if not row.failed]
     pieces: dict[tuple[str, str], dict[str, PieceFigure]] = {}
@@ -173,11 +183,11 @@ def _searched(run: Run) -> list[Searched]:
     for path in sorted(run.folder.glob("search/*/*/chosen.json")):
         results = tuple(
             {**result.as_json(), "wish": str(result.requirement)}
-            for result in open_door("load_results")(path)
+            for result in load_results(path)
         )
         front = None
         if (path.parent / "pareto.csv").is_file():
-            rows = open_door("load_pareto")(path.parent / "pareto.csv")
+            rows = load_pareto(path.parent / "pareto.csv")
             front = tuple(_front_row(row) for row in rows)
         searched.append(
             Searched(path.parent.parent.name, path.parent.name, results, front)
@@ -226,7 +236,6 @@ def _gallery(
 
     spec = SupernetSpec.load(run.supernet_structure)
     statistics = Statistics.load(run.statistics(precision))
-    leave_at = open_door("leave_at")
     targets = [t for t in info.targets if t.precision == precision and t.views]
     configuration = Configuration(
         (targets[0].featured_view or targets[0].views[0]).exits

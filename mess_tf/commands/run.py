@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.shared import network_input
-from mess_tf.commands.wording import several
+from mess_tf.commands.arguments import several
+from mess_tf.commands.latencies import network_input
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import write_atomically
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.images import read_image
-from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import class_map
-from mess_tf.files import write_atomically
-from mess_tf.progress import progress
-from mess_tf.records import Preprocessing
+from mess_tf.terminal.progress import progress
 
 
 def run(
@@ -72,9 +72,9 @@ def run(
 
 def _open(model: Path, threads: int) -> tuple[dict[str, Any], Any]:
     """The card of an export and what runs it."""
-    from mess_tf.compiling.card import read_card
-    from mess_tf.compiling.plan import PLAN, Plan, StagedModel
-    from mess_tf.compiling.runner import LinkedModel
+    from mess_tf.exporting.embedded_card import read_card
+    from mess_tf.runtime.linked_model import LinkedModel
+    from mess_tf.runtime.stage_plan import PLAN, Plan, StagedModel
 
     if model.is_dir() and not (model / PLAN).is_file():
         model = model / "model.tflite"

@@ -8,16 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
+from mess_tf.commands.latencies import Latencies, Unmeasured
 from mess_tf.commands.search_text import render as render
-from mess_tf.commands.shared import Latencies, Unmeasured
-from mess_tf.commands.wording import check_choice, next_command, several
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
-from mess_tf.progress import Step, progress
-from mess_tf.records import Precision, head_name
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.piece_names import head_name
+from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
+from mess_tf.terminal.progress import Step, progress
+from search.guarantee import Guarantee
+from search.infeasible import InfeasibleError
+from search.jobs import Job, answer_all
+from search.pareto import hypervolume, save_pareto
+from search.requirement import Requirement
+from search.resources import Resources
+from search.result import load_results, save_results
 
 Setting = Literal["input-dependent", "budgeted"]
 Robust = Literal["worst-group", "left-out", "upper-bound"]
@@ -43,7 +50,7 @@ class _Question:
 
     device: str
     label: str
-    wish: dict[str, float] | None
+    wish: dict[str, Any] | None
 
 
 @dataclass(eq=False)
@@ -74,11 +81,11 @@ class _Answers:
             self.unmet.append({"name": question.label, "reason": str(answer)})
             self.errors.append(answer)
             # An older answer stays unless it is proven that there is none.
-            if isinstance(answer, open_door("infeasible_error")):
+            if isinstance(answer, InfeasibleError):
                 _store(self.chosen, [], without=question.label)
         elif question.wish is None:
             self.front = answer
-            open_door("save_pareto")(self.folder / "pareto.csv", answer)
+            save_pareto(self.folder / "pareto.csv", answer)
         else:
             result = _with_predicted(answer, self.source.latencies)
             self.results.append(result)
@@ -198,7 +205,7 @@ def search(
     }
     own: dict[str, Any] = {"max_early_exits": early, "finalists": finalists, **common}
     if confidence is not None:
-        promise = open_door("guarantee")(max_image_drop_pp, 1 - confidence, confidence)
+        promise = Guarantee(max_image_drop_pp, 1 - confidence, confidence)
         own["guarantee"] = promise
     jobs = [
         _job(question, sources[question.device], robust, own, common)
@@ -249,12 +256,12 @@ def _job(
     by_piece = source.latencies.by_piece
     if question.wish is None:
         early = min(own["max_early_exits"], 2)
-        return open_door("job")(by_piece, None, {"max_early_exits": early, **common})
-    requirement = open_door("requirement")(**question.wish, robust=robust)
+        return Job(by_piece, None, {"max_early_exits": early, **common})
+    requirement = Requirement(**question.wish, robust=robust)
     sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
-    takes = open_door("resources")(sizes)
+    takes = Resources(sizes)
     options = {"name": question.label, "resources": takes, **own}
-    return open_door("job")(by_piece, requirement, options)
+    return Job(by_piece, requirement, options)
 
 
 def _answers(
@@ -268,7 +275,7 @@ def _answers(
     """Every question with its answer, while it is shown how far things are."""
     several = len({question.device for question in questions}) > 1
     told: dict[str, Step] = {}
-    answers = open_door("answer_all")(
+    answers = answer_all(
         source.statistics,
         source.spec,
         jobs,
@@ -334,15 +341,15 @@ def _hypervolume(front: Any, results: list[Any]) -> float | None:
     seen = [point.outcome.calibration for point in front]
     slowest = results[0].reference.calibration.mean_ms
     points = [(figures.mean_ms, figures.miou) for figures in seen]
-    return float(open_door("hypervolume")(points, slowest))
+    return float(hypervolume(points, slowest))
 
 
 def _store(path: Path, results: list[Any], without: str = "") -> None:
     """Adds results to those of earlier calls; one of the same name is replaced."""
-    old = open_door("load_results")(path) if path.is_file() else ()
+    old = load_results(path) if path.is_file() else ()
     names = {result.name for result in results} | {without}
     kept = [result for result in old if result.name not in names]
-    open_door("save_results")(path, [*kept, *results])
+    save_results(path, [*kept, *results])
 
 
 def _label(wish: dict[str, float], setting: Setting) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.wording import next_command, several
+from mess_tf.commands.arguments import next_command, several
+from mess_tf.core.errors import UsageError
 from mess_tf.data.open import open_split
 from mess_tf.data.pairs import CheckedSource
-from mess_tf.errors import UsageError
-from mess_tf.progress import progress
-from mess_tf.quiet import begin_log
-from mess_tf.recipe_files import load_recipe
+from mess_tf.recipe.files import load_recipe
 from mess_tf.runs import Run
+from mess_tf.terminal.output_capture import begin_log
+from mess_tf.terminal.progress import progress
 
 
 def train(

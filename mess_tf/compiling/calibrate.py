@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.compiling.pack import write_model
-from mess_tf.compiling.schema import Graph, read_model
-from mess_tf.quiet import quiet
-from mess_tf.records import CalibrationMethod, Preprocessing
+from mess_tf.core.precisions import CalibrationMethod
+from mess_tf.core.supernet_spec import Preprocessing
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.writer import write_model
+from mess_tf.terminal.output_capture import quiet
 
 BINS = 2048
 CUT = 1e-4

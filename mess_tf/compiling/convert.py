@@ -19,12 +19,12 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
 from mess_tf.compiling.calibrate import Calibration, with_ranges
-from mess_tf.compiling.native import native_dilations
-from mess_tf.compiling.pack import write_model
-from mess_tf.compiling.schema import Graph, read_model
-from mess_tf.errors import MessError
-from mess_tf.quiet import quiet
-from mess_tf.records import CONVERTED, Precision
+from mess_tf.compiling.dilated_conv import native_dilations
+from mess_tf.core.errors import MessError
+from mess_tf.core.precisions import CONVERTED, Precision
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.writer import write_model
+from mess_tf.terminal.output_capture import quiet
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,14 @@ import numpy as np
 
 from mess_tf.compiling.calibrate import Calibration, pixel_range, run_as_calibrated
 from mess_tf.compiling.convert import convert_model
-from mess_tf.compiling.folder import PieceStore, write_pieces
-from mess_tf.compiling.link import link_configuration
-from mess_tf.compiling.schema import Graph, read_model
+from mess_tf.compiling.decision_graphs import (
+    decision_piece,
+    output_piece,
+    stand_in_parameters,
+    with_pixel_threshold,
+)
+from mess_tf.compiling.latency_composition import probe_policy
+from mess_tf.compiling.piece_folder import PieceStore, write_pieces
 from mess_tf.compiling.slice import (
     Cut,
     adopt_scales,
@@ -26,25 +31,11 @@ from mess_tf.compiling.slice import (
     cut_in_sequence,
     write_cut,
 )
-from mess_tf.compiling.small import (
-    decision_piece,
-    output_piece,
-    stand_in_parameters,
-    with_pixel_threshold,
-)
-from mess_tf.compiling.stage import Parts
-from mess_tf.composition import probe_policy
-from mess_tf.errors import MessError
-from mess_tf.policies import POLICIES, Policy, family_of
-from mess_tf.records import (
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import (
     IMAGE_TENSOR,
     WHOLE_PROBE,
-    CalibrationMethod,
-    Configuration,
-    ExitChoice,
-    Pieces,
-    Precision,
-    SupernetSpec,
     branch_probe,
     decision_name,
     exit_tensor,
@@ -53,10 +44,17 @@ from mess_tf.records import (
     segment_name,
     single_probe,
 )
-from mess_tf.references import reference_exit, reference_exits
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import CalibrationMethod, Precision
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.exporting.stage_graphs import Parts
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.policies.comparison_exit import reference_exit, reference_exits
+from mess_tf.policies.registry import POLICIES, Policy, family_of
 
 if TYPE_CHECKING:
-    from mess_tf.supernet import Supernet
+    from mess_tf.models.supernet import Supernet
 
 # The converter's time grows faster than its graph; below ten heads its fixed cost per
 # call dominates (measured: 14 heads 2.5 s, 56 heads 24 s).

@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mess_tf.compiling.build import GraphBuilder, ModelBuilder
-from mess_tf.compiling.schema import Graph, quantization, scale_of
-from mess_tf.errors import MessError
-from mess_tf.records import TensorInfo
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import TensorInfo
+from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
+from mess_tf.flatbuffer.schema import Graph, quantization, scale_of
 
 SAME_SCALE_TOLERANCE = 1e-5
 

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mess_tf.compiling.runner import LinkedModel, PieceRunner
-from mess_tf.errors import MessError
-from mess_tf.policies import Policy
-from mess_tf.records import Configuration, Pieces, SupernetSpec
-from mess_tf.references import reference_head
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.policies.comparison_exit import reference_head
+from mess_tf.policies.registry import Policy
+from mess_tf.runtime.linked_model import LinkedModel
+from mess_tf.runtime.piece_runner import PieceRunner
 
 if TYPE_CHECKING:
-    from mess_tf.supernet import Supernet
+    from mess_tf.models.supernet import Supernet
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
 from mess_tf.data.sources import IGNORE_LABEL, default_palette, group_names
-from mess_tf.errors import MessError
 
 _NAMES_FILE = "objectInfo150.txt"
 

@@ -13,10 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.augment import Augmentation, Warp, warp_image, warp_labels
 from mess_tf.data.sources import Source
-from mess_tf.errors import MessError
-from mess_tf.records import Preprocessing
 
 # Purposes of random numbers; a key of its own keeps one stream apart from another.
 _ORDER = 0

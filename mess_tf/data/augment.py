@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.sources import IGNORE_LABEL
-from mess_tf.errors import MessError
-from mess_tf.records import Preprocessing
 
 # ITU-R BT.601, as in JPEG.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
 from mess_tf.data.sources import IGNORE_LABEL, group_names
-from mess_tf.errors import MessError
 
 # Class -> id in *_labelIds.png and official colour; all other ids are void.
 _CLASSES = {

@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.coco_masks import Region, paint, read_region
 from mess_tf.data.images import read_image
 from mess_tf.data.pairs import Summary, checked_size, summarise
 from mess_tf.data.sources import IGNORE_LABEL, Sample, group_names
 from mess_tf.data.voc import CLASSES, voc_palette
-from mess_tf.errors import MessError
 
 CATEGORIES = {
     "airplane": 5, "bicycle": 2, "bird": 16, "boat": 9, "bottle": 44, "bus": 6,

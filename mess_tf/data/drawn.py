@@ -15,8 +15,8 @@ import zlib
 import cv2
 import numpy as np
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.sources import IGNORE_LABEL, Sample, group_names
-from mess_tf.errors import MessError
 
 CLASSES = ("background", "disc", "box", "triangle", "ring", "star")
 PALETTE = np.array(

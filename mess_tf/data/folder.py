@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.images import IMAGE_SUFFIXES
 from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
 from mess_tf.data.sources import IGNORE_LABEL, default_palette, group_names
-from mess_tf.errors import MessError
 
 _MOST_CLASSES = 254
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.cache import Cached
 from mess_tf.data.parts import Part, evaluation_source, make_parts
 from mess_tf.data.sources import Selection, Source, open_source
-from mess_tf.errors import MessError
-from mess_tf.recipe_sections import Data
+from mess_tf.recipe.sections import Data
 
 
 @dataclass(frozen=True)

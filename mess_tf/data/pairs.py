@@ -13,10 +13,10 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.images import image_size, looks_complete, read_image, read_labels
 from mess_tf.data.sbd import read_sbd_labels
 from mess_tf.data.sources import IGNORE_LABEL, Sample, Source
-from mess_tf.errors import MessError
 
 
 @dataclass(frozen=True)

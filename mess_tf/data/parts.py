@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.sources import Joined, Selection, Source
-from mess_tf.errors import MessError
 
 Part = Literal["calibration", "report"]
 

@@ -22,8 +22,8 @@ from typing import Self
 import cv2
 import numpy as np
 
+from mess_tf.core.errors import MessError, UsageError
 from mess_tf.data.assemble import BatchMaker
-from mess_tf.errors import MessError, UsageError
 
 Batch = tuple[np.ndarray, np.ndarray]
 

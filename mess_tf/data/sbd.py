@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 
 # What scipy lets through from a file that is broken, cut off or of another kind.
 _UNREADABLE = (

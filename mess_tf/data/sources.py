@@ -2,7 +2,7 @@
 
 A source gives random access to samples at their own size. Another layout is one more
 function that returns a ``Source``, one more row in ``OPENERS`` and one more word in
-``mess_tf.recipe_sections.DATA_KINDS``.
+``mess_tf.recipe.sections.DATA_KINDS``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mess_tf.errors import MessError, UsageError
+from mess_tf.core.errors import MessError, UsageError
 
 IGNORE_LABEL = 255
 """In memory, the label that counts nowhere, whatever a data set's files use."""

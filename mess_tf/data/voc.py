@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
 from mess_tf.data.sources import IGNORE_LABEL, group_names
-from mess_tf.errors import MessError
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",

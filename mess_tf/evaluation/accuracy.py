@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mess_tf.metrics import Areas, mean_iou
-from mess_tf.records import Statistics
+from mess_tf.core.segmentation_metrics import Areas, mean_iou
+from mess_tf.core.statistics import Statistics
 
 
 def rows(statistics: Statistics, part: str | None = None) -> np.ndarray:

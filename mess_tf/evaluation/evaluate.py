@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import Areas, count_areas
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.parts import Part
 from mess_tf.data.sources import Source
-from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.evaluation.runners import Runner
-from mess_tf.metrics import Areas, count_areas
-from mess_tf.policies import keys_at
-from mess_tf.records import Statistics, SupernetSpec
-from mess_tf.references import reference_exit
+from mess_tf.policies.comparison_exit import reference_exit
+from mess_tf.policies.registry import keys_at
 
 CHUNK = 16
 """Images between two savings: what a kill can cost."""

@@ -17,14 +17,14 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import count_areas, image_quality
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.sources import Source
-from mess_tf.errors import MessError
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.evaluation.runners import Runner
-from mess_tf.gate import SCALE, features_numpy
-from mess_tf.metrics import count_areas, image_quality
-from mess_tf.records import SupernetSpec
+from mess_tf.policies.gate import SCALE, features_numpy
 
 LEAST_PART = 0.02
 """Of what is asked of the easiest class's cells to 1, what is allowed the hardest's:

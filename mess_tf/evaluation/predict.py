@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 
 
 def upsampled_classes(logits: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -8,10 +8,16 @@ from typing import Protocol
 
 import numpy as np
 
-from mess_tf.policies import confidences_numpy, keys_at
-from mess_tf.records import HeadSpec, Pieces, SupernetSpec, head_name, output_name
-from mess_tf.references import is_reference, reference_exit, reference_head
-from mess_tf.supernet import Supernet
+from mess_tf.core.piece_names import head_name, output_name
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.models.supernet import Supernet
+from mess_tf.policies.comparison_exit import (
+    is_reference,
+    reference_exit,
+    reference_head,
+)
+from mess_tf.policies.registry import confidences_numpy, keys_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +72,9 @@ class PiecesRunner:
         threads: int = 1,
         parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        from mess_tf.compiling.runner import LiteRTFile, PieceRunner
-        from mess_tf.compiling.small import confidences_file
+        from mess_tf.compiling.decision_graphs import confidences_file
+        from mess_tf.runtime.interpreter import LiteRTFile
+        from mess_tf.runtime.piece_runner import PieceRunner
 
         self.source = f"pieces:{pieces.precision}"
         self.parameters = parameters or {}
@@ -96,8 +103,12 @@ class PiecesRunner:
         }
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
-        from mess_tf.compiling.runner import dequantise
-        from mess_tf.compiling.small import LOGITS, REFERENCE, parameters_input
+        from mess_tf.compiling.decision_graphs import (
+            LOGITS,
+            REFERENCE,
+            parameters_input,
+        )
+        from mess_tf.runtime.interpreter import dequantise
 
         tensors = self._runner.features(image)
         references: dict[int | None, np.ndarray] = {}

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from mess_tf.core.segmentation_metrics import Areas, image_quality
+from mess_tf.core.statistics import Statistics
 from mess_tf.evaluation.accuracy import rows
-from mess_tf.metrics import Areas, image_quality
-from mess_tf.records import Statistics
 
 
 def image_mious(statistics: Statistics) -> np.ndarray:

@@ -12,10 +12,10 @@ from typing import Any
 
 import keras
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.models import auto_deeplab, blocks
-from mess_tf.models.adopted import ADOPTED, build_body, build_end
-from mess_tf.records import Preprocessing
+from mess_tf.models.imported_network import ADOPTED, build_body, build_end
 
 OUTPUT_STRIDES = (8, 16, 32)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import keras
 
+from mess_tf.core.piece_names import head_name
+from mess_tf.core.supernet_spec import OWN, HeadSpec
 from mess_tf.models import blocks
 from mess_tf.models.backbones import Backbone
-from mess_tf.records import OWN, HeadSpec, head_name
 
 ASPP_RATES_AT_16 = (6, 12, 18)  # DeepLabV3's, for output stride 16
 

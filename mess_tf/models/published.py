@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 
-from mess_tf.macs import layer_macs
+from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.models import blocks
 from mess_tf.models.auto_deeplab import FILTERS, auto_deeplab_cells
 from mess_tf.models.backbones import BACKBONES
 from mess_tf.models.heads import aspp
-from mess_tf.records import IMAGE_TENSOR
+from mess_tf.models.macs import layer_macs
 
 _LOW_LEVEL = 2  # the last cell at stride 4 before the path leaves it
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.models.adopted import ADOPTED, copy_weights, open_model
-from mess_tf.models.flat import flatten
-from mess_tf.supernet import Supernet
+from mess_tf.core.errors import MessError
+from mess_tf.models.flatten import flatten
+from mess_tf.models.imported_network import ADOPTED, copy_weights, open_model
+from mess_tf.models.supernet import Supernet
 
 APPLICATIONS = {
     "mobilenet_v2": "MobileNetV2",

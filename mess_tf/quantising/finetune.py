@@ -11,14 +11,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from mess_tf.core.files import sha256_of
+from mess_tf.core.piece_names import head_name
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import OpenedData, open_data
-from mess_tf.files import sha256_of
-from mess_tf.quantising.fake import FakeQuantised, fake_quantise, unrounded
-from mess_tf.quantising.graph import read_network
-from mess_tf.quantising.stage import Distillation, Exit, FineTuning
-from mess_tf.recipe import Recipe
-from mess_tf.records import SupernetSpec, head_name
-from mess_tf.supernet import Supernet
+from mess_tf.models.supernet import Supernet
+from mess_tf.quantising.fake_quantisation import FakeQuantised, fake_quantise, unrounded
+from mess_tf.quantising.finetuning_stage import Distillation, Exit, FineTuning
+from mess_tf.quantising.network_graph import read_network
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.train import OpenProgress, pixel_weights, stage_epochs

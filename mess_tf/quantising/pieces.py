@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mess_tf.compiling.folder import PieceStore, write_pieces
+from mess_tf.compiling.piece_folder import PieceStore, write_pieces
 from mess_tf.compiling.pieces import add_common, crossing_names
-from mess_tf.compiling.schema import Graph, read_model
 from mess_tf.compiling.slice import cut_between, cut_in_sequence, write_cut
-from mess_tf.quantising.deploy import convert_quantised
-from mess_tf.quantising.fake import FakeQuantised
-from mess_tf.records import (
-    HeadSpec,
-    Pieces,
-    SupernetSpec,
-    exit_tensor,
-    head_name,
-    segment_name,
-)
+from mess_tf.core.piece_names import exit_tensor, head_name, segment_name
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.quantising.fake_quantisation import FakeQuantised
+from mess_tf.quantising.int8_conversion import convert_quantised
 
 
 def write_quantised(

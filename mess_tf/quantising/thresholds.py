@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mess_tf.errors import MessError
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import Areas, mean_iou
+from mess_tf.core.statistics import Statistics
 from mess_tf.evaluation.accuracy import head_miou, rows
-from mess_tf.metrics import Areas, mean_iou
-from mess_tf.records import Configuration, Statistics
 
 
 @dataclass(frozen=True)

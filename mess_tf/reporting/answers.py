@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from mess_tf.records import Configuration, SupernetSpec, read_json
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.json_files import read_json
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.reporting.costs import adds_up, make_bars
 from mess_tf.reporting.records import (
     Answer,

@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    HeadSpec,
-    Pieces,
-    SupernetSpec,
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.piece_names import (
     branch_name,
     decision_name,
     head_name,
     output_name,
     segment_name,
 )
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.reporting.records import Bar
 
 KINDS = ("segments", "heads", "decisions", "output")

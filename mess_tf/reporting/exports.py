@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mess_tf.records import read_json
+from mess_tf.core.json_files import read_json
 from mess_tf.runs import Run
 
 

@@ -10,19 +10,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mess_tf.confidence_maps import smoothed_numpy, top1_numpy
-from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import OpenedData
-from mess_tf.errors import MessError
-from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.metrics import (
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.segmentation_metrics import (
     Areas,
     background_class,
     foreground_accuracy,
     image_quality,
 )
-from mess_tf.policies import Policy, confidences_numpy
-from mess_tf.records import Configuration, Pieces, Statistics, SupernetSpec
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.open import OpenedData
+from mess_tf.evaluation.predict import upsampled_classes
+from mess_tf.policies.confidence_maps import smoothed_numpy, top1_numpy
+from mess_tf.policies.registry import Policy, confidences_numpy
 from mess_tf.reporting.records import View
 from mess_tf.reporting.views import LeaveAt, told_images
 
@@ -187,7 +190,7 @@ def make_gallery(
     Raises:
         MessError: an image is no longer in the data set, or a piece cannot be run.
     """
-    from mess_tf.compiling.runner import PieceRunner
+    from mess_tf.runtime.piece_runner import PieceRunner
 
     runner = PieceRunner(pieces)
     wanted = sorted(set(heads))

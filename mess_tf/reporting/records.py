@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mess_tf.records import Configuration, ExitChoice
+from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.reporting.exports import ExportRow
-from mess_tf.reporting.found import FrontRow, Measured
+from mess_tf.reporting.inputs import FrontRow, Measured
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mess_tf.metrics import iou, mean_iou
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.segmentation_metrics import iou, mean_iou
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.quantising.thresholds import only_heads
-from mess_tf.records import Configuration, Statistics, SupernetSpec
 from mess_tf.reporting.costs import parts_ms
 from mess_tf.reporting.records import Ring
 from mess_tf.reporting.views import LeaveAt, routed_areas, told_images

@@ -11,19 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.composition import composed
-from mess_tf.errors import MessError
+from mess_tf.compiling.latency_composition import composed
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    Pieces,
-    Statistics,
-    SupernetSpec,
-)
 from mess_tf.reporting.answers import make_answer, reproduces
 from mess_tf.reporting.costs import macs_of_leaving, parts_ms
-from mess_tf.reporting.found import FrontRow, Measured, Searched
+from mess_tf.reporting.inputs import FrontRow, Measured, Searched
 from mess_tf.reporting.records import FrontPoint, HeadFigure, Ring, Target, View
 from mess_tf.reporting.speedups import BestWithin, make_rings
 from mess_tf.reporting.views import LeaveAt, make_views, told_images

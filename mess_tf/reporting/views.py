@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.segmentation_metrics import Areas, iou
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_areas, rows
-from mess_tf.metrics import Areas, iou
-from mess_tf.records import Configuration, Statistics, SupernetSpec
 from mess_tf.reporting.costs import adds_up, make_bars
-from mess_tf.reporting.found import FrontFigures
+from mess_tf.reporting.inputs import FrontFigures
 from mess_tf.reporting.records import Answer, Bar, Entry, FrontPoint, View
 
 LeaveAt = Callable[[Statistics, Configuration], np.ndarray]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.files import UNREADABLE, write_atomically
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import UNREADABLE, write_atomically
 
 
 def save_checkpoint(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mess_tf.metrics import Areas, mean_iou
+from mess_tf.core.segmentation_metrics import Areas, mean_iou
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.step_model import total_areas

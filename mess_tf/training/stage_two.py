@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from mess_tf.metrics import Areas
-from mess_tf.records import SupernetSpec
-from mess_tf.supernet import Supernet, build_supernet
+from mess_tf.core.segmentation_metrics import Areas
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.models.supernet import Supernet, build_supernet
 from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.step_model import (

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mess_tf.metrics import Areas, count_areas
+from mess_tf.core.segmentation_metrics import Areas, count_areas
 from mess_tf.training.losses import resize_to
 from mess_tf.training.schedule import Optimisation
 

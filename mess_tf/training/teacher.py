@@ -15,9 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mess_tf.errors import MessError
-from mess_tf.records import SupernetSpec
-from mess_tf.supernet import Supernet
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.models.supernet import Supernet
 from mess_tf.training.step_model import predicted, resized
 
 

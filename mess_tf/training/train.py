@@ -14,20 +14,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from mess_tf.adoption import design_adopted
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import sha256_of
+from mess_tf.core.supernet_spec import Preprocessing, SupernetSpec
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.data.prefetch import Prefetcher
-from mess_tf.errors import MessError
-from mess_tf.files import sha256_of
-from mess_tf.models.adopted import open_model
-from mess_tf.models.flat import flatten
+from mess_tf.models.adoption import design_adopted
+from mess_tf.models.flatten import flatten
+from mess_tf.models.imported_network import open_model
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.models.weights import load_backbone_weights
-from mess_tf.recipe import Recipe
-from mess_tf.recipe_sections import BUILT_IN_WEIGHTS, Training
-from mess_tf.records import Preprocessing, SupernetSpec
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.recipe.recipe import Recipe
+from mess_tf.recipe.sections import BUILT_IN_WEIGHTS, Training
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, Progress, Stage, run_stage
 from mess_tf.training.losses import class_weights

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mess_tf.adoption import adopt
-from mess_tf.supernet import Supernet
+from mess_tf.models.adoption import adopt
+from mess_tf.models.supernet import Supernet
 
 layers = keras.layers
 SIZE = 32

@@ -26,11 +26,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import mess_tf
-from mess_tf.errors import MessError
-from mess_tf.macs import model_macs
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.models.macs import model_macs
+from mess_tf.models.supernet import build_supernet
 from mess_tf.models.weights import load_backbone_weights
-from mess_tf.records import HeadSpec, SupernetSpec
-from mess_tf.supernet import build_supernet
 
 layers = keras.layers
 

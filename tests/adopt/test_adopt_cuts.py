@@ -6,8 +6,16 @@ from adopt_cases import deeplab, plain, unet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mess_tf.models.cuts import Cut, Flow, Step, apart, end_cut, find_cuts, read_steps
-from mess_tf.models.flat import flatten
+from mess_tf.models.exit_candidates import (
+    Cut,
+    Flow,
+    Step,
+    apart,
+    end_cut,
+    find_cuts,
+    read_steps,
+)
+from mess_tf.models.flatten import flatten
 
 
 def names(steps: list[Step], cuts: list[Cut]) -> dict[str, list[str]]:

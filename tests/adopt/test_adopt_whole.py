@@ -12,20 +12,17 @@ from adopt_cases import deeplab, unet
 from mess_tf.commands.compile import compile
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.train import train
-from mess_tf.compiling.link import link_configuration
 from mess_tf.compiling.verify import compare_linked
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
-from mess_tf.errors import MessError
-from mess_tf.recipe import Recipe
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    Pieces,
-    Precision,
-    Statistics,
-    SupernetSpec,
-)
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from mess_tf.training.train import design_from_recipe
 
@@ -93,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_moves_the_whole_network_and_its_own_end(folder: Path) -> None:
-    from mess_tf.supernet import Supernet
+    from mess_tf.models.supernet import Supernet
 
     trained = Supernet.load(folder)
     start = unet(classes=6)

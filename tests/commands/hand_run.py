@@ -11,24 +11,28 @@ from pathlib import Path
 import numpy as np
 from phone_double.tiny_model import convolutions
 
+from android_bench.devices import open_device
 from android_bench.latency_model.features import operators_of
-from android_bench.records import Conditions, Measurement, MeasureSettings, Round
+from android_bench.records import (
+    Conditions,
+    Measurement,
+    MeasureSettings,
+    ModelFile,
+    Round,
+)
 from android_bench.store import Store
-from mess_tf.doors import open_door
-from mess_tf.recipe import Recipe
-from mess_tf.records import (
+from mess_tf.core.pieces import Piece, PieceKind, Pieces
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import (
     EXTRA_BLOCKS,
     KINDS,
     REDUCTIONS,
     ExitPoint,
     HeadSpec,
-    Piece,
-    PieceKind,
-    Pieces,
     Preprocessing,
-    Statistics,
     SupernetSpec,
 )
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 
 HEADS = tuple(
@@ -76,7 +80,7 @@ def make_run(folder: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         # A name in the file: equal pieces would be one measurement.
         (folder / f"{name}.tflite").write_bytes(content + name.encode())
-        sha256 = open_door("model_file").read(folder / f"{name}.tflite").sha256
+        sha256 = ModelFile.read(folder / f"{name}.tflite").sha256
         pieces.append(Piece(name, kind, f"{name}.tflite", sha256, (), (), 0, 0))
 
     for number in (1, 2):
@@ -98,7 +102,7 @@ def measure(
     rounds_us: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Stores what the law says of pieces, or rounds given by name, as the host's."""
-    with open_door("open_device")("host") as device:
+    with open_device("host") as device:
         info = device.describe()
     pieces = Pieces.load(run.pieces("int8"))
     with Store(run.profiles) as store:

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from mess_tf.composition import composed, probe_policy
-from mess_tf.records import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.compiling.latency_composition import composed, probe_policy
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 
 SPEC = SupernetSpec(
     backbone="mobilenet_v2",

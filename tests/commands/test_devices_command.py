@@ -100,7 +100,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls.update(options, models=models, devices=devices)
         return calls["runs"]
 
-    monkeypatch.setattr("android_bench.profile.profile", profile)
+    monkeypatch.setattr("mess_tf.commands.profile.profile_files", profile)
     return calls
 
 

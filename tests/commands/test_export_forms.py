@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from android_bench.devices import open_device
 from android_bench.records import Conditions, Measurement, MeasureSettings, Round
 from android_bench.store import Store
 from mess_tf.commands.check import check
@@ -24,23 +25,18 @@ from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.export import export
 from mess_tf.commands.export import render as render_export
 from mess_tf.commands.run import run as run_model
-from mess_tf.compiling.card import read_card
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
-from mess_tf.recipe import Recipe
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    HeadSpec,
-    Pieces,
-    Precision,
-    Statistics,
-    SupernetSpec,
-    head_name,
-)
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.piece_names import head_name
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.exporting.embedded_card import read_card
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
 from search.requirement import Requirement
 from search.result import SearchResult, save_results
 from search.run import Reporter
@@ -73,7 +69,7 @@ def _supernet() -> Supernet:
 
 def _profile(run: Run, pieces: Pieces) -> None:
     """A millisecond per piece, more for later ones."""
-    with open_door("open_device")("host") as device:
+    with open_device("host") as device:
         info = device.describe()
     settings = MeasureSettings.preset("quick", 1)
     with Store(run.profiles) as store:

@@ -31,7 +31,7 @@ HOST: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("android_bench.devices.list_devices", lambda: [HOST])
+    monkeypatch.setattr("mess_tf.commands.info.list_devices", lambda: [HOST])
     keras = types.SimpleNamespace(
         backend=types.SimpleNamespace(backend=lambda: "jax"),
         distribution=types.SimpleNamespace(list_devices=lambda: ["gpu:0", "gpu:1"]),

@@ -40,7 +40,7 @@ def test_every_image_is_counted_once_per_round_and_keeps_its_median(
             latencies_us=np.array(next(rounds)), outputs=outputs
         )
 
-    monkeypatch.setattr("android_bench.measure.run_inference", run_inference)
+    monkeypatch.setattr("mess_tf.commands.on_device.run_inference", run_inference)
     (tmp_path / "model.tflite").write_bytes(b"x")
     images = [np.full((4, 4, 3), exit_point, np.uint8) for exit_point in (1, 2)]
     counted: list[int] = []

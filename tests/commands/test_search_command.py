@@ -13,14 +13,16 @@ from android_bench.errors import BenchError
 from mess_tf.commands import finalists as finalists_command
 from mess_tf.commands import report as report_command
 from mess_tf.commands import search as search_command
+from mess_tf.commands.latencies import measured_latencies
 from mess_tf.commands.search import render, search
-from mess_tf.commands.shared import measured_latencies
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
-from mess_tf.records import Pieces, Statistics, SupernetSpec
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.reporting.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
+from search.jobs import answer_all
 from search.result import load_results
 
 
@@ -40,13 +42,12 @@ def names_of(run: Run) -> list[str]:
 def test_answers_are_written_as_they_come(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer_all = open_door("answer_all")
 
     def interrupted(*given: Any) -> Any:
         yield next(answer_all(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.jobs.answer_all", interrupted)
+    monkeypatch.setattr("mess_tf.commands.search.answer_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(run.folder)
     assert names_of(run) == ["drop0"]
@@ -73,7 +74,9 @@ def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
         (MessError("NOT MET so far"), ["miou0.9"]),
         (InfeasibleError("NOT MET"), []),
     ):
-        monkeypatch.setattr("search.jobs.answer_all", lambda *_, e=error: iter([e]))
+        monkeypatch.setattr(
+            "mess_tf.commands.search.answer_all", lambda *_, e=error: iter([e])
+        )
         with pytest.raises(type(error), match="NOT MET"):
             search(run.folder, min_miou=0.9)
         assert names_of(run) == left
@@ -144,7 +147,7 @@ def test_all_phones_are_for_measuring(run: Run) -> None:
 
 
 def test_finalists_need_no_device_where_there_is_one_only(run: Run) -> None:
-    results = open_door("load_results")
+    results = load_results
     search(run.folder, min_miou=0.9)
     one = list(results(run.search("host", "int8") / "chosen.json"))
     assert finalists_command.pick_by_measurement(None, one, "nowhere") == one  # type: ignore[arg-type]

@@ -8,25 +8,23 @@ from typing import Any
 import pytest
 from hand_run import HEADS, law_us, make_run, measure, statistics_with
 
+from android_bench.devices import open_device
 from android_bench.errors import BenchError
 from android_bench.latency_model.learn import predict_files
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
 from mess_tf.commands import export as export_command
-from mess_tf.commands.profile import profile
-from mess_tf.commands.search import render, search
-from mess_tf.commands.share import predictions, telling_pieces
-from mess_tf.commands.shared import (
+from mess_tf.commands.active_profiling import predictions, telling_pieces
+from mess_tf.commands.latencies import (
     compared_with_probes,
     measured_latencies,
     predictable,
 )
-from mess_tf.doors import open_door
-from mess_tf.errors import MessError, UsageError
-from mess_tf.records import (
-    Pieces,
-    SupernetSpec,
-)
+from mess_tf.commands.profile import profile
+from mess_tf.commands.search import render, search
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from search.result import load_results
 
@@ -150,7 +148,7 @@ def test_what_is_known_from_other_settings_is_taken_where_it_helps(run: Run) -> 
     chosen = telling(run, 0.4)
     measure(run, chosen)
     files = predictable(pieces)
-    with Store(run.profiles) as store, open_door("open_device")("host") as device:
+    with Store(run.profiles) as store, open_device("host") as device:
         fingerprint = device.describe().fingerprint
         settings = MeasureSettings.preset("quick", 1)
         alone, model = predict_files(files, store, fingerprint, settings)

@@ -32,9 +32,10 @@ from PIL import Image
 
 import mess_tf
 from android_bench.records import PRESETS
-from mess_tf.commands.shared import measured_latencies
+from mess_tf.commands.latencies import measured_latencies
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.drawn import open_drawn
-from mess_tf.records import Statistics, SupernetSpec
 from mess_tf.runs import Run
 
 RECIPE = """

@@ -11,18 +11,13 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.compiling.runner import PieceRunner
-from mess_tf.policies import Policy
-from mess_tf.records import (
-    CONVERTED,
-    Configuration,
-    ExitChoice,
-    HeadSpec,
-    Pieces,
-    Precision,
-    SupernetSpec,
-)
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import CONVERTED, Precision
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.policies.registry import Policy
+from mess_tf.runtime.piece_runner import PieceRunner
 
 sys.path.append(str(Path(__file__).parent))  # form_cases.py
 

@@ -1,6 +1,6 @@
 """Forms of export that tests of several runtimes share."""
 
-from mess_tf.forms import ExportForm
+from mess_tf.exporting.options import ExportForm
 
 FORMS = {
     "linked": ExportForm(),

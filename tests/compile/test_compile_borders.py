@@ -3,14 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mess_tf.compiling.borders import add_image, folds_pixels
-from mess_tf.compiling.build import ModelBuilder
-from mess_tf.compiling.runner import LiteRTFile, quantise
-from mess_tf.compiling.schema import Graph, read_model
+from mess_tf.core.errors import UsageError
+from mess_tf.core.pieces import TensorInfo
+from mess_tf.core.precisions import Precision
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.augment import evaluation_image
-from mess_tf.errors import UsageError
-from mess_tf.forms import BorderType, ExportForm
-from mess_tf.records import Precision, Preprocessing, TensorInfo
+from mess_tf.exporting.model_io import add_image, folds_pixels
+from mess_tf.exporting.options import BorderType, ExportForm
+from mess_tf.flatbuffer.graph_builder import ModelBuilder
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.runtime.interpreter import LiteRTFile, quantise
 
 MOBILE = Preprocessing()
 CAFFE = Preprocessing((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))

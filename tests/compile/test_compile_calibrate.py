@@ -18,10 +18,11 @@ from mess_tf.compiling.calibrate import (
 )
 from mess_tf.compiling.convert import InputSpec, convert_function
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.runner import LiteRTFile, dequantise, quantise
-from mess_tf.compiling.schema import Graph, read_model
-from mess_tf.records import CalibrationMethod, Precision, Preprocessing
-from mess_tf.supernet import Supernet
+from mess_tf.core.precisions import CalibrationMethod, Precision
+from mess_tf.core.supernet_spec import Preprocessing
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.models.supernet import Supernet
+from mess_tf.runtime.interpreter import LiteRTFile, dequantise, quantise
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

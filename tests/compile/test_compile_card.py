@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compiling.card import ENTRY, read_card, with_card
-from mess_tf.compiling.inventory import DECISION_REASON, inventory, kept_in_float
-from mess_tf.compiling.link import link_configuration
-from mess_tf.compiling.runner import LinkedModel
-from mess_tf.compiling.schema import read_model
-from mess_tf.errors import MessError
-from mess_tf.forms import ExportForm
-from mess_tf.records import Precision
+from mess_tf.core.errors import MessError
+from mess_tf.core.precisions import Precision
+from mess_tf.exporting.embedded_card import ENTRY, read_card, with_card
+from mess_tf.exporting.inventory import DECISION_REASON, inventory, kept_in_float
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.exporting.options import ExportForm
+from mess_tf.flatbuffer.schema import read_model
+from mess_tf.runtime.linked_model import LinkedModel
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

@@ -14,9 +14,9 @@ from mess_tf.compiling.convert import (
     convert_model,
     convert_plain,
 )
-from mess_tf.compiling.runner import LiteRTFile
-from mess_tf.compiling.schema import Graph, read_model
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.runtime.interpreter import LiteRTFile
 
 SPEC = InputSpec("x", (1, 8, 8, 4))
 

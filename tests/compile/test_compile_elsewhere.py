@@ -19,9 +19,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from form_cases import FORMS
 
-from mess_tf.compiling.link import link_configuration
-from mess_tf.compiling.schema import Graph, read_file
-from mess_tf.records import Configuration, Precision
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.precisions import Precision
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.flatbuffer.schema import Graph, read_file
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from mess_tf.compiling.borders import folds_pixels
-from mess_tf.compiling.link import link_configuration, link_static
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.plan import Plan, StagedModel
-from mess_tf.compiling.runner import Answer, LinkedModel, quantise
-from mess_tf.compiling.schema import Graph, read_file
-from mess_tf.compiling.stages import link_stages, stage_files
-from mess_tf.errors import MessError
-from mess_tf.forms import ExportForm
-from mess_tf.records import Configuration, ExitChoice, HeadSpec, Precision
-from mess_tf.supernet import build_supernet, design_supernet
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.precisions import Precision
+from mess_tf.core.supernet_spec import HeadSpec
+from mess_tf.exporting.linking import link_configuration, link_static
+from mess_tf.exporting.model_io import folds_pixels
+from mess_tf.exporting.options import ExportForm
+from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.models.supernet import build_supernet, design_supernet
+from mess_tf.runtime.interpreter import quantise
+from mess_tf.runtime.linked_model import Answer, LinkedModel
+from mess_tf.runtime.stage_plan import Plan, StagedModel
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

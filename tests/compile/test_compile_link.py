@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compiling.link import link_configuration, link_static
-from mess_tf.compiling.runner import LinkedModel, LiteRTFile, PieceRunner, quantise
-from mess_tf.compiling.schema import Graph, read_file
 from mess_tf.compiling.verify import compare_linked
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice, Precision
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.precisions import Precision
+from mess_tf.exporting.linking import link_configuration, link_static
+from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.runtime.interpreter import LiteRTFile, quantise
+from mess_tf.runtime.linked_model import LinkedModel
+from mess_tf.runtime.piece_runner import PieceRunner
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
@@ -213,7 +216,7 @@ def test_pieces_of_different_conversions_are_not_mixed(
     graph = Graph(model)
     parameters = graph.tensors[graph.outputs[0]].quantization
     parameters.scale = parameters.scale * np.float32(1.5)
-    from mess_tf.compiling.pack import write_model
+    from mess_tf.flatbuffer.writer import write_model
 
     (tmp_path / "segment_2.tflite").write_bytes(write_model(model))
     mixed = replace(compiled.pieces, folder=tmp_path)

@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compiling.build import ModelBuilder
 from mess_tf.compiling.calibrate import Calibration
-from mess_tf.compiling.check import check_operators, check_piece, count_macs
 from mess_tf.compiling.convert import convert_model
-from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.runner import LiteRTFile, PieceRunner, dequantise, quantise
-from mess_tf.compiling.schema import Graph, read_file
-from mess_tf.compiling.small import (
+from mess_tf.compiling.decision_graphs import (
     add_decision,
     confidences_file,
     decision_graph,
@@ -25,21 +20,28 @@ from mess_tf.compiling.small import (
     parameters_input,
     stand_in_parameters,
 )
+from mess_tf.compiling.piece_checks import check_operators, check_piece
+from mess_tf.compiling.pieces import compile_supernet
 from mess_tf.compiling.verify import compare_pieces
-from mess_tf.errors import MessError
-from mess_tf.gate import gate_parameters
-from mess_tf.policies import Policy
-from mess_tf.records import (
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import (
     WHOLE_PROBE,
-    Pieces,
-    Precision,
     branch_probe,
     decision_name,
     head_name,
     segment_name,
     single_probe,
 )
-from mess_tf.supernet import Supernet
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.flatbuffer.graph_builder import ModelBuilder
+from mess_tf.flatbuffer.macs import count_macs
+from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.models.supernet import Supernet
+from mess_tf.policies.gate import gate_parameters
+from mess_tf.policies.registry import Policy
+from mess_tf.runtime.interpreter import LiteRTFile, dequantise, quantise
+from mess_tf.runtime.piece_runner import PieceRunner
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

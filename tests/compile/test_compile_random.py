@@ -9,24 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compiling.link import link_configuration
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.plan import StagedModel
-from mess_tf.compiling.runner import LinkedModel, PieceRunner
-from mess_tf.compiling.stages import link_stages
 from mess_tf.compiling.verify import compare_linked, compare_pieces
-from mess_tf.forms import ExportForm
-from mess_tf.policies import Policy
-from mess_tf.records import (
-    CONVERTED,
-    Configuration,
-    ExitChoice,
-    HeadSpec,
-    Pieces,
-    Precision,
-    SupernetSpec,
-)
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import CONVERTED, Precision
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.exporting.options import ExportForm
+from mess_tf.exporting.stages import link_stages
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.policies.registry import Policy
+from mess_tf.runtime.linked_model import LinkedModel
+from mess_tf.runtime.piece_runner import PieceRunner
+from mess_tf.runtime.stage_plan import StagedModel
 
 SIZE = (64, 64)
 BLOCKS = ["block_2_add", "block_5_add", "block_9_add", "block_12_add"]

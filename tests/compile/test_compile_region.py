@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compiling.check import count_macs
-from mess_tf.compiling.link import link_configuration
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.plan import StagedModel
-from mess_tf.compiling.runner import LinkedModel, LiteRTFile, PieceRunner
-from mess_tf.compiling.schema import Graph, read_file
-from mess_tf.compiling.stages import link_stages
 from mess_tf.compiling.verify import compare_linked
-from mess_tf.errors import MessError
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import head_name
+from mess_tf.core.precisions import Precision
 from mess_tf.evaluation.runners import KerasRunner, PiecesRunner
-from mess_tf.forms import ExportForm
-from mess_tf.policies import Policy
-from mess_tf.records import Configuration, ExitChoice, Precision, head_name
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.exporting.options import ExportForm
+from mess_tf.exporting.stages import link_stages
+from mess_tf.flatbuffer.macs import count_macs
+from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.policies.registry import Policy
+from mess_tf.runtime.interpreter import LiteRTFile
+from mess_tf.runtime.linked_model import LinkedModel
+from mess_tf.runtime.piece_runner import PieceRunner
+from mess_tf.runtime.stage_plan import StagedModel
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

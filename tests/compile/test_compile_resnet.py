@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mess_tf.compiling.inventory import inventory
-from mess_tf.compiling.link import link_configuration
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.runner import LinkedModel
-from mess_tf.records import Configuration, ExitChoice, HeadSpec
-from mess_tf.supernet import build_supernet, design_supernet
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.supernet_spec import HeadSpec
+from mess_tf.exporting.inventory import inventory
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.models.supernet import build_supernet, design_supernet
+from mess_tf.runtime.linked_model import LinkedModel
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import StageOne
 

@@ -25,14 +25,16 @@ from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from ai_edge_litert.options import Options
 from form_cases import FORMS
 
-from mess_tf.compiling.build import ModelBuilder
-from mess_tf.compiling.link import link_configuration
-from mess_tf.compiling.runner import LiteRTFile, quantise
-from mess_tf.compiling.schema import Graph, read_file
-from mess_tf.compiling.stages import link_stages, stage_files
-from mess_tf.forms import ExportForm
-from mess_tf.quiet import quiet
-from mess_tf.records import Configuration, Precision, TensorInfo
+from mess_tf.core.configuration import Configuration
+from mess_tf.core.pieces import TensorInfo
+from mess_tf.core.precisions import Precision
+from mess_tf.exporting.linking import link_configuration
+from mess_tf.exporting.options import ExportForm
+from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.flatbuffer.graph_builder import ModelBuilder
+from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.runtime.interpreter import LiteRTFile, quantise
+from mess_tf.terminal.output_capture import quiet
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

@@ -6,10 +6,10 @@ from ai_edge_litert import schema_py_generated as fb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compiling.build import ModelBuilder
-from mess_tf.compiling.pack import BUFFER_ALIGNMENT, write_model
-from mess_tf.compiling.schema import Graph, read_model
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.flatbuffer.graph_builder import ModelBuilder
+from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.writer import BUFFER_ALIGNMENT, write_model
 
 
 def _model(twice: bool = False) -> bytes:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.augment import (
     Augmentation,
     Warp,
@@ -17,8 +19,6 @@ from mess_tf.data.augment import (
     warp_image,
     warp_labels,
 )
-from mess_tf.errors import MessError
-from mess_tf.records import Preprocessing
 
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

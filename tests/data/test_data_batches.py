@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation, evaluation_image
 from mess_tf.data.batches import Batches, prefetch
@@ -20,8 +22,6 @@ from mess_tf.data.drawn import DrawnSource
 from mess_tf.data.folder import open_folder
 from mess_tf.data.prefetch import Prefetcher
 from mess_tf.data.sources import Sample
-from mess_tf.errors import MessError, UsageError
-from mess_tf.records import Preprocessing
 
 AUGMENTATION = Augmentation(multiple=16, jitter=0.2)
 

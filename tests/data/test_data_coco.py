@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.coco import CATEGORIES, open_coco
 from mess_tf.data.coco_masks import paint, read_region
 from mess_tf.data.open import open_data
 from mess_tf.data.voc import CLASSES
-from mess_tf.errors import MessError
-from mess_tf.recipe_sections import Data
+from mess_tf.recipe.sections import Data
 
 HEIGHT, WIDTH = 60, 80
 PERSON, DOG, ZEBRA = 1, 18, 24  # zebra is none of VOC's

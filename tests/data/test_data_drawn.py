@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.drawn import CLASSES, PALETTE, DrawnSource, draw
-from mess_tf.errors import MessError
 
 
 def digest(source: DrawnSource) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.folder import open_folder
 from mess_tf.data.images import read_image, read_labels
-from mess_tf.errors import MessError
 
 
 def test_samples_come_back_as_written(folder: Path) -> None:

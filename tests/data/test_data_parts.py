@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.drawn import DrawnSource
 from mess_tf.data.folder import open_folder
 from mess_tf.data.parts import (
@@ -18,7 +19,6 @@ from mess_tf.data.parts import (
     make_parts,
     split_report,
 )
-from mess_tf.errors import MessError
 
 
 def named(groups: Sequence[int], order: Sequence[int]) -> tuple[list[str], list[str]]:

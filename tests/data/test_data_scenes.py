@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.ade20k import open_ade20k
 from mess_tf.data.cityscapes import open_cityscapes
-from mess_tf.errors import MessError
 
 FRAMES = ("aachen_000000_000019", "aachen_000001_000019", "ulm_000005_000019")
 

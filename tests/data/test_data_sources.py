@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mess_tf.core.errors import MessError, UsageError
 from mess_tf.data.cache import Cached
 from mess_tf.data.drawn import DrawnSource
 from mess_tf.data.sources import (
@@ -21,7 +22,6 @@ from mess_tf.data.sources import (
     group_names,
     open_source,
 )
-from mess_tf.errors import MessError, UsageError
 
 
 def drawn(split: str = "train", count: int = 6) -> DrawnSource:

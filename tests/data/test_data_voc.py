@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from mess_tf.core.errors import MessError
 from mess_tf.data.open import open_data
 from mess_tf.data.voc import CLASSES, open_voc, voc_palette
-from mess_tf.errors import MessError
-from mess_tf.recipe_sections import Data
+from mess_tf.recipe.sections import Data
 
 TRAIN = ("2007_000032", "2007_000039")
 VAL = ("2007_000033", "2007_000042", "2007_000061")

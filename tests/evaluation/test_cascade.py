@@ -8,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import count_areas
+from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.evaluation.cascade import (
     Cascade,
     answer,
@@ -18,10 +20,8 @@ from mess_tf.evaluation.cascade import (
     total_areas,
 )
 from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.macs import model_macs
-from mess_tf.metrics import count_areas
-from mess_tf.records import HeadSpec
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.models.macs import model_macs
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 
 HEADS = ((1, "fcn_r1_b0"), (2, "fcn_r1_b0"))
 ALL_HEADS = (*HEADS, (3, "fcn_r1_b0"))

@@ -8,20 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 from mess_tf.data.sources import Sample
-from mess_tf.errors import MessError
 from mess_tf.evaluation import evaluate as module
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.evaluate import evaluate
 from mess_tf.evaluation.runners import HeadOutput
-from mess_tf.policies import confidences_numpy
-from mess_tf.records import (
-    ExitPoint,
-    HeadSpec,
-    Preprocessing,
-    Statistics,
-    SupernetSpec,
-)
+from mess_tf.policies.registry import confidences_numpy
 
 SPEC = SupernetSpec(
     backbone="mobilenet_v2",

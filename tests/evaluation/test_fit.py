@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 from mess_tf.data.sources import Sample
-from mess_tf.errors import MessError
 from mess_tf.evaluation.fit import LEAST_PART, class_strictness, fit_policies
 from mess_tf.evaluation.runners import HeadOutput
-from mess_tf.policies import confidences_numpy
-from mess_tf.records import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.policies.registry import confidences_numpy
 
 CLASSES = 3
 SPEC = SupernetSpec(

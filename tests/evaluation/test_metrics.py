@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from mess_tf.core.segmentation_metrics import count_areas, iou, mean_iou
 from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.metrics import count_areas, iou, mean_iou
 
 
 def test_areas_by_hand() -> None:

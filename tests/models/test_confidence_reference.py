@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from mess_tf.confidence_reference import edge_mask, full_size_confidence
-from mess_tf.policies import Policy
+from mess_tf.policies.full_resolution import edge_mask, full_size_confidence
+from mess_tf.policies.registry import Policy
 
 STRIDE, GRID = 4, (24, 30)
 SIZE = (GRID[0] * STRIDE, GRID[1] * STRIDE)

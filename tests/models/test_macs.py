@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mess_tf.errors import MessError
-from mess_tf.exits import place_exits
-from mess_tf.macs import model_macs
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import HeadSpec
+from mess_tf.models.exit_placement import place_exits
+from mess_tf.models.macs import model_macs
 from mess_tf.models.piece_macs import piece_macs
-from mess_tf.records import HeadSpec
-from mess_tf.supernet import build_supernet, design_supernet
+from mess_tf.models.supernet import build_supernet, design_supernet
 
 CLASSES = tuple(f"class{i}" for i in range(21))
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mess_tf.errors import MessError
-from mess_tf.gate import features_numpy, features_ops, gate_parameters
-from mess_tf.policies import (
+from mess_tf.core.errors import MessError
+from mess_tf.policies.gate import features_numpy, features_ops, gate_parameters
+from mess_tf.policies.registry import (
     POLICIES,
     Policy,
     confidences_numpy,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from mess_tf.compiling.convert import convert_model
-from mess_tf.compiling.runner import LiteRTFile
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from mess_tf.models.auto_deeplab import auto_deeplab_cells
 from mess_tf.models.backbones import get_backbone
 from mess_tf.models.published import authors_macs, auto_deeplab_network
-from mess_tf.recipe import Recipe
+from mess_tf.recipe.recipe import Recipe
+from mess_tf.runtime.interpreter import LiteRTFile
 
 
 def test_auto_deeplab_has_the_published_parameters_and_macs() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mess_tf.errors import MessError
-from mess_tf.records import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
-from mess_tf.references import (
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.policies.comparison_exit import (
     compared_with,
     is_reference,
     reference_exit,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
-from mess_tf.errors import MessError
-from mess_tf.region_agreement import (
+from mess_tf.core.errors import MessError
+from mess_tf.policies.region_agreement import (
     agreement_numpy,
     agreement_ops,
     region_agreement,

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.models.batch_norm import BatchNormalization
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.models.weights import load_backbone_weights
-from mess_tf.recipe_sections import head_space
-from mess_tf.records import HeadSpec, SupernetSpec
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.recipe.sections import head_space
 
 CLASSES = ("ground", "thing", "other")
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from mess_tf.quantising.fake import FakeQuantised, fake_quantise
-from mess_tf.quantising.graph import read_network
-from mess_tf.records import HeadSpec, Preprocessing, SupernetSpec
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.core.supernet_spec import HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.quantising.fake_quantisation import FakeQuantised, fake_quantise
+from mess_tf.quantising.network_graph import read_network
 
 SIZE = (64, 96)
 CLASSES = ("a", "b", "c", "d")

@@ -18,17 +18,19 @@ import mess_tf.commands.quantise as quantise_module
 from mess_tf.commands.compile import compile as compile_run
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.export import export
+from mess_tf.commands.latencies import Latencies
 from mess_tf.commands.quantise import quantise, render
 from mess_tf.commands.search import search
-from mess_tf.commands.shared import Latencies
-from mess_tf.compiling.runner import LinkedModel
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.json_files import read_json
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.drawn import CLASSES
-from mess_tf.errors import MessError, UsageError
-from mess_tf.recipe_files import load_recipe
-from mess_tf.records import Pieces, SupernetSpec, read_json
-from mess_tf.references import compared_with
+from mess_tf.models.supernet import build_supernet
+from mess_tf.policies.comparison_exit import compared_with
+from mess_tf.recipe.files import load_recipe
 from mess_tf.runs import Run
-from mess_tf.supernet import build_supernet
+from mess_tf.runtime.linked_model import LinkedModel
 from mess_tf.training.train import design_from_recipe
 
 RECIPE = """

@@ -7,17 +7,18 @@ import pytest
 import tensorflow as tf
 from quantise_cases import as_list, images, network, quantised
 
-from mess_tf.compiling.borders import folds_pixels
-from mess_tf.compiling.runner import quantise
-from mess_tf.quantising.fake import (
+from mess_tf.core.pieces import TensorInfo
+from mess_tf.core.supernet_spec import Preprocessing
+from mess_tf.exporting.model_io import folds_pixels
+from mess_tf.quantising.fake_quantisation import (
     FakeQuantised,
     ValueQuantizer,
     image_range,
     round_kernel,
 )
-from mess_tf.quantising.graph import read_network
-from mess_tf.quantising.plan import make_plan
-from mess_tf.records import Preprocessing, TensorInfo
+from mess_tf.quantising.network_graph import read_network
+from mess_tf.quantising.scale_plan import make_plan
+from mess_tf.runtime.interpreter import quantise
 
 
 @pytest.mark.parametrize(

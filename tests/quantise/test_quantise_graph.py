@@ -9,8 +9,8 @@ import keras
 import pytest
 from quantise_cases import network
 
-from mess_tf.errors import MessError
-from mess_tf.quantising.graph import read_network
+from mess_tf.core.errors import MessError
+from mess_tf.quantising.network_graph import read_network
 
 layers = keras.layers
 

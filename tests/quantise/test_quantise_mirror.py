@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from quantise_cases import NETWORKS, as_list, images, network
 
-from mess_tf.quantising.graph import read_network
-from mess_tf.quantising.mirror import build_mirror
+from mess_tf.quantising.keras2_mirror import build_mirror
+from mess_tf.quantising.network_graph import read_network
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -64,7 +64,7 @@ def test_the_mirror_takes_images_of_any_size_where_the_network_does() -> None:
 def test_keras_3_stays_what_keras_is() -> None:
     """tensorflow-model-optimization asks the whole process for Keras 2."""
     code = (
-        "import mess_tf.quantising.legacy, os, tensorflow as tf, keras\n"
+        "import mess_tf.quantising.keras2, os, tensorflow as tf, keras\n"
         "print(tf.keras.__version__, keras.__version__,"
         " os.environ.get('TF_USE_LEGACY_KERAS'))"
     )

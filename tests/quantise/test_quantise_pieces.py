@@ -9,23 +9,20 @@ import numpy as np
 import pytest
 from quantise_cases import awake, images, mobile_spec, quantised
 
-from mess_tf.compiling.inventory import inventory
-from mess_tf.compiling.link import link_configuration
 from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.runner import LiteRTFile, PieceRunner
-from mess_tf.compiling.runner import quantise as to_int8
 from mess_tf.compiling.verify import compare_linked
-from mess_tf.errors import MessError
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import IMAGE_TENSOR, head_name
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.inventory import inventory
+from mess_tf.exporting.linking import link_configuration
 from mess_tf.quantising.finetune import chosen_model
 from mess_tf.quantising.pieces import convert_network, write_quantised
-from mess_tf.records import (
-    IMAGE_TENSOR,
-    Configuration,
-    ExitChoice,
-    Pieces,
-    SupernetSpec,
-    head_name,
-)
+from mess_tf.runtime.interpreter import LiteRTFile
+from mess_tf.runtime.interpreter import quantise as to_int8
+from mess_tf.runtime.piece_runner import PieceRunner
 
 KEPT = [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (4, "dlb_r1_b0_s2_s1")]
 
@@ -83,7 +80,7 @@ def test_pieces_link_into_one_file_that_routes_as_the_pieces_say(
     limit = threshold
     if limit is None:  # in the middle of the first exit's confidences
         runner = PieceRunner(written.pieces)
-        from mess_tf.policies import Policy
+        from mess_tf.policies.registry import Policy
 
         logits = [runner.logits(runner.features(p), *early[0]) for p in pictures]
         policy = Policy.parse("mean")

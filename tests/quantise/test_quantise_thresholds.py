@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mess_tf.errors import MessError
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
 from mess_tf.quantising.thresholds import only_heads, routed
-from mess_tf.records import Configuration, ExitChoice, Statistics
 
 EARLY, FINAL = (1, "fcn_r1_b0"), (2, "fcn_r1_b0")
 CHOSEN = Configuration((ExitChoice(*EARLY, "mean", 0.5), ExitChoice(*FINAL)))

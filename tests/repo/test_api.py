@@ -13,8 +13,8 @@ import pytest
 
 import mess_tf
 from mess_tf.cli_table import COMMANDS
-from mess_tf.commands.wording import check_choice, next_command, several
-from mess_tf.errors import MessError, UsageError
+from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.core.errors import MessError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 

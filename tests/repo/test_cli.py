@@ -15,9 +15,9 @@ import pytest
 
 from mess_tf import cli
 from mess_tf.cli_table import COMMANDS, Command, Option
-from mess_tf.errors import MessError, UsageError
-from mess_tf.progress import progress
-from mess_tf.quiet import begin_log
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.terminal.output_capture import begin_log
+from mess_tf.terminal.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from mess_tf.doors import DOORS, open_door
-from mess_tf.errors import MessError
-
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mess_tf", "android_bench", "search")
 
@@ -87,24 +84,6 @@ def test_every_recipe_is_shipped() -> None:
 def test_pyproject_holds_tool_settings_only() -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(table) == {"build-system", "tool"}
-
-
-@pytest.mark.parametrize("name", DOORS)
-def test_every_door_leads_somewhere(name: str) -> None:
-    module, _, target = DOORS[name].partition(":")
-    file = ROOT / (module.replace(".", "/") + ".py")
-    body = ast.parse(file.read_text(encoding="utf-8")).body
-    defined = {
-        node.name
-        for node in body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
-    }
-    assert target in defined
-
-
-def test_an_unknown_door_is_named() -> None:
-    with pytest.raises(MessError, match="'attic'"):
-        open_door("attic")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/architecture.md"])

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mess_tf.errors import MessError, UsageError
-from mess_tf.recipe import Recipe
-from mess_tf.recipe_files import find_recipe, load_recipe, to_toml, write_recipe
-from mess_tf.recipe_sections import Data, Heads, Network, Training, head_space
-from mess_tf.records import HeadSpec
-from mess_tf.settings import show
+from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.supernet_spec import HeadSpec
+from mess_tf.recipe.files import find_recipe, load_recipe, to_toml, write_recipe
+from mess_tf.recipe.recipe import Recipe
+from mess_tf.recipe.sections import Data, Heads, Network, Training, head_space
+from mess_tf.recipe.settings import show
 
 OWN = {"backbone": "u.keras", "mean": [0, 0, 0], "std": [255, 255, 255]}
 DRAWN = {"data": {"kind": "drawn"}}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mess_tf.errors import MessError
-from mess_tf.recipe import Recipe
+from mess_tf.core.errors import MessError
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run, file_name
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mess_tf import progress as progress_module
-from mess_tf.errors import MessError
-from mess_tf.progress import progress, progress_of_each, show_progress
-from mess_tf.quiet import begin_log, quiet, terminal
+from mess_tf.core.errors import MessError
+from mess_tf.terminal import progress as progress_module
+from mess_tf.terminal.output_capture import begin_log, quiet, terminal
+from mess_tf.terminal.progress import progress, progress_of_each, show_progress
 
 
 def test_descriptors_and_prints_go_to_the_log_and_come_back(
@@ -195,8 +195,8 @@ def on_a_terminal(code: str) -> str:
 def test_on_a_terminal_a_bar_is_drawn_even_while_output_is_redirected() -> None:
     text = on_a_terminal(
         "import os\n"
-        "from mess_tf.quiet import quiet\n"
-        "from mess_tf.progress import progress\n"
+        "from mess_tf.terminal.output_capture import quiet\n"
+        "from mess_tf.terminal.progress import progress\n"
         "with quiet(), progress('Measuring', 4) as step:\n"
         "    os.write(1, b'CHATTER')\n"
         "    for i in range(4):\n"
@@ -222,7 +222,7 @@ def test_the_mode_is_set_for_the_process() -> None:
 def test_several_things_at_once_have_a_line_each_on_one_display() -> None:
     text = on_a_terminal(
         "import threading\n"
-        "from mess_tf.progress import progress_of_each\n"
+        "from mess_tf.terminal.progress import progress_of_each\n"
         "with progress_of_each() as step_of:\n"
         "    def work(name):\n"
         "        for i in range(1, 5):\n"

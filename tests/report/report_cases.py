@@ -22,21 +22,13 @@ from android_bench.records import (
     Round,
 )
 from android_bench.store import Store
-from mess_tf.recipe import Recipe
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    ExitPoint,
-    HeadSpec,
-    Piece,
-    PieceKind,
-    Pieces,
-    Precision,
-    Preprocessing,
-    Statistics,
-    SupernetSpec,
-    write_json,
-)
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.json_files import write_json
+from mess_tf.core.pieces import Piece, PieceKind, Pieces
+from mess_tf.core.precisions import Precision
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from search.pareto import ParetoPoint, save_pareto
 from search.requirement import Requirement

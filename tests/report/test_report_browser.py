@@ -17,8 +17,8 @@ import pytest
 from report_cases import FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
-from mess_tf.compiling import runner
 from mess_tf.reporting.figures import write
+from mess_tf.runtime import piece_runner as runner
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

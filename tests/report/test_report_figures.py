@@ -11,8 +11,8 @@ import pytest
 from report_cases import CHOSEN, FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
-from mess_tf.compiling import runner
-from mess_tf.records import Configuration
+from mess_tf.core.configuration import Configuration
+from mess_tf.runtime import piece_runner as runner
 
 CHARTS = ("pareto", "exit_rates", "latency", "class_iou", "speedups")
 

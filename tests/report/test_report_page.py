@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 
 from mess_tf.commands.report import render, report
-from mess_tf.compiling import runner
-from mess_tf.doors import open_door
-from mess_tf.errors import UsageError
-from mess_tf.records import Configuration, ExitChoice, Statistics
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import UsageError
+from mess_tf.core.statistics import Statistics
 from mess_tf.reporting.figures import write
 from mess_tf.reporting.gallery import choose_images
 from mess_tf.reporting.page.axes import log_ticks, ticks
+from mess_tf.runtime import piece_runner as runner
+from search.evaluate import leave_at
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = ("images", "mean_ms", "p90_ms", "miou", "drop_pp", "exit_rates")
@@ -315,7 +316,6 @@ def test_images_go_from_easy_to_hard(count: int, threshold: float) -> None:
     configuration = Configuration(
         (ExitChoice(1, "fcn_r1_b0", "mean", threshold), ExitChoice(2, "fcn_r1_b0"))
     )
-    leave_at = open_door("leave_at")
     chosen = choose_images(statistics, configuration, leave_at, count)
     places = leave_at(statistics, configuration)
     reported = [i for i, name in enumerate(NAMES) if name[0] == "r"]

@@ -7,19 +7,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from mess_tf.records import (
-    Configuration,
-    ExitChoice,
-    ExitPoint,
-    HeadSpec,
-    Preprocessing,
-    Statistics,
-    SupernetSpec,
-    decision_name,
-    head_name,
-    output_name,
-    segment_name,
-)
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.piece_names import decision_name, head_name, output_name, segment_name
+from mess_tf.core.statistics import Statistics
+from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 
 HEADS = (HeadSpec("fcn", 1, 0), HeadSpec("dlb", 2, 0), HeadSpec("fcn", 4, 1))
 POLICIES = ("mean", "eq7@0.9", "eq7+9@0.9")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
-from mess_tf.errors import MessError
-from mess_tf.records import HeadSpec, head_name, output_name, segment_name
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import head_name, output_name, segment_name
+from mess_tf.core.supernet_spec import HeadSpec
 from search.anytime import Rung, search_anytime
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice, Statistics
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
+from mess_tf.core.statistics import Statistics
 from search.costs import PieceCosts
 from search.evaluate import Evaluation, miou_of, part_images, quantile_of
 from search.exact import Search

@@ -17,7 +17,7 @@ from search_cases import (
     tiny_statistics,
 )
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from search.evaluate import final_configuration, part_images
 from search.finalists import pick
 from search.requirement import Requirement

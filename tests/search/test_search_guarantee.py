@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binom
 from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
 from search.evaluate import Evaluation, final_configuration
 from search.guarantee import Guarantee, certify, least_groups, p_value, walk
 from search.requirement import Requirement

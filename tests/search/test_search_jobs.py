@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from search.infeasible import InfeasibleError
 from search.jobs import Job, answer_all
 from search.requirement import Requirement

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from search_cases import tiny_spec, tiny_statistics
 
-from mess_tf.errors import MessError
-from mess_tf.records import Configuration, ExitChoice
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.errors import MessError
 from search.evaluate import leave_at
 from search.refit import leaving_shares, refit, with_shares
 

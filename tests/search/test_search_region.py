@@ -14,8 +14,10 @@ from search_cases import (
     tiny_statistics,
 )
 
-from mess_tf.records import Configuration, ExitChoice, HeadSpec, decision_name
-from mess_tf.references import reference_exit
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.piece_names import decision_name
+from mess_tf.core.supernet_spec import HeadSpec
+from mess_tf.policies.comparison_exit import reference_exit
 from search.costs import PieceCosts
 from search.evaluate import part_images
 from search.requirement import Requirement

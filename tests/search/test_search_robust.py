@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from search.evaluate import final_configuration, part_images
 from search.parts import calibration_groups, without_group
 from search.requirement import ROBUST, Requirement

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from little_network import little_model
 
-from mess_tf.adoption import design_adopted
-from mess_tf.errors import MessError
-from mess_tf.models.flat import flatten
-from mess_tf.records import HeadSpec, Preprocessing
-from mess_tf.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import HeadSpec, Preprocessing
+from mess_tf.models.adoption import design_adopted
+from mess_tf.models.flatten import flatten
+from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec

@@ -13,9 +13,10 @@ import pytest
 from broken_off import Killed
 
 from mess_tf.commands.train import train
-from mess_tf.errors import MessError
-from mess_tf.records import HeadSpec, Preprocessing, SupernetSpec, head_name
-from mess_tf.supernet import Supernet, design_supernet
+from mess_tf.core.errors import MessError
+from mess_tf.core.piece_names import head_name
+from mess_tf.core.supernet_spec import HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.models.supernet import Supernet, design_supernet
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, run_stage
 from mess_tf.training.schedule import Optimisation

@@ -16,10 +16,10 @@ import pytest
 from broken_off import Display, Killed
 from little_network import little_network
 
-from mess_tf.errors import MessError
+from mess_tf.core.errors import MessError
 from mess_tf.models.blocks import normalised
-from mess_tf.recipe import Recipe
-from mess_tf.supernet import Supernet
+from mess_tf.models.supernet import Supernet
+from mess_tf.recipe.recipe import Recipe
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, _JointModel
 from mess_tf.training.step_model import compile_model, predicted

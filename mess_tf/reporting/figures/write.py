@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mess_tf.files import write_atomically
+from mess_tf.core.files import write_atomically
 from mess_tf.reporting.figures import drawings, supplement, tables
 from mess_tf.reporting.gallery import Gallery
 from mess_tf.reporting.records import ExitRow, Info, Target, View

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.records import PRECISIONS
+from mess_tf.core.precisions import PRECISIONS
 from mess_tf.reporting.costs import KINDS
 from mess_tf.reporting.gallery import Gallery, Head, end_heads
 from mess_tf.reporting.images import SURE_FROM, sure_colours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mess_tf.records import ExitChoice
+from mess_tf.core.configuration import ExitChoice
 
 
 def ms(value: float | None) -> str:

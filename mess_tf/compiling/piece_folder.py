@@ -1,0 +1,90 @@
+"""A folder of pieces: each verified as it is added, the folder there whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mess_tf.compiling.piece_checks import check_piece
+from mess_tf.core.errors import MessError
+from mess_tf.core.pieces import Piece, PieceKind, Pieces, TensorInfo
+from mess_tf.core.precisions import Precision
+from mess_tf.flatbuffer.macs import count_macs
+from mess_tf.flatbuffer.schema import Graph
+
+
+def write_pieces(
+    folder: Path,
+    precision: Precision,
+    fill: Callable[[PieceStore], None],
+    made: Mapping[str, Any] | None = None,
+) -> Pieces:
+    """Writes a folder of pieces; an existing one stays until the new one is complete.
+
+    Args:
+        folder: to write or replace.
+        precision: of all pieces.
+        fill: adds the pieces to the store it is given.
+        made: see ``Pieces``.
+
+    Raises:
+        MessError: a piece that fails its check, or a disk that refuses.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        store = PieceStore(partial, precision)
+        fill(store)
+        pieces = Pieces(precision, tuple(store.pieces), partial, made or {})
+        pieces.save()
+        swap(partial, folder)
+    except OSError as error:
+        raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return replace(pieces, folder=folder)
+
+
+class PieceStore:
+    """Writes pieces into a folder and verifies each as it comes."""
+
+    def __init__(self, folder: Path, precision: Precision) -> None:
+        self.folder = folder
+        self.precision = precision
+        self.pieces: list[Piece] = []
+
+    def add(self, name: str, kind: PieceKind, content: bytes) -> None:
+        path = self.folder / f"{name}.tflite"
+        path.write_bytes(content)
+        graph = check_piece(path, name, kind, self.precision)
+        self.pieces.append(
+            Piece(
+                name=name,
+                kind=kind,
+                file=path.name,
+                sha256=hashlib.sha256(content).hexdigest(),
+                inputs=_infos(graph, graph.inputs),
+                outputs=_infos(graph, graph.outputs),
+                macs=count_macs(graph),
+                size_bytes=len(content),
+            )
+        )
+
+
+def _infos(graph: Graph, tensors: Sequence[int]) -> tuple[TensorInfo, ...]:
+    return tuple(graph.info(tensor) for tensor in tensors)
+
+
+def swap(new: Path, folder: Path) -> None:
+    """Puts the folder ``new`` in place of ``folder``, which may not exist yet."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What all packages share: records, files, figures; numpy at most."""

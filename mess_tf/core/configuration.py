@@ -1,0 +1,65 @@
+"""A configuration: the kept exits with their heads, policies and thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from mess_tf.core.errors import MessError
+
+
+@dataclass(frozen=True)
+class ExitChoice:
+    """One kept exit of a configuration.
+
+    Attributes:
+        exit: exit point, 1-based.
+        head: head id.
+        policy: policy key with its pixel threshold (``eq7@0.9``); None on the last.
+        threshold: the image leaves here if confidence >= threshold; None on the last.
+        parameters: the head's own numbers of a fitted policy (``cbt``, ``gate``), as in
+            the statistics; empty for others.
+    """
+
+    exit: int
+    head: str
+    policy: str | None = None
+    threshold: float | None = None
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The chosen exits in order of depth; the last one always answers."""
+
+    exits: tuple[ExitChoice, ...]
+
+    def __post_init__(self) -> None:
+        if not self.exits:
+            raise MessError("A configuration needs at least one exit.")
+        order = [choice.exit for choice in self.exits]
+        if order != sorted(set(order)):
+            raise MessError(f"A configuration's exits must grow in depth; got {order}.")
+        for choice in self.exits[:-1]:
+            if choice.policy is None or choice.threshold is None:
+                raise MessError(
+                    f"Exit {choice.exit} is not the last: it needs policy and"
+                    " threshold."
+                )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        # As JSON gives it back, so that both compare equal.
+        return [
+            {**dataclasses.asdict(choice), "parameters": list(choice.parameters)}
+            for choice in self.exits
+        ]
+
+    @classmethod
+    def from_json(cls, data: list[dict[str, Any]]) -> Configuration:
+        return cls(
+            tuple(
+                ExitChoice(**{**c, "parameters": tuple(c.get("parameters", ()))})
+                for c in data
+            )
+        )

@@ -1,0 +1,1 @@
+"""From a chosen configuration to the files a user ships."""

@@ -1,0 +1,1 @@
+"""Reading, building and writing flatbuffers of the TFLite schema."""

@@ -1,0 +1,1 @@
+"""Exit policies: how sure an exit is of its answer, per image."""

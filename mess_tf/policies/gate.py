@@ -1,0 +1,90 @@
+"""A learned gate: how good an exit's answer is, guessed from cheap features of it.
+
+The features describe the exit's own output on its native grid: how sure it is, how
+often its label changes from cell to cell, and how much of the image each class takes.
+A weighted sum of them guesses the image's quality against the final exit's
+(``mess_tf.evaluation.fit``); a sigmoid makes it a confidence. The paper names trainable
+policies as future work; features and model are our choice.
+
+Features and gate exist twice: in numpy, the reference, and in ``keras.ops``, which is
+what the exported graph contains too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mess_tf.policies.confidence_maps import common_labels_ops, rows_of, top1_numpy
+
+SURE = (0.5, 0.7, 0.9, 0.98)
+"""Top-1 probabilities; the share of cells that reaches each is a feature."""
+
+SCALE = 0.05
+"""Difference in an image's mIoU that moves the confidence from 0.5 to 0.73."""
+
+
+def gate_parameters(classes: int) -> int:
+    """Numbers that a gate has per head: a weight per feature, and a constant."""
+    return 1 + len(SURE) + 1 + classes + 1
+
+
+def features_numpy(logits: np.ndarray) -> np.ndarray:
+    """Logits (B, h, w, C) -> float32 features (B, F), each in 0..1.
+
+    Mean top-1 probability; shares of cells that reach ``SURE``; share of neighbouring
+    cells without a common maximal class; share of cells per class, where cells with
+    several maximal classes count for each.
+    """
+    top1 = top1_numpy(logits)
+    top = logits >= logits.max(axis=-1, keepdims=True)
+    below = (top[:, 1:] & top[:, :-1]).any(axis=-1)
+    beside = (top[:, :, 1:] & top[:, :, :-1]).any(axis=-1)
+    alike = (_mean(below) + _mean(beside)) / 2
+    columns = [_mean(top1), *(_mean(top1 >= np.float32(t)) for t in SURE), 1 - alike]
+    shares = top.mean(axis=(1, 2), dtype=np.float32)
+    return np.concatenate([np.stack(columns, axis=1), shares], axis=1)
+
+
+def features_ops(logits: Any) -> Any:
+    """``features_numpy`` in ``keras.ops``."""
+    from keras import ops
+
+    rows = rows_of(logits)
+    peak = ops.max(rows, axis=1, keepdims=True)
+    top1 = 1.0 / ops.sum(ops.exp(rows - peak), axis=1)
+    top = ops.cast(rows >= peak, "float32")
+    alike = [
+        ops.mean(ops.cast(common > 0.5, "float32"), axis=(1, 2))
+        for common in common_labels_ops(logits)
+    ]
+    sure = [ops.mean(ops.cast(top1 >= t, "float32"), axis=1) for t in SURE]
+    columns = [ops.mean(top1, axis=1), *sure, 1.0 - (alike[0] + alike[1]) / 2.0]
+    shares = ops.mean(top, axis=2)
+    return ops.concatenate([ops.stack(columns, axis=1), shares], axis=1)
+
+
+def gate_numpy(logits: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """The gate's confidence as a map of one cell: logits (B, h, w, C) -> (B, 1, 1).
+
+    Args:
+        logits: float32.
+        parameters: float32 array of ``gate_parameters(C)`` numbers; the constant last.
+            0.5 is where the exit is guessed to be as good as the final one.
+    """
+    score = (features_numpy(logits) * parameters[:-1]).sum(axis=1) + parameters[-1]
+    return (1 / (1 + np.exp(-score)))[:, None, None]
+
+
+def gate_ops(logits: Any, parameters: Any) -> Any:
+    """``gate_numpy`` in ``keras.ops``."""
+    from keras import ops
+
+    weighed = features_ops(logits) * parameters[None, :-1]
+    score = ops.sum(weighed, axis=1) + parameters[-1:]
+    return ops.reshape(ops.sigmoid(score), (-1, 1, 1))
+
+
+def _mean(cells: np.ndarray) -> np.ndarray:
+    return cells.mean(axis=(1, 2), dtype=np.float32)

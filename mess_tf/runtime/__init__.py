@@ -1,0 +1,1 @@
+"""Running pieces and exported files in LiteRT; no TensorFlow."""

@@ -1,0 +1,157 @@
+"""``plan.json``: what to run after what, and a reference that does it.
+
+One stage after the other: run ``file`` on the image and on what earlier stages made;
+then, unless it is the last, run ``decision`` on the logits. Reaches the confidence the
+threshold, or is there no decision, ``answer`` turns the logits into the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.piece_names import IMAGE_TENSOR
+from mess_tf.core.pieces import TensorInfo
+from mess_tf.runtime.interpreter import LiteRTFile
+from mess_tf.runtime.linked_model import Answer, as_input, read_answer
+from mess_tf.runtime.signature_names import CONFIDENCE, LOGITS
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What leads to one exit.
+
+    Attributes:
+        exit: exit point, 1-based.
+        file: segments and head.
+        inputs: of the file: the image, and outputs of earlier stages, by name.
+        outputs: of the file: the logits first, then what later stages read.
+        logits: name of the logits among the outputs.
+        decision: file from the logits to ``confidence`` float32 (1,); None on the last.
+        compares: what the decision takes beside the logits: outputs of this or of an
+            earlier stage, by name.
+        policy: what the decision computes.
+        threshold: the image leaves here if confidence >= threshold.
+        answer: file from the logits to ``logits`` and/or ``classes``; None where the
+            logits are the answer as they are.
+    """
+
+    exit: int
+    file: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    logits: str
+    decision: str | None
+    policy: str | None
+    threshold: float | None
+    answer: str | None
+    compares: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in order of depth."""
+
+    stages: tuple[PlannedStage, ...]
+    schema: int = SCHEMA
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / PLAN, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        data = read_json(folder / PLAN, "plan", "mess export --form stages")
+        try:
+            stages = tuple(_read_stage(row) for row in data["stages"])
+        except (KeyError, TypeError) as error:
+            raise MessError(
+                f"The plan {folder / PLAN} cannot be read ({error}); export again."
+            ) from error
+        return cls(stages, data["schema"])
+
+
+def _read_stage(row: dict[str, Any]) -> PlannedStage:
+    tensors = {
+        key: tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in row[key])
+        for key in ("inputs", "outputs")
+    }
+    compares = tuple(row.get("compares", ()))
+    return PlannedStage(**{**row, **tensors, "compares": compares})
+
+
+class StagedModel:
+    """Follows a plan; the reference for what an app does.
+
+    Args:
+        folder: of ``plan.json`` and its files.
+        threads: LiteRT threads.
+
+    Attributes:
+        plan: what is followed.
+        image: the input for the image.
+        logits: the output for logits, None where there is none.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.plan = Plan.load(folder)
+        self._folder = folder
+        self._threads = threads
+        self._files: dict[str, LiteRTFile] = {}
+        first, last = self.plan.stages[0], self.plan.stages[-1]
+        self.image = next(t for t in first.inputs if t.name == IMAGE_TENSOR)
+        if last.answer is None:
+            self.logits: TensorInfo | None = last.outputs[0]
+        else:
+            found = self._file(last.answer).outputs.get(LOGITS)
+            self.logits = None if found is None else found[1]
+
+    def run(
+        self, image: np.ndarray, thresholds: Sequence[float] | None = None
+    ) -> Answer:
+        """Segments one image.
+
+        Args:
+            image: normalised float32 (H, W, 3), or uint8 RGB pixels for files that take
+                these.
+            thresholds: one per early exit instead of the plan's.
+        """
+        tensors = {IMAGE_TENSOR: as_input(image, self.image, self._folder)}
+        own = [stage.threshold for stage in self.plan.stages]
+        limits = own if thresholds is None else [*thresholds, None]
+        for stage, limit in zip(self.plan.stages, limits, strict=True):
+            tensors.update(self._file(stage.file).run(tensors))
+            logits = tensors[stage.logits]
+            if limit is None or self._confidence(stage, tensors) >= np.float32(limit):
+                return self._answer(stage, logits)
+        raise MessError(f"The plan in {self._folder} has no last stage; export again.")
+
+    def _confidence(
+        self, stage: PlannedStage, tensors: Mapping[str, np.ndarray]
+    ) -> float:
+        file = self._file(str(stage.decision))
+        return float(file.run(tensors)[CONFIDENCE][0])
+
+    def _answer(self, stage: PlannedStage, logits: np.ndarray) -> Answer:
+        if stage.answer is None:
+            outputs = {LOGITS: logits}
+        else:
+            outputs = self._file(stage.answer).run({stage.logits: logits})
+        return self.read(outputs, stage)
+
+    def read(self, outputs: Mapping[str, np.ndarray], stage: PlannedStage) -> Answer:
+        """The outputs of a stage's answer file (or its logits) as an answer."""
+        return read_answer(outputs, self.logits, stage.exit)
+
+    def _file(self, name: str) -> LiteRTFile:
+        if name not in self._files:
+            self._files[name] = LiteRTFile(self._folder / name, self._threads)
+        return self._files[name]
