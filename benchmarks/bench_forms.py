@@ -46,6 +46,7 @@ from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import PRECISIONS, Precision, has_int8_activations
+from mess_tf.core.routing import leave_at
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou, rows
@@ -54,7 +55,6 @@ from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.stages import link_stages, stage_files
 from mess_tf.quantising.thresholds import routed
 from mess_tf.runs import Run
-from search.evaluate import leave_at
 from search.result import load_results
 
 NEVER, ALWAYS = 2.0, -1.0

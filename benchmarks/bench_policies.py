@@ -56,8 +56,8 @@ from mess_tf.evaluation.separation import (
 from mess_tf.policies.full_resolution import Edges, full_size_confidence
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
-from search.evaluate import Evaluation, final_configuration, part_images
-from search.parts import calibration_groups, with_parts, without_group
+from search.evaluation import Evaluation, final_configuration, part_images
+from search.generalisation.parts import calibration_groups, with_parts, without_group
 from search.requirement import Requirement
 from search.run import search
 

@@ -25,12 +25,12 @@ from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import PRECISIONS
+from mess_tf.core.routing import leave_at
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import rows
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.runs import Run
-from search.evaluate import leave_at
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
+from mess_tf.core.routing import leave_at
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
@@ -41,7 +42,6 @@ from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.quantising.thresholds import only_heads, routed
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress, show_progress
-from search.evaluate import leave_at
 from search.result import SearchResult, load_results
 from search.run import InfeasibleError, search
 

@@ -30,15 +30,15 @@ from pathlib import Path
 from drawn_statistics import draw_latencies, draw_spec, draw_statistics
 from search_rivals import Rivals
 
+from mess_tf.core.latency import PieceCosts
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.costs import PieceCosts
-from search.evaluate import final_configuration
-from search.exact import Progress, Search
+from search.evaluation import final_configuration
 from search.pareto import hypervolume, pareto_front
 from search.problem import Problem
-from search.space import space_size
-from search.target import Target
+from search.solver.branch_and_bound import Progress, Search
+from search.solver.space import space_size
+from search.solver.target import Target
 
 SIZES = {"camvid": (104, 11, 8), "voc": (1449, 21, 56), "coco": (5000, 21, 56)}
 EXITS = 5

@@ -10,9 +10,11 @@ the others, and tried on it. Ways of choosing:
 - ``plain``: the optimum on the others;
 - ``rate``: the same, its thresholds moved so that the same shares of the left-out
   sequence leave (its confidences are looked at, its labels are not);
-- ``worst-group``, ``left-out``, ``upper-bound``: robust choices (``search.robust``);
-- ``guarantee``: at most 5 % of new images are hurt, with 95 % (``search.guarantee``),
-  tested on groups; ``by image`` takes every image for a group of its own, which
+- ``worst-group``, ``left-out``, ``upper-bound``: robust choices
+  (``search.generalisation.robust``);
+- ``guarantee``: at most 5 % of new images are hurt, with 95 %
+  (``search.generalisation.guarantees``), tested on groups; ``by image``
+  takes every image for a group of its own, which
   neighbouring frames are not.
 
 ``promised`` is on the images it was chosen on, ``kept`` on all left-out images together
@@ -49,10 +51,10 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
-from search.evaluate import Evaluation, final_configuration, part_images
-from search.guarantee import Guarantee
-from search.parts import calibration_groups, with_parts, without_group
-from search.refit import refit
+from search.evaluation import Evaluation, final_configuration, part_images
+from search.generalisation.guarantees import Guarantee
+from search.generalisation.parts import calibration_groups, with_parts, without_group
+from search.generalisation.threshold_transfer import refit
 from search.requirement import ROBUST, Requirement, Robust, Setting
 from search.run import search
 

@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from search.leaves import evaluate_batch
 from search.problem import Problem
+from search.solver.enumeration import evaluate_batch
 
 POPULATION = 100
 PARENTS = 0.25

@@ -21,9 +21,10 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
+from mess_tf.core.routing import miou_of
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.evaluate import Evaluation, miou_of, part_images
+from search.evaluation import Evaluation, part_images
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, Requirement
 

@@ -9,12 +9,12 @@ import time
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from search.evaluate import quantile_of
-from search.exact import Optimum, Search
+from mess_tf.core.routing import quantile_of
 from search.problem import Problem
 from search.requirement import Requirement
 from search.resources import MB
-from search.target import Target
+from search.solver.branch_and_bound import Optimum, Search
+from search.solver.target import Target
 
 _DIAGNOSIS_LIMIT_S = 20.0
 

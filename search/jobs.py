@@ -14,11 +14,11 @@ from typing import Any, Literal
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.exact import Progress
 from search.pareto import ParetoPoint, pareto_front
 from search.requirement import Requirement
 from search.result import SearchResult
 from search.run import search
+from search.solver.branch_and_bound import Progress
 
 Engine = Literal["local", "dask"]
 ENGINES: tuple[Engine, ...] = ("local", "dask")

@@ -16,12 +16,18 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_atomically
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.exact import Chosen, Optimum, Progress, ProgressCall, Search
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, Requirement, Setting
 from search.result import Outcome
 from search.run import Reporter, prepare
-from search.target import Target
+from search.solver.branch_and_bound import (
+    Chosen,
+    Optimum,
+    Progress,
+    ProgressCall,
+    Search,
+)
+from search.solver.target import Target
 
 COLUMNS = (
     "mean_ms",

@@ -10,11 +10,12 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
+from mess_tf.core.latency import PieceCosts
 from mess_tf.core.piece_names import decision_name, segment_name
+from mess_tf.core.routing import head_index, miou_of
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
-from search.costs import PieceCosts
-from search.evaluate import final_configuration, head_index, miou_of, part_images
+from search.evaluation import final_configuration, part_images
 from search.resources import MB, Resources, head_pieces
 
 # Confidences closer than this are one value: no threshold between them would survive

@@ -38,8 +38,9 @@ class Requirement:
         objective: ``latency`` (lowest mean latency) or ``accuracy`` (highest mIoU);
             None takes ``accuracy`` where only latencies are limited, else ``latency``.
         robust: how limits of drop, mIoU and mean latency are to hold elsewhere too:
-            ``worst-group``, ``left-out`` or ``upper-bound`` (``search.robust``); None
-            asks for them on the calibration images alone.
+            ``worst-group``, ``left-out`` or ``upper-bound``
+            (``search.generalisation.robust``); None asks for them on the calibration
+            images alone.
     """
 
     max_drop_pp: float | None = None

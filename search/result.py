@@ -11,8 +11,8 @@ from typing import Any
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.json_files import SCHEMA, read_json, write_json
-from search.evaluate import Figures, Interval
-from search.guarantee import Certified
+from search.evaluation import Figures, Interval
+from search.generalisation.guarantees import Certified
 from search.requirement import Requirement, Setting
 
 _RECORDS = ("requirement", "robustness", "certified")
@@ -82,7 +82,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Robustness:
-    """How a robust choice came about (``search.robust``).
+    """How a robust choice came about (``search.generalisation.robust``).
 
     Attributes:
         asked: the tightened requirement that it is the optimum for; of the final head

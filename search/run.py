@@ -15,19 +15,19 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.evaluate import Evaluation, final_configuration, part_images
-from search.exact import Optimum, ProgressCall, Search
-from search.guarantee import Guarantee, certify
+from search.evaluation import Evaluation, final_configuration, part_images
+from search.generalisation.guarantees import Guarantee, certify
+from search.generalisation.parts import halves
+from search.generalisation.robust import Tightened, better, tighten
 from search.infeasible import InfeasibleError as InfeasibleError
 from search.infeasible import failure
-from search.parts import halves
 from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
-from search.robust import Tightened, better, tighten
-from search.space import space_size
-from search.target import Target
+from search.solver.branch_and_bound import Optimum, ProgressCall, Search
+from search.solver.space import space_size
+from search.solver.target import Target
 
 
 def search(

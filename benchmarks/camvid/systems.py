@@ -40,6 +40,7 @@ from lines import Line, runs_table, steps_table
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
 
 from mess_tf.core.errors import MessError
+from mess_tf.core.latency import PieceCosts
 from mess_tf.core.piece_names import decision_name, output_name
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec
@@ -47,8 +48,7 @@ from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.models.piece_macs import piece_macs
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
-from search.costs import PieceCosts
-from search.evaluate import Figures
+from search.evaluation import Figures
 from search.requirement import Requirement
 from search.run import search
 

@@ -22,6 +22,7 @@ from mess_tf.core.json_files import SCHEMA, read_json, write_json
 from mess_tf.core.piece_names import WHOLE_PROBE, segment_name
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
+from mess_tf.core.routing import leave_at
 from mess_tf.core.segmentation_metrics import Areas, count_areas, mean_iou
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
@@ -29,7 +30,6 @@ from mess_tf.data.open import OpenedData, open_data
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.evaluate import leave_at
 
 _OF_A_CARD = ("files", "precision", "input", "promise")
 

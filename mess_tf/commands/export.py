@@ -16,11 +16,11 @@ from mess_tf.core.files import sha256_of, write_file
 from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
+from mess_tf.core.routing import leave_at
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.evaluate import leave_at
 from search.result import load_results
 
 

@@ -16,6 +16,7 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.json_files import SCHEMA, write_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
+from mess_tf.core.routing import leave_at
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
@@ -24,7 +25,6 @@ from mess_tf.policies.registry import POLICIES
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.evaluate import leave_at
 from search.infeasible import InfeasibleError
 from search.resources import Resources
 from search.result import load_results, save_results

@@ -16,6 +16,7 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
 from mess_tf.core.pieces import Pieces
+from mess_tf.core.routing import leave_at
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
@@ -32,7 +33,6 @@ from mess_tf.reporting.records import Info, Missing
 from mess_tf.reporting.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.evaluate import leave_at
 from search.infeasible import InfeasibleError
 from search.pareto import load_pareto
 from search.requirement import Requirement

@@ -18,7 +18,7 @@ from mess_tf.core.piece_names import head_name
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
-from search.guarantee import Guarantee
+from search.generalisation.guarantees import Guarantee
 from search.infeasible import InfeasibleError
 from search.jobs import Job, answer_all
 from search.pareto import hypervolume, save_pareto

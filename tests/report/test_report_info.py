@@ -12,10 +12,10 @@ from report_cases import EARLY, FINAL, FakeRun
 
 from mess_tf.commands.report import _best_within, _measured, _searched
 from mess_tf.core.errors import MessError
+from mess_tf.core.routing import leave_at
 from mess_tf.reporting.build_report import gather
 from mess_tf.reporting.records import HeadFigure, Info, Target
 from mess_tf.reporting.targets import Tools, _rounded_up, best_of
-from search.evaluate import leave_at
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 

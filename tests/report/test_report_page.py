@@ -22,12 +22,12 @@ from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 from mess_tf.commands.report import render, report
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import UsageError
+from mess_tf.core.routing import leave_at
 from mess_tf.core.statistics import Statistics
 from mess_tf.reporting.figures import write
 from mess_tf.reporting.gallery import choose_images
 from mess_tf.reporting.page.axes import log_ticks, ticks
 from mess_tf.runtime import piece_runner as runner
-from search.evaluate import leave_at
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = ("images", "mean_ms", "p90_ms", "miou", "drop_pp", "exit_rates")

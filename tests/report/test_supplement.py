@@ -20,6 +20,7 @@ from report_cases import EARLY, FINAL, MS, NAMES, FakeRun, make_spec, make_stati
 from android_bench.records import Conditions
 from mess_tf.commands.report import _best_within
 from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.routing import leave_at
 from mess_tf.core.segmentation_metrics import (
     background_class,
     count_areas,
@@ -36,7 +37,6 @@ from mess_tf.reporting.speedups import SEARCHED, SPEEDUPS, UNIFORM, make_rings
 from mess_tf.reporting.spider import MOST_SPOKES, spokes
 from mess_tf.reporting.views import routed_areas
 from mess_tf.runtime import piece_runner as runner
-from search.evaluate import leave_at
 
 LEAVE_AT = leave_at
 

@@ -13,16 +13,17 @@ from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statisti
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
+from mess_tf.core.latency import PieceCosts
+from mess_tf.core.routing import miou_of, quantile_of
 from mess_tf.core.statistics import Statistics
-from search.costs import PieceCosts
-from search.evaluate import Evaluation, miou_of, part_images, quantile_of
-from search.exact import Search
+from search.evaluation import Evaluation, part_images
 from search.pareto import load_pareto, pareto_front, save_pareto
 from search.problem import Problem, choose_thresholds
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import InfeasibleError, search
-from search.target import Target
+from search.solver.branch_and_bound import Search
+from search.solver.target import Target
 
 FCN = "fcn_r1_b0"
 LATENCY_MS = {
@@ -303,7 +304,7 @@ def test_results_survive_the_file(tmp_path: Path):
 def test_progress_of_a_front_tells_the_time_of_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("search.exact._PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
@@ -343,7 +344,7 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
 
 
 def test_progress_tells_value_and_bound(monkeypatch):
-    monkeypatch.setattr("search.exact._PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
     told = []
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))

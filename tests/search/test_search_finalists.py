@@ -18,7 +18,7 @@ from search_cases import (
 )
 
 from mess_tf.core.errors import MessError
-from search.evaluate import final_configuration, part_images
+from search.evaluation import final_configuration, part_images
 from search.finalists import pick
 from search.requirement import Requirement
 from search.result import SearchResult, load_results, save_results

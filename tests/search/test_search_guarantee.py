@@ -11,8 +11,14 @@ from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from search.evaluate import Evaluation, final_configuration
-from search.guarantee import Guarantee, certify, least_groups, p_value, walk
+from search.evaluation import Evaluation, final_configuration
+from search.generalisation.guarantees import (
+    Guarantee,
+    certify,
+    least_groups,
+    p_value,
+    walk,
+)
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import search

@@ -18,11 +18,11 @@ from search_cases import (
     tiny_statistics,
 )
 
-from search import exact
-from search.evaluate import final_configuration, part_images
+from search.evaluation import final_configuration, part_images
 from search.requirement import Requirement
 from search.resources import Resources
 from search.run import InfeasibleError, search
+from search.solver import branch_and_bound as exact
 
 EPSILON = 1e-9
 

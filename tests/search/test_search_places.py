@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_search_screening import draw_problem
 
-from search.groups import ExitGroups
-from search.linear import Linear
-from search.places import sums_of
-from search.ranges import Base
+from search.solver.class_sum_intervals import sums_of
+from search.solver.gate_clusters import ExitGroups
+from search.solver.miou_tangent import Linear
+from search.solver.pair_intervals import Base
 
 
 @pytest.mark.parametrize("early", [2, 3])

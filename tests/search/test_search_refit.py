@@ -10,8 +10,8 @@ from search_cases import tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from search.evaluate import leave_at
-from search.refit import leaving_shares, refit, with_shares
+from mess_tf.core.routing import leave_at
+from search.generalisation.threshold_transfer import leaving_shares, refit, with_shares
 
 HEAD = "fcn_r1_b0"
 CHAIN = Configuration(

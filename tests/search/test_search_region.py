@@ -15,11 +15,11 @@ from search_cases import (
 )
 
 from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.latency import PieceCosts
 from mess_tf.core.piece_names import decision_name
 from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.policies.comparison_exit import reference_exit
-from search.costs import PieceCosts
-from search.evaluate import part_images
+from search.evaluation import part_images
 from search.requirement import Requirement
 from search.run import search
 

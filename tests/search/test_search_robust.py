@@ -9,11 +9,11 @@ import pytest
 from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.errors import MessError
-from search.evaluate import final_configuration, part_images
-from search.parts import calibration_groups, without_group
+from search.evaluation import final_configuration, part_images
+from search.generalisation.parts import calibration_groups, without_group
+from search.generalisation.robust import STEPS
 from search.requirement import ROBUST, Requirement
 from search.result import load_results, save_results
-from search.robust import STEPS
 from search.run import search
 
 

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
-from search import exact, rest, roots
-from search.begun import Begun
-from search.bounds import Bounder
-from search.exact import Search
-from search.linear import Linear
-from search.nodes import Node
 from search.problem import Problem
-from search.rest import Rest
-from search.screen import Screener
-from search.target import Target
-from search.values import Values
+from search.solver import branch_and_bound as exact
+from search.solver import frontier as roots
+from search.solver import suffix as rest
+from search.solver.branch_and_bound import Search
+from search.solver.lagrangian import Values
+from search.solver.miou_tangent import Linear
+from search.solver.node_bounds import Bounder
+from search.solver.nodes import Node
+from search.solver.pairwise_bounds import Screener
+from search.solver.prefix_bounds import Begun
+from search.solver.suffix import Rest
+from search.solver.target import Target
 
 IMAGES = 30
 

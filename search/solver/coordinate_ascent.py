@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from search.linear import Linear
 from search.problem import Problem
-from search.target import Target
+from search.solver.miou_tangent import Linear
+from search.solver.target import Target
 
 _HALVINGS = 9
 _MAX_SWEEPS = 6

@@ -11,13 +11,13 @@ from functools import partial
 
 import numpy as np
 
-from search.leaves import Limits
-from search.nodes import Node
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.rest import Rest
-from search.screen import Screener
-from search.target import Target
+from search.solver.enumeration import Limits
+from search.solver.nodes import Node
+from search.solver.pairwise_bounds import Screener
+from search.solver.suffix import Rest
+from search.solver.target import Target
 
 # Groups of a first exit that are looked at together.
 ROWS = 16

@@ -1,8 +1,8 @@
 """First bounds for all pairs and triples of groups of gates, by matrix products.
 
-The bound is that of ``search.bounds``, for one exchange rate, and for all groups of
-the exits involved at once: what is settled is summed per gate, and the best gate taken
-after summing.
+The bound is that of ``search.solver.node_bounds``, for one exchange rate, and for all
+groups of the exits involved at once: what is settled is summed per gate, and the best
+gate taken after summing.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.begun import Begun
-from search.groups import ExitGroups
-from search.linear import Linear
-from search.places import sums_of
 from search.problem import Problem
-from search.ranges import Base, RangeTables
-from search.rest import Rest
-from search.values import Values
+from search.solver.class_sum_intervals import sums_of
+from search.solver.gate_clusters import ExitGroups
+from search.solver.lagrangian import Values
+from search.solver.miou_tangent import Linear
+from search.solver.pair_intervals import Base, RangeTables
+from search.solver.prefix_bounds import Begun
+from search.solver.suffix import Rest
 
 _CHUNK = 1 << 12
 # First groups whose ranges settle the weights of a linear stand-in for triples.

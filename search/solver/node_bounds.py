@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.evaluate import rank_of
-from search.linear import Linear
-from search.nodes import Node, Places
+from mess_tf.core.routing import rank_of
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.target import Target
+from search.solver.miou_tangent import Linear
+from search.solver.nodes import Node, Places
+from search.solver.target import Target
 
 _MAX_PASSES = 6
 _WORTH_ANOTHER = 0.8

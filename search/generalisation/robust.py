@@ -29,8 +29,8 @@ import numpy as np
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
-from search.evaluate import Evaluation, part_images
-from search.parts import calibration_groups, without_group
+from search.evaluation import Evaluation, part_images
+from search.generalisation.parts import calibration_groups, without_group
 from search.requirement import Objective, Requirement
 
 # The first step by which limits are tightened; each further one is larger by GROWTH.

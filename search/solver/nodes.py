@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.linear import Linear
 from search.problem import Problem
+from search.solver.miou_tangent import Linear
 
 
 @dataclass(frozen=True, eq=False)

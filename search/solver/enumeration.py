@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.evaluate import miou_of
-from search.nodes import Node
+from mess_tf.core.routing import miou_of
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
+from search.solver.nodes import Node
 
 _BLOCK = 1 << 21
 _EXACT_BLOCK = 512

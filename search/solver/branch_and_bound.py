@@ -15,17 +15,17 @@ from functools import partial
 
 import numpy as np
 
-from search.bounds import Bounder
-from search.evaluate import rank_of
-from search.leaves import Batch, Limits, candidates, exact_blocks
-from search.linear import Linear
-from search.local import answers, climb
-from search.nodes import Node
+from mess_tf.core.routing import rank_of
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.roots import Bundle, Queue, Roots, Task
-from search.screen import Screener
-from search.target import Target
+from search.solver.coordinate_ascent import answers, climb
+from search.solver.enumeration import Batch, Limits, candidates, exact_blocks
+from search.solver.frontier import Bundle, Queue, Roots, Task
+from search.solver.miou_tangent import Linear
+from search.solver.node_bounds import Bounder
+from search.solver.nodes import Node
+from search.solver.pairwise_bounds import Screener
+from search.solver.target import Target
 
 # Below this many configurations a node is listed rather than split.
 LEAF_SIZE = 4096

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.groups import ExitGroups
-from search.linear import Linear
+from search.solver.gate_clusters import ExitGroups
+from search.solver.miou_tangent import Linear
 
 Sums = tuple[np.ndarray, np.ndarray]
 # Tables of pairs of exits that are kept, of some 50 MB each.

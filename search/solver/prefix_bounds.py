@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.groups import ExitGroups
-from search.values import Values
+from search.solver.gate_clusters import ExitGroups
+from search.solver.lagrangian import Values
 
 
 @dataclass(frozen=True, eq=False)

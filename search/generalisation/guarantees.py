@@ -32,8 +32,8 @@ from scipy.special import bdtr
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
-from search.evaluate import Evaluation
-from search.refit import leaving_shares, with_shares
+from search.evaluation import Evaluation
+from search.generalisation.threshold_transfer import leaving_shares, with_shares
 
 STEPS = 20
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
+from mess_tf.core.routing import head_index, leave_at
 from mess_tf.core.statistics import Statistics
-from search.evaluate import head_index, leave_at
 
 
 def leaving_shares(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.groups import ExitGroups
-from search.linear import Linear
 from search.problem import Problem
+from search.solver.gate_clusters import ExitGroups
+from search.solver.miou_tangent import Linear
 
 
 class Values:

@@ -1,9 +1,9 @@
 """Ranges of class sums where each image takes one of the answers it may get.
 
-The tables in ``search.ranges`` add up what each exit may change, so an image in doubt
-at two exits is counted with both. Here an image's parts lie between the least and the
-largest of the answers it may get. That takes a pass over the images for each set of
-groups, so it is done for what the tables leave only.
+The tables in ``search.solver.pair_intervals`` add up what each exit may change, so an
+image in doubt at two exits is counted with both. Here an image's parts lie between the
+least and the largest of the answers it may get. That takes a pass over the images for
+each set of groups, so it is done for what the tables leave only.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.groups import ExitGroups
-from search.linear import Linear
-from search.ranges import Base, Sums
+from search.solver.gate_clusters import ExitGroups
+from search.solver.miou_tangent import Linear
+from search.solver.pair_intervals import Base, Sums
 
 
 @dataclass(frozen=True, eq=False)

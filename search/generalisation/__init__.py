@@ -1,0 +1,1 @@
+"""What holds on images nobody searched on: robust choices, guarantees, transfer."""

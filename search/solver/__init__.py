@@ -1,0 +1,1 @@
+"""Branch and bound over chains of exits, heads and gates, with Lagrangian bounds."""
