@@ -13,11 +13,11 @@ measurement noise. What is in the folder already is not made or measured again.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -27,7 +27,7 @@ from android_bench.latency_model.choose import choose
 from android_bench.latency_model.features import operators_of
 from android_bench.latency_model.model import LatencyModel, Models, fit
 from android_bench.profile import profile
-from android_bench.records import Measurement
+from android_bench.records import Measurement, MeasureSettings
 from mess_tf.commands.latencies import (
     always_measured,
     compared_with_probes,
@@ -49,11 +49,7 @@ CONFIGURATIONS = 40
 REPEATED = 60
 # Shorter than `quick`, and unsteady pieces are not measured again: what there is of
 # noise is to be seen.
-SHORTER: dict[str, Any] = {
-    "rounds": 4,
-    "min_seconds_per_round": 0.1,
-    "max_spread": 10.0,
-}
+SHORTER = MeasureSettings(rounds=4, min_seconds_per_round=0.1, max_spread=10.0)
 
 
 def main() -> None:
@@ -151,10 +147,8 @@ def measure(
     run = profile(
         files,
         store=options.folder / f"pass_{number}.sqlite",
-        threads=options.threads,
+        settings=dataclasses.replace(SHORTER, threads=options.threads, seed=number),
         groups=dict.fromkeys(together & set(files), "probes"),
-        seed=number,
-        **SHORTER,
     )[0]
     return {row.name: row for row in run.measurements if not row.failed}
 

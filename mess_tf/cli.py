@@ -76,24 +76,37 @@ def _call(
     # TensorFlow reads it on import; a user's own setting wins.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if debug:
-        return _resolve(command.target)(**given)
+        return _run(command, given)
     with quiet(_log_of(given.get("run") or given.get("target"))):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
-            result = _resolve(command.target)(**given)
+            result = _run(command, given)
         except Exception:
             traceback.print_exc()  # into the log
             raise
     return result
 
 
-def _resolve(target: str) -> Callable[..., dict[str, Any]]:
+def _run(command: Command, given: dict[str, Any]) -> dict[str, Any]:
+    """Calls the function; options that are fields of a record come to it as one."""
+    if command.record:
+        field, _, record = command.record.partition("=")
+        names = {option.name for option in command.options if option.in_record}
+        fields = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in given.items()
+            if name in names
+        }
+        given = {name: value for name, value in given.items() if name not in names}
+        given[field] = _resolve(record)(**fields)
+    return _resolve(command.target)(**given)
+
+
+def _resolve(target: str) -> Callable[..., Any]:
     """The function that ``"module:name"`` names, imported only now."""
     module, _, name = target.partition(":")
-    function: Callable[..., dict[str, Any]] = getattr(
-        importlib.import_module(module), name
-    )
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
 
 

@@ -8,9 +8,9 @@ arguments are the options here, with the same names and defaults (a test compare
     compile(run, precision=None)
     evaluate(run, precision=None, source="pieces")
     devices()
-    profile(target, device=(), precision=None, preset=None, threads=None, store=None,
-            fresh=False, delegate="cpu", affinity="auto", extra=(), cooldown_s=None,
-            benchmark_model=None, csv=None)
+    profile(target, device=(), precision=None, options=MeasureOptions(preset=None,
+            threads=None, fresh=False, delegate="cpu", affinity="auto", extra=(),
+            cooldown_s=None, benchmark_model=None), store=None, csv=None, share=None)
     search(run, device=(), precision="int8", threads=None,
            setting="input-dependent", max_drop_pp=None, min_miou=None,
            max_latency_ms=None, max_p90_ms=None, max_size_mb=None, robust=None,
@@ -50,6 +50,7 @@ class Option(NamedTuple):
         choices: accepted values.
         spelling: the flag, where it is not made of the name.
         metavar: stands for the value in the help.
+        in_record: a field of the command's record.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
     spelling: str = ""
     metavar: str = ""
+    in_record: bool = False
 
     @property
     def flag(self) -> str:
@@ -78,6 +80,7 @@ class Command(NamedTuple):
         options: of the function.
         kept: said after Ctrl-C: what is kept, and how to go on; ``{line}`` is the
             command as it was typed.
+        record: ``parameter=module:class`` of the dataclass that gathers some options.
     """
 
     target: str
@@ -85,6 +88,7 @@ class Command(NamedTuple):
     description: str
     options: tuple[Option, ...] = ()
     kept: str = "nothing was written; {line} begins anew."
+    record: str = ""
 
 
 RUN = Option("run", "the run folder", Path, positional=True, required=True)
@@ -211,22 +215,19 @@ COMMANDS: dict[str, Command] = {
                 "preset",
                 "how long to measure (default: the recipe's)",
                 choices=("quick", "report"),
+                in_record=True,
             ),
-            THREADS,
+            THREADS._replace(in_record=True),
             Option(
-                "store",
-                "where the measurements are kept: an SQLite file, or the URL of a"
-                " database that a team shares, e.g. postgresql://user@host/name"
-                " (default: the run's profiles.sqlite)",
-                metavar="STORE",
+                "fresh", "measure again what is stored", bool, False, in_record=True
             ),
-            Option("fresh", "measure again what is stored", bool, False),
             Option(
                 "delegate",
                 "what runs the model; others than cpu on phones only. A model that"
                 " falls back to the CPU is a failure, not a figure",
                 default="cpu",
                 choices=("cpu", "gpu", "nnapi", "xnnpack-off"),
+                in_record=True,
             ),
             Option(
                 "affinity",
@@ -234,6 +235,7 @@ COMMANDS: dict[str, Command] = {
                 " phone chooses), or a mask like f0 (cores 4 to 7)",
                 default="auto",
                 metavar="CORES",
+                in_record=True,
             ),
             Option(
                 "extra",
@@ -242,6 +244,7 @@ COMMANDS: dict[str, Command] = {
                 default=(),
                 many=True,
                 metavar="FLAG",
+                in_record=True,
             ),
             Option(
                 "cooldown_s",
@@ -249,6 +252,7 @@ COMMANDS: dict[str, Command] = {
                 " the preset's)",
                 float,
                 metavar="SECONDS",
+                in_record=True,
             ),
             Option(
                 "benchmark_model",
@@ -256,6 +260,14 @@ COMMANDS: dict[str, Command] = {
                 " MESS_BENCHMARK_MODEL, else downloaded once)",
                 Path,
                 metavar="FILE",
+                in_record=True,
+            ),
+            Option(
+                "store",
+                "where the measurements are kept: an SQLite file, or the URL of a"
+                " database that a team shares, e.g. postgresql://user@host/name"
+                " (default: the run's profiles.sqlite)",
+                metavar="STORE",
             ),
             Option(
                 "csv",
@@ -273,6 +285,7 @@ COMMANDS: dict[str, Command] = {
                 metavar="SHARE",
             ),
         ),
+        record="options=android_bench.options:MeasureOptions",
         kept="every measurement is kept; {line} goes on (leave --fresh out).",
     ),
     "search": Command(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from android_bench.options import Delegate, MeasureOptions, Preset
 from android_bench.profile import profile as profile_files
 from android_bench.store_errors import shown
 from android_bench.tables import check_csv, rounds_path, write_csv
@@ -20,8 +21,6 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress_of_each
 
-Preset = Literal["quick", "report"]
-
 LOST = "device"
 """Stage of the failure that stands for a device which was lost."""
 
@@ -30,15 +29,8 @@ def profile(
     target: str | Path,
     device: str | Sequence[str] = (),
     precision: Precision | None = None,
-    preset: Preset | None = None,
-    threads: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     store: str | Path | None = None,
-    fresh: bool = False,
-    delegate: str = "cpu",
-    affinity: str = "auto",
-    extra: str | Sequence[str] = (),
-    cooldown_s: float | None = None,
-    benchmark_model: str | Path | None = None,
     csv: str | Path | None = None,
     share: float | None = None,
 ) -> dict[str, Any]:
@@ -51,17 +43,9 @@ def profile(
         device: names as ``mess devices`` lists them, e.g. ``host`` or a phone's serial
             number; ``all`` is every phone within reach. Empty takes the recipe's.
         precision: only this one of a run; None takes the recipe's.
-        preset: ``quick`` or ``report``; None takes the recipe's.
-        threads: CPU threads; None takes the recipe's.
+        options: how to measure; where it names no preset or threads, the recipe's.
         store: file or database URL; None takes the run's. A single file without a store
             is measured into ``<file>.profiles.sqlite`` beside it.
-        fresh: measure again what is stored.
-        delegate: ``cpu``; on phones also ``gpu``, ``nnapi`` and ``xnnpack-off``.
-        affinity: cores of a phone: ``auto``, ``none`` or a hexadecimal mask.
-        extra: further flags of the phone's benchmark tool, e.g. ``--allow_fp16=true``.
-        cooldown_s: longest wait before a round while the device is hot; None is the
-            preset's.
-        benchmark_model: Google's benchmark_model for phones; None looks for it.
         csv: file for the figures of these models; their rounds are written beside it
             as ``<stem>.rounds.csv``.
         share: part of a run's pieces to measure, above 0 and at most 1: first what can
@@ -82,11 +66,12 @@ def profile(
     Raises:
         MessError, BenchError: nothing to measure, or nothing could be measured.
     """
-    check_choice("preset", preset, get_args(Preset))
+    check_choice("preset", options.preset, get_args(Preset))
+    check_choice("delegate", options.delegate, get_args(Delegate))
     target, names = Path(target), several(device)
     models, defaults, groups = _models(target, precision, share)
     place = store or defaults["store"]
-    further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
+    settings = options.settings(defaults["preset"], defaults["threads"])
     if csv is not None:
         check_csv(Path(csv))
     with progress_of_each() as step_of:
@@ -94,18 +79,13 @@ def profile(
             models,
             names or (defaults["device"],),
             store=place,
-            preset=preset or defaults["preset"],
-            threads=threads or defaults["threads"],
-            fresh=fresh,
-            benchmark_model=None if benchmark_model is None else Path(benchmark_model),
+            settings=settings,
+            fresh=options.fresh,
+            benchmark_model=options.benchmark_model,
             progress=lambda name, done, planned, text: step_of(f"Profiling {name}").at(
                 done, planned, text
             ),
-            delegate=delegate,
             groups=groups,
-            affinity=affinity,
-            extra=several(extra),
-            **further,
         )
     if csv is not None:
         rows = [row for run in runs for row in run.measurements]
@@ -131,7 +111,7 @@ def profile(
             target,
             device=names,
             precision=_to_search(precision, models),
-            threads=threads,
+            threads=options.threads,
             predicted=share is not None,
         ),
     }
@@ -185,6 +165,10 @@ def _models(
         raise UsageError(f"Share {share:g} is no part; give more than 0, at most 1.")
     if target.is_file() and share is not None:
         raise UsageError(f"A share of one file ({target}) is nothing; leave it out.")
+    if target.is_file() and precision is not None:
+        raise UsageError(
+            f"{target} is one file, which has its precision; leave --precision out."
+        )
     if target.is_file():
         beside = target.with_name(target.name + ".profiles.sqlite")
         defaults = {"device": "host", "preset": "quick", "threads": 1, "store": beside}

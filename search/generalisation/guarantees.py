@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
@@ -109,6 +108,8 @@ def p_value(mean: float, count: int, limit: float) -> float:
         mean: of ``count`` independent values in 0..1.
         limit: strictly between 0 and 1.
     """
+    from scipy.special import bdtr  # takes half a second to load
+
     below = min(mean, limit)
     hoeffding = math.exp(-count * _divergence(below, limit))
     # One hurt group too many by rounding must not be counted less.

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mess_tf
+from android_bench.options import MeasureOptions
 from mess_tf.cli_table import COMMANDS
 from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.core.errors import MessError, UsageError
@@ -97,7 +99,8 @@ def test_the_next_command_can_be_typed_as_it_is() -> None:
     [
         ("compile", {"precision": "int4"}),
         ("evaluate", {"source": "onnx"}),
-        ("profile", {"preset": "long"}),
+        ("profile", {"options": MeasureOptions(preset="long")}),
+        ("profile", {"options": MeasureOptions(delegate="npu")}),
         ("search", {"setting": "static"}),
         ("search", {"robust": "very"}),
         ("search", {"engine": "spark"}),
@@ -107,7 +110,10 @@ def test_the_next_command_can_be_typed_as_it_is() -> None:
     ],
 )
 def test_what_the_command_line_refuses_is_refused_from_python_too(
-    tmp_path: Path, name: str, arguments: dict[str, str]
+    tmp_path: Path, name: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(MessError, match=next(iter(arguments.values()))):
+    refused = next(iter(arguments.values()))
+    if isinstance(refused, MeasureOptions):
+        refused = refused.preset or refused.delegate
+    with pytest.raises(MessError, match=refused):
         getattr(mess_tf, name)(tmp_path, **arguments)

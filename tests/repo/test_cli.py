@@ -71,20 +71,22 @@ def test_every_command_explains_itself(
 
 @pytest.mark.parametrize("name", NAMES.split())
 def test_options_are_the_functions_parameters_with_the_same_defaults(name: str) -> None:
-    target, _, function = COMMANDS[name].target.partition(":")
-    file = ROOT / (target.replace(".", "/") + ".py")
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    found = next(
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name == function
-    )
-    a = found.args
-    positional = [*a.posonlyargs, *a.args]
-    defaults: dict[str, ast.expr | None] = {arg.arg: None for arg in positional}
-    late = positional[len(positional) - len(a.defaults) :]
-    defaults |= {arg.arg: d for arg, d in zip(late, a.defaults, strict=True)}
-    defaults |= {k.arg: d for k, d in zip(a.kwonlyargs, a.kw_defaults, strict=True)}
+    defaults = _defaults(_definition(COMMANDS[name].target))
+    record, _, target = COMMANDS[name].record.partition("=")
+    if record:
+        default = defaults[record]
+        assert default is not None
+        assert ast.unparse(default) == f"{target.split(':')[1]}()"
+        fields = _defaults(_definition(target))
+        defaults = {
+            field: value
+            for parameter, default in defaults.items()
+            for field, value in (
+                fields if parameter == record else {parameter: default}
+            ).items()
+        }
+        inside = [o.name for o in COMMANDS[name].options if o.in_record]
+        assert inside == list(fields)
     assert list(defaults) == [option.name for option in COMMANDS[name].options]
     for option in COMMANDS[name].options:
         default = defaults[option.name]
@@ -93,6 +95,31 @@ def test_options_are_the_functions_parameters_with_the_same_defaults(name: str) 
         else:
             assert default is not None, f"{option.name} has no default"
             assert _value(default) == option.default
+
+
+def _definition(target: str) -> ast.FunctionDef | ast.ClassDef:
+    module, _, name = target.partition(":")
+    file = ROOT / (module.replace(".", "/") + ".py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return next(
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name
+    )
+
+
+def _defaults(definition: ast.FunctionDef | ast.ClassDef) -> dict[str, ast.expr | None]:
+    """By parameter, or by field of a dataclass; None where there is no default."""
+    if isinstance(definition, ast.ClassDef):
+        fields = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
+        return {ast.unparse(field.target): field.value for field in fields}
+    a = definition.args
+    positional = [*a.posonlyargs, *a.args]
+    defaults: dict[str, ast.expr | None] = {arg.arg: None for arg in positional}
+    late = positional[len(positional) - len(a.defaults) :]
+    defaults |= {arg.arg: d for arg, d in zip(late, a.defaults, strict=True)}
+    defaults |= {k.arg: d for k, d in zip(a.kwonlyargs, a.kw_defaults, strict=True)}
+    return defaults
 
 
 def _value(node: ast.expr) -> Any:
@@ -121,7 +148,7 @@ def test_several_images_and_switches(fake: Fake) -> None:
     cli.main(["profile", "r", "--fresh"])
     assert fake.calls[0]["images"] == [Path("a.jpg"), Path("b.jpg")]
     assert fake.calls[0]["output"] == Path("o")
-    assert fake.calls[1]["fresh"] is True
+    assert fake.calls[1]["options"].fresh is True
 
 
 def test_chatter_is_kept_off_the_terminal_and_the_result_is_shown(
