@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from android_bench.errors import BenchError
-from android_bench.files import write_whole
 from android_bench.latency_model.features import Operator
 from android_bench.latency_model.model import LatencyModel
+from mess_tf.core.files import replace_file
 
 SCHEMA = 1
 
@@ -69,7 +69,7 @@ def save(model: LatencyModel, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(as_json(model), indent=1, allow_nan=False)
-        write_whole(path, text.encode())
+        replace_file(path, text.encode())
     except OSError as error:
         raise BenchError(
             f"The latency model cannot be written to {path} ({error.strerror}); free"

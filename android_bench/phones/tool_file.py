@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.errors import BenchError
-from android_bench.files import write_whole
 from android_bench.records import Tool
+from mess_tf.core.files import replace_file
 
 VARIABLE = "MESS_BENCHMARK_MODEL"
 FILE_NAME = "benchmark_model"
@@ -205,7 +205,7 @@ def _keep(path: Path, content: bytes, origin: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The note first: a tool without the right one is not used.
         _write_note(path, content, origin)
-        write_whole(path, content)
+        replace_file(path, content)
     except OSError as error:
         raise BenchError(
             f"The benchmark tool cannot be kept at {path} ({error.strerror}); free some"
@@ -222,4 +222,4 @@ def _write_note(path: Path, content: bytes, origin: str) -> None:
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     text = json.dumps(note, indent=1).encode()
-    write_whole(path.with_name(path.name + ".json"), text)
+    replace_file(path.with_name(path.name + ".json"), text)

@@ -18,7 +18,7 @@ from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.json_files import read_json, write_json
 from mess_tf.core.piece_names import WHOLE_PROBE, segment_name
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
@@ -30,6 +30,9 @@ from mess_tf.data.open import OpenedData, open_data
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
+
+CHECK_SCHEMA = 1
+"""Version of ``check.json``."""
 
 _OF_A_CARD = ("files", "precision", "input", "promise")
 
@@ -131,7 +134,7 @@ def _check_one(
     place = leave_at(statistics, configuration)
     expected = np.array([configuration.exits[i].exit for i in place])
     result: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": CHECK_SCHEMA,
         "name": folder.name,
         "device": where,
         "threads": count,

@@ -13,7 +13,7 @@ from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.latencies import Latencies, measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
-from mess_tf.core.json_files import SCHEMA, write_json
+from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.routing import leave_at
@@ -34,6 +34,8 @@ QAT: Precision = "int8-qat"
 ALIKE: Precision = "int8"
 """Its pieces have the same operators and shapes, and so the same latencies."""
 _BESIDE: tuple[Precision, ...] = ("float32", "int8")
+RESULT_SCHEMA = 1
+"""Version of ``quantise/result.json``."""
 _PARTS = ("report", "calibration")
 _THEN = ("profile", "export")
 
@@ -111,7 +113,7 @@ def quantise(
         "heads": _head_rows(opened, spec),
         "thresholds": thresholds,
     }
-    write_json(opened.quantise / "result.json", {"schema": SCHEMA, **outcome})
+    write_json(opened.quantise / "result.json", {"schema": RESULT_SCHEMA, **outcome})
     steps = [next_command(c, run, device=device, precision=QAT) for c in _THEN]
     return outcome | {"next": " && ".join(steps)}
 
