@@ -20,18 +20,23 @@ UNREADABLE = (
 
 
 @contextlib.contextmanager
-def replacement(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` that replaces it when the block succeeds.
 
-    The content is on the disk before the name is, so that after a crash there is the
-    old file or the new one; of several writers at a time the last one wins.
+    The folder is made where it is missing. The content is on the disk before the name
+    is, so that after a crash there is the old file or the new one; of several writers
+    at a time the last one wins.
 
     Raises:
-        OSError: the folder is missing, or folder or disk refuse the write; what was
-            there before stays.
+        MessError: the folder or the disk refuses the write; what was there before
+            stays.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise MessError(f"Cannot write {path}: {error.strerror}.") from error
     temporary = Path(name)
     try:
         yield temporary
@@ -42,34 +47,14 @@ def replacement(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        raise MessError(f"Cannot write {path}: {error.strerror}.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes bytes as a whole file; raises OSError like ``replacement``."""
-    with replacement(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """``replacement`` with an error for the user; makes the folder where it is missing.
-
-    Raises:
-        MessError: the folder or the disk refuses the write; what was there before
-            stays.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacement(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise MessError(f"Cannot write {path}: {error.strerror}.") from error
-
-
 def write_file(path: Path, content: bytes) -> None:
-    """Writes bytes as a whole file; raises MessError like ``write_atomically``."""
+    """Writes bytes as a whole file; raises like ``write_atomically``."""
     with write_atomically(path) as temporary:
         temporary.write_bytes(content)
 
