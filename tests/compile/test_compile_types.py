@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mess_tf.compiling.operator_types import check_types, operator_types, type_table
+from mess_tf.converting.operator_types import check_types, operator_types, type_table
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, Precision
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
