@@ -39,11 +39,12 @@ _OF_A_CARD = ("files", "precision", "input", "promise")
 
 def check(
     run: str | Path,
+    *,
     name: str | Sequence[str] = (),
     device: str | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Runs exported files on the device over all evaluation images.
+    """Runs exported files on the device and compares promised with measured.
 
     Compares what the search promised with what the file does: exit per image, exit
     rates, mean latency and mIoU, on both parts. Since a device's speed drifts between
@@ -51,10 +52,10 @@ def check(
     before and after: the promise *at the present speed* is corrected by that ratio.
 
     Args:
-        run: folder of the run.
-        name: names of exports; empty means all.
-        device: e.g. ``host``; None takes the recipe's.
-        threads: CPU threads; None takes the recipe's.
+        run: the run folder.
+        name: name of an export; may be repeated (default: all).
+        device: device to use, e.g. host (default: the recipe's).
+        threads: CPU threads (default: the recipe's).
 
     Returns:
         ``run`` and ``checks``, each as stored in ``check.json``.
