@@ -13,19 +13,23 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_atomically
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Json: TypeAlias = Any
 """What the ``json`` module reads and writes: a recursive type that mypy cannot narrow
 without a cast at every step."""
 
 T = TypeVar("T")
+
+
+class Record(Protocol):
+    """Any dataclass instance."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
 
 FIRST_SCHEMA = 1
 """Schema version of kinds of files that say no other."""
@@ -35,7 +39,7 @@ _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])
 _LONGEST_VALUE = 60  # characters of a value in an error message
 
 
-def to_json(record: DataclassInstance) -> dict[str, Json]:
+def to_json(record: Record) -> dict[str, Json]:
     """A record as plain JSON types: dictionaries in the order of fields, and lists."""
     plain: dict[str, Json] = _without_tuples(dataclasses.asdict(record))
     return plain
@@ -64,7 +68,7 @@ def from_json(data: Json, kind: type[T], name: str) -> T:
         raise MessError(f"{name} cannot be read: {error}") from error
 
 
-def write_record(path: Path, record: DataclassInstance) -> None:
+def write_record(path: Path, record: Record) -> None:
     """Writes a record as a JSON file, whole or not at all."""
     write_json(path, to_json(record))
 
