@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from mess_tf.converting.decision_graphs import add_resize
-from mess_tf.core.json_files import SCHEMA
-from mess_tf.exporting.embedded_card import with_card
+from mess_tf.exporting.embedded_card import CARD_SCHEMA, with_card
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +121,7 @@ def tiny_export(path: Path) -> None:
     graph.inputs, graph.outputs = [image], [logits, exit_number]
     graph.rename(logits, "logits")
     card = {
-        "schema": SCHEMA,
+        "schema": CARD_SCHEMA,
         "form": {"form": "linked"},
         "preprocessing": {"mean": [0.0] * 3, "std": [1.0] * 3},
         "palette": [[0, 0, 0], [255, 0, 0], [0, 255, 0]],
