@@ -22,7 +22,7 @@ from mess_tf.core.json_files import SCHEMA, read_json, write_json
 from mess_tf.core.piece_names import WHOLE_PROBE, segment_name
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import Areas, count_areas, mean_iou
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
@@ -128,7 +128,7 @@ def _check_one(
         after = _whole_ms(run, precision, where, count)
     taken = np.array([answer.exit for answer in answers])
     drift = (before + after) / 2 / promised.whole_ms
-    place = leave_at(statistics, configuration)
+    place = exit_position_per_image(statistics, configuration)
     expected = np.array([configuration.exits[i].exit for i in place])
     result: dict[str, Any] = {
         "schema": SCHEMA,

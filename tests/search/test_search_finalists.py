@@ -18,7 +18,8 @@ from search_cases import (
 )
 
 from mess_tf.core.errors import MessError
-from search.evaluation import final_configuration, part_images
+from mess_tf.core.statistics import part_images
+from search.evaluation import final_configuration
 from search.finalists import pick
 from search.requirement import Requirement
 from search.result import SearchResult, load_results, save_results
