@@ -187,8 +187,9 @@ def report(
     model, errors, inside = predicted(models, true_ms, chosen)
     shown("chosen pieces", errors)
     print(
-        f"  in the interval {inside:.1%}, its ends {model.stretch:.2f} deviations away;"
-        f" {choosing_s:.2f} s to choose, {time.perf_counter() - start:.2f} s to learn"
+        f"  in the interval {inside:.1%}, its ends"
+        f" {model.interval_scale:.2f} deviations away; {choosing_s:.2f} s to choose,"
+        f" {time.perf_counter() - start:.2f} s to learn"
     )
     every, insides = [], []
     left = [name for name in models if name not in kept]

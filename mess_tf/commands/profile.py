@@ -11,7 +11,7 @@ from android_bench.options import Delegate, MeasureOptions, Preset
 from android_bench.profile import profile as profile_files
 from android_bench.store_errors import shown
 from android_bench.tables import check_csv, rounds_path, write_csv
-from mess_tf.commands.active_profiling import predictions, telling_pieces
+from mess_tf.commands.active_profiling import informative_pieces, predictions
 from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.commands.latencies import compared_with_probes
 from mess_tf.core.errors import UsageError
@@ -182,7 +182,7 @@ def _models(
         pieces = Pieces.load(run.pieces(wanted))
         spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
         beside_probes = compared_with_probes(pieces, spec)
-        kept = None if share is None else telling_pieces(run, pieces, spec, share)
+        kept = None if share is None else informative_pieces(run, pieces, spec, share)
         for piece in pieces.pieces:
             if kept is not None and piece.name not in kept:
                 continue

@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as fb
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.json_files import SCHEMA
-from mess_tf.flatbuffer.schema import read_file, read_model
+from mess_tf.flatbuffer.reader import read_file, read_model
 from mess_tf.flatbuffer.writer import write_model
 
 ENTRY = b"mess_tf_card"

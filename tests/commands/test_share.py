@@ -14,7 +14,7 @@ from android_bench.latency_model.learn import predict_files
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
 from mess_tf.commands import export as export_command
-from mess_tf.commands.active_profiling import predictions, telling_pieces
+from mess_tf.commands.active_profiling import informative_pieces, predictions
 from mess_tf.commands.latencies import (
     compared_with_probes,
     measured_latencies,
@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Run:
 
 def telling(run: Run, share: float) -> set[str]:
     spec = SupernetSpec.load(run.supernet_structure)
-    return telling_pieces(run, Pieces.load(run.pieces("int8")), spec, share)
+    return informative_pieces(run, Pieces.load(run.pieces("int8")), spec, share)
 
 
 def test_what_cannot_be_predicted_is_always_measured(run: Run) -> None:

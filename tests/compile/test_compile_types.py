@@ -8,10 +8,10 @@ import pytest
 
 from mess_tf.cli_table import CONVERTED as CLI_CONVERTED
 from mess_tf.cli_table import PRECISIONS as CLI_PRECISIONS
-from mess_tf.compiling.operator_types import check_types, operator_types, type_table
+from mess_tf.converting.operator_types import check_types, operator_types, type_table
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, PRECISIONS, Precision
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

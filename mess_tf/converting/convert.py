@@ -18,11 +18,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
-from mess_tf.compiling.calibrate import Calibration, with_ranges
-from mess_tf.compiling.dilated_conv import native_dilations
+from mess_tf.converting.calibrate import Calibration, with_ranges
+from mess_tf.converting.dilated_conv import native_dilations
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, Precision
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
 from mess_tf.terminal.output_capture import quiet
 
