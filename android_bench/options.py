@@ -19,15 +19,19 @@ class MeasureOptions:
     """What a user may change about measuring; None is left to a recipe or a preset.
 
     Attributes:
-        preset: how long to measure: ``quick`` or ``report``.
-        threads: CPU threads of the interpreter.
-        fresh: measure again what is stored, too.
-        delegate: what runs the model: ``cpu``; on phones also ``gpu``, ``nnapi`` and
-            ``xnnpack-off``.
-        affinity: cores of a phone to run on: ``auto``, ``none`` or a hexadecimal mask.
-        extra: further flags of the phone's benchmark tool, e.g. ``--allow_fp16=true``.
-        cooldown_s: longest wait before a round while the device is hot, seconds.
-        benchmark_model: Google's benchmark_model for phones; None looks for it.
+        preset: how long to measure (default: the recipe's).
+        threads: CPU threads (default: the recipe's).
+        fresh: measure again what is stored.
+        delegate: what runs the model; others than cpu on phones only. A model that
+            falls back to the CPU is a failure, not a figure.
+        affinity: a phone's cores to run on: auto (the fastest that suffice), none (the
+            phone chooses), or a mask like f0 (cores 4 to 7).
+        extra: further flag of the phone's benchmark tool, e.g.
+            --extra=--allow_fp16=true; may be repeated.
+        cooldown_s: longest wait for a hot device to cool down before a round, seconds
+            (default: the preset's).
+        benchmark_model: Google's benchmark_model for Android to measure phones with
+            (default: MESS_BENCHMARK_MODEL, else downloaded once).
     """
 
     preset: Preset | None = None

@@ -19,7 +19,7 @@ from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.json_files import read_json, write_json
 from mess_tf.core.piece_names import WHOLE_PROBE
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.quantiles import quantile
@@ -32,16 +32,20 @@ from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 
+CHECK_SCHEMA = 1
+"""Version of ``check.json``."""
+
 _OF_A_CARD = ("files", "precision", "input", "promise")
 
 
 def check(
     run: str | Path,
+    *,
     name: str | Sequence[str] = (),
     device: str | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Runs exported files on the device over all evaluation images.
+    """Runs exported files on the device and compares promised with measured.
 
     Compares what the search promised with what the file does: exit per image, exit
     rates, mean latency and mIoU, on both parts. Since a device's speed drifts between
@@ -49,10 +53,10 @@ def check(
     before and after: the promise *at the present speed* is corrected by that ratio.
 
     Args:
-        run: folder of the run.
-        name: names of exports; empty means all.
-        device: e.g. ``host``; None takes the recipe's.
-        threads: CPU threads; None takes the recipe's.
+        run: the run folder.
+        name: name of an export; may be repeated (default: all).
+        device: device to use, e.g. host (default: the recipe's).
+        threads: CPU threads (default: the recipe's).
 
     Returns:
         ``run`` and ``checks``, each as stored in ``check.json``.
@@ -135,7 +139,7 @@ def _check_one(
     exits = [choice.exit for choice in configuration.exits]
     expected = np.array(exits)[place]
     result: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": CHECK_SCHEMA,
         "name": folder.name,
         "device": where,
         "threads": count,

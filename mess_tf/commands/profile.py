@@ -27,30 +27,36 @@ LOST = "device"
 
 def profile(
     target: str | Path,
+    options: MeasureOptions = MeasureOptions(),
+    *,
     device: str | Sequence[str] = (),
     precision: Precision | None = None,
-    options: MeasureOptions = MeasureOptions(),
     store: str | Path | None = None,
     csv: str | Path | None = None,
     share: float | None = None,
 ) -> dict[str, Any]:
-    """Measures every piece of a run, or one ``.tflite`` file, on one or more devices.
+    """Measures latencies on one or more devices: of a run's pieces or a .tflite file.
 
-    What the store holds already is not measured again.
+    Each figure is stored at once: after Ctrl-C, a pulled cable or a crash the same
+    command goes on where it stopped. The exit code is 3 where a device was lost or a
+    model could not be measured.
 
     Args:
-        target: run folder, or a ``.tflite`` file.
-        device: names as ``mess devices`` lists them, e.g. ``host`` or a phone's serial
-            number; ``all`` is every phone within reach. Empty takes the recipe's.
-        precision: only this one of a run; None takes the recipe's.
+        target: run folder or .tflite file.
         options: how to measure; where it names no preset or threads, the recipe's.
-        store: file or database URL; None takes the run's. A single file without a store
-            is measured into ``<file>.profiles.sqlite`` beside it.
-        csv: file for the figures of these models; their rounds are written beside it
-            as ``<stem>.rounds.csv``.
-        share: part of a run's pieces to measure, above 0 and at most 1: first what can
-            not be predicted and what searches have chosen, then the heads that tell
-            most about the others. None measures all.
+        device: name of a device as ``mess devices`` lists it, e.g. host or a phone's
+            serial number; may be repeated: several are measured at the same time; 'all'
+            is every phone within reach (default: the recipe's).
+        precision: only this precision of a run (default: the recipe's).
+        store: where the measurements are stored: an SQLite file, or the URL of a
+            database that a team shares, e.g. postgresql://user@host/name (default: the
+            run's profiles.sqlite; beside a single file, FILE.profiles.sqlite).
+        csv: also write the figures as a table to this file, and every round with its
+            raw samples to <stem>.rounds.csv beside it.
+        share: part of a run's pieces to measure, above 0 and at most 1, e.g. 0.2: what
+            cannot be predicted and what ``mess search`` has chosen, then the heads that
+            tell most about the others; ``mess search --predicted`` predicts the rest
+            (default: all).
 
     Returns:
         ``store``, ``csv`` (the tables that were written), ``devices`` (per device its

@@ -52,19 +52,21 @@ Told = tuple[Info, Galleries]
 
 def report(
     run: str | Path,
-    output: str | Path | None = None,
     others: str | Path | Sequence[str | Path] = (),
+    *,
+    output: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Writes one page with everything that a run, or several, have found so far.
+    """Writes report.html: one page with everything that a run, or several, have found.
 
-    Parts that are missing are named on the page with the command that makes them. Every
-    figure is also written as CSV, and as PNG and SVG where it is a picture, into
+    The Pareto front, where the time goes, IoU per class and sample images. Parts that
+    are missing are named on the page with the command that makes them. Every figure is
+    also written as CSV, and as PNG and SVG where it is a picture, into
     ``<run>/report``.
 
     Args:
-        run: folder of the run.
-        output: file to write; None takes ``report.html`` in the run.
-        others: further runs to compare with it on the same page.
+        run: the run folder.
+        others: further runs, to compare on the same page.
+        output: file to write (default: report.html in the run).
 
     Returns:
         ``report`` (the page's path), ``figures`` (paths) and ``missing`` (what is not

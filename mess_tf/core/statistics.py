@@ -11,7 +11,9 @@ import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import UNREADABLE, write_atomically
-from mess_tf.core.json_files import SCHEMA
+
+STATISTICS_SCHEMA = 1
+"""Version of ``statistics/PRECISION.npz``."""
 
 _PARAMETERS = "parameters_"  # before a policy family's name in the file
 
@@ -50,7 +52,7 @@ class Statistics:
     confidence: Mapping[str, np.ndarray]
     source: str
     parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
-    schema: int = SCHEMA
+    schema: int = STATISTICS_SCHEMA
 
     def parameters_of(self, policy: str, head: int) -> tuple[float, ...]:
         """A policy key's numbers at a head (its index); empty where it has none."""

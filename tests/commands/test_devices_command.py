@@ -111,7 +111,7 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
     model.write_bytes(b"x")
     table = tmp_path / "out.csv"
     options = MeasureOptions(delegate="gpu", extra=("--x=1",), cooldown_s=5.0)
-    result = profile_command.profile(model, ["all"], options=options, csv=table)
+    result = profile_command.profile(model, options, device=["all"], csv=table)
     assert asked["devices"] == ("all",)
     assert asked["settings"] == MeasureSettings(
         delegate="gpu", affinity="auto", extra=("--x=1",), cooldown_s=5.0
@@ -164,7 +164,7 @@ def test_the_recipe_names_the_device_where_none_is_given(
     profile_command.profile(model)
     assert asked["devices"] == ("host",)
     assert asked["settings"] == MeasureSettings()
-    profile_command.profile(model, "usb:A1")
+    profile_command.profile(model, device="usb:A1")
     assert asked["devices"] == ("usb:A1",)
 
 

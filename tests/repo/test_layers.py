@@ -38,7 +38,12 @@ HEAVY = {
 }
 # Beside every ``__init__``: what is loaded before any work is done, or everywhere.
 LIGHT_FOLDERS = ("mess_tf/core/", "mess_tf/recipe/", "mess_tf/terminal/", "search/")
-LIGHT = ("mess_tf/cli.py", "mess_tf/cli_table.py", "mess_tf/runs.py")
+LIGHT = (
+    "mess_tf/cli.py",
+    "mess_tf/commands/arguments.py",
+    "mess_tf/commands/signatures.py",
+    "mess_tf/runs.py",
+)
 
 
 def name_of(file: Path) -> str:

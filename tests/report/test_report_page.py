@@ -306,7 +306,7 @@ def test_lost_images_cost_the_pictures_only(fake: FakeRun) -> None:
 
 def test_another_place_for_the_page(fake: FakeRun, tmp_path: Path) -> None:
     target = tmp_path / "new" / "page.html"
-    assert report(fake.train().folder, target)["report"] == str(target)
+    assert report(fake.train().folder, output=target)["report"] == str(target)
     assert target.is_file() and not fake.run.report.exists()
 
 
