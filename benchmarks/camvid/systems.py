@@ -37,6 +37,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from lines import Line, runs_table, steps_table
+from piece_macs import piece_macs
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
 
 from mess_tf.core.errors import MessError
@@ -45,7 +46,6 @@ from mess_tf.core.piece_names import decision_name, output_name
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.models.piece_macs import piece_macs
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 from search.evaluation import Figures
