@@ -13,13 +13,14 @@ measurement noise. What is in the folder already is not made or measured again.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 

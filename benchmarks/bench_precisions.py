@@ -11,11 +11,12 @@ Ratios are medians over rounds of ratios within a round, with an interval of 95 
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 from bench_forms import chosen, forced, parser_of

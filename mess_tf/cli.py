@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mess_tf.cli_table import COMMANDS, Command, Option
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 from mess_tf.terminal.output_capture import quiet
 from mess_tf.terminal.progress import show_progress
 
@@ -73,8 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _call(
     command: Command, given: dict[str, Any], line: str, debug: bool
 ) -> dict[str, Any]:
-    # TensorFlow reads it on import; a user's own setting wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_tensorflow_defaults()
     if debug:
         return _resolve(command.target)(**given)
     with quiet(_log_of(given.get("run") or given.get("target"))):

@@ -29,12 +29,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 from lines import Line, runs_table, steps_table
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
