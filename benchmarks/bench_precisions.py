@@ -14,6 +14,7 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+from mess_tf.core.statistics import part_images
 from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
 set_tensorflow_defaults()
@@ -26,10 +27,9 @@ from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import PRECISIONS
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.evaluation.accuracy import rows
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.runs import Run
 
@@ -40,7 +40,9 @@ def main() -> None:
     spec = SupernetSpec.load(run.supernet_structure)
     configuration = chosen(run, arguments)
     statistics = Statistics.load(run.statistics(arguments.like))
-    place = leave_at(statistics, configuration)[rows(statistics, "report")]
+    place = exit_position_per_image(statistics, configuration)[
+        part_images(statistics, "report")
+    ]
     exits = [choice.exit for choice in configuration.exits]
     rates = [float(np.mean(place == i)) for i in range(len(exits))]
     settings = dataclasses.replace(

@@ -24,16 +24,16 @@ import numpy as np
 
 from android_bench.adb.connect import connect
 from android_bench.adb.reach import find
-from android_bench.phones.questions import STATE, ask
 from android_bench.phones.rounds import run_commands
 from android_bench.phones.session import PhoneSession
+from android_bench.phones.shell_batch import STATE_COMMANDS, run_batch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from phone_double.adb_binary import Adb  # noqa: E402
 from phone_double.double import PhoneDouble  # noqa: E402
 
-QUICK = {"quick": STATE["quick"]}
+QUICK = {"quick": STATE_COMMANDS["quick"]}
 
 
 def batched(session: PhoneSession, pieces: int) -> None:
@@ -48,7 +48,7 @@ def one_by_one(session: PhoneSession, pieces: int) -> None:
     for _ in range(pieces):
         if session.transport.shell(["true"]).exit_code != 0:
             raise SystemExit("a piece got lost")
-        ask(session.transport, QUICK)
+        run_batch(session.transport, QUICK)
 
 
 def without_state(session: PhoneSession, pieces: int) -> None:

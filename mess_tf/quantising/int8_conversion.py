@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import IMAGE_TENSOR
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised, round_kernel
 from mess_tf.quantising.network_graph import Node

@@ -22,7 +22,7 @@ from form_cases import FORMS
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.linking import link_configuration
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

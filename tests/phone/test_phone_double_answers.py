@@ -15,8 +15,12 @@ from phone_double.recorded_phones import RECORDINGS, load_recorded
 from phone_double.serve import choose_phone
 from phone_double.state import Heating, PhoneState
 
-from android_bench.phones.answers import parse_battery, parse_getprop, parse_thermal
 from android_bench.phones.cpu import parse_cpufreq, parse_cpuinfo, parse_files
+from android_bench.phones.dumpsys_parsers import (
+    parse_battery,
+    parse_getprop,
+    parse_thermal,
+)
 
 CPU = "/sys/devices/system/cpu"
 

@@ -12,9 +12,9 @@ from phone_double.double import PhoneDouble
 
 from android_bench.adb.reach import find
 from android_bench.phones.device import AdbDevice
-from android_bench.phones.session import Patience
+from android_bench.phones.session import ReconnectTimeouts
 
-PATIENCE = Patience(in_all_s=10.0, pause_s=0.1, farewell_s=3.0)
+PATIENCE = ReconnectTimeouts(total_s=10.0, pause_s=0.1, close_s=3.0)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[..., AdbDe
     """Opens the double as a device; closed at the end."""
     opened: list[AdbDevice] = []
 
-    def open_phone(patience: Patience = PATIENCE) -> AdbDevice:
+    def open_phone(patience: ReconnectTimeouts = PATIENCE) -> AdbDevice:
         opened.append(AdbDevice(find(phone_name), tool_file, patience=patience))
         return opened[-1]
 

@@ -20,12 +20,12 @@ from phone_double.double import PhoneDouble
 
 from android_bench.phones.device import AdbDevice
 from android_bench.phones.folder import BASE
-from android_bench.phones.session import Patience
+from android_bench.phones.session import ReconnectTimeouts
 from android_bench.records import ModelFile
 from android_bench.store import Store
 from mess_tf import cli
 
-BRIEF = Patience(in_all_s=1.0, pause_s=0.1, farewell_s=0.5)
+BRIEF = ReconnectTimeouts(total_s=1.0, pause_s=0.1, close_s=0.5)
 
 Mess = Callable[..., tuple[int, Any, str]]
 
