@@ -16,7 +16,7 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
@@ -210,7 +210,7 @@ def _does(
     """What a configuration does on both parts, as plain values."""
     from mess_tf.quantising.thresholds import routed
 
-    place = leave_at(statistics, configuration)
+    place = exit_position_per_image(statistics, configuration)
     result: dict[str, Any] = {"configuration": configuration.to_json()}
     for part in _PARTS:
         figures = routed(statistics, configuration, place, final, part)

@@ -123,3 +123,10 @@ class Statistics:
                 f"The statistics file {path} cannot be read ({error}); delete it and"
                 " run `mess evaluate` again."
             ) from error
+
+
+def part_images(statistics: Statistics, part: str | None = None) -> np.ndarray:
+    """Indices of the images of a part, int64 array; of all images for None."""
+    if part is None:
+        return np.arange(len(statistics.images))
+    return np.flatnonzero(np.array(statistics.parts) == part)
