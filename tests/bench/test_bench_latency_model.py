@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phone_double.tiny_model import convolutions
 
 from android_bench.errors import BenchError
 from android_bench.latency_model.choose import choose
@@ -18,6 +17,7 @@ from android_bench.latency_model.features import Operator, operators_of
 from android_bench.latency_model.files import load, save
 from android_bench.latency_model.law import fit_law, law_ms, terms_of
 from android_bench.latency_model.model import LatencyModel, fit
+from tests.phone_double import convolutions
 
 Models = dict[str, tuple[Operator, ...]]
 
