@@ -1,11 +1,16 @@
-"""The error class of the measuring package; its message is meant for the user."""
+"""The error classes of the measuring package; their messages are meant for the user."""
+
+from __future__ import annotations
+
+from mess_tf.core.errors import MessError
 
 
-class BenchError(Exception):
-    """A mistake or a condition the user can act on, told in one line.
+class BenchError(MessError):
+    """A mistake or a condition of measuring that the user can act on, in one line.
 
-    The message names the thing, the value received, what is accepted and what to do.
     A model that cannot be measured is *not* an error but a ``Failure`` in its row.
     """
 
-    exit_code = 1
+
+class AnswerError(BenchError):
+    """Output of a phone's command that is of another kind than expected."""

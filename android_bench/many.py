@@ -74,7 +74,7 @@ def measure_many(
             finished is in the store.
     """
     Store(store).close()  # a store that cannot be used is one error, not one per device
-    together = _Together(progress)
+    together = _SharedState(progress)
     workers = [
         _Worker(name, models, settings, store, open_one, fresh, together)
         for name in names
@@ -89,7 +89,7 @@ def measure_many(
     return [worker.outcome() for worker in workers]
 
 
-def _work_together(workers: Sequence[_Worker], together: _Together) -> None:
+def _work_together(workers: Sequence[_Worker], together: _SharedState) -> None:
     for worker in workers:
         # A daemon: a device that hangs must not keep a stopped program alive.
         name = f"measuring {worker.name}"
@@ -112,7 +112,7 @@ class _Stopped(Exception):
     """Ends a worker between two visits."""
 
 
-class _Together:
+class _SharedState:
     """What the workers share: the progress, the word to stop, which devices are in use.
 
     Attributes:
@@ -163,7 +163,7 @@ class _Worker:
         store: str | Path,
         open_one: Open,
         fresh: bool,
-        together: _Together,
+        together: _SharedState,
     ) -> None:
         self.name = name
         self.error: Exception | None = None

@@ -105,7 +105,7 @@ def measure(
         done.pop(model.sha256, None)
     for row in done.values():
         keep(row)
-    visits = _Visits(len(todo) * settings.rounds, progress)
+    visits = _VisitCounter(len(todo) * settings.rounds, progress)
     rng = np.random.default_rng(settings.seed)
     for block in _blocks(_shuffled(todo, rng), settings.block_models):
         for model, rounds, set_aside in _measure_block(
@@ -180,7 +180,7 @@ def run_inference(
     )
 
 
-class _Visits:
+class _VisitCounter:
     """Counts visits for whoever watches.
 
     Attributes:
@@ -232,7 +232,7 @@ def _measure_block(
     block: Sequence[ModelFile],
     settings: MeasureSettings,
     rng: np.random.Generator,
-    visits: _Visits,
+    visits: _VisitCounter,
 ) -> Iterator[tuple[ModelFile, tuple[Round, ...] | Failure, tuple[Round, ...]]]:
     """Yields (model, its rounds or failure, rounds set aside) as models finish."""
     first: dict[ModelFile, tuple[Round, ...]] = {}
@@ -282,7 +282,7 @@ def _all_rounds(
     models: Sequence[ModelFile],
     settings: MeasureSettings,
     rng: np.random.Generator,
-    visits: _Visits,
+    visits: _VisitCounter,
 ) -> Iterator[Finished]:
     """Interleaves all rounds of some models; yields each model once, when finished."""
     rounds: dict[str, list[Round]] = {model.sha256: [] for model in models}
@@ -309,7 +309,9 @@ def _all_rounds(
             yield model, Failure("run", "the device gave no answer for this model")
 
 
-def _cool_down(device: Device, settings: MeasureSettings, visits: _Visits) -> None:
+def _cool_down(
+    device: Device, settings: MeasureSettings, visits: _VisitCounter
+) -> None:
     """Waits while the device is throttled, at most ``settings.cooldown_s``.
 
     A device that is as hot after a whole wait as before will not be cooler next time:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from android_bench.device import Device
 from android_bench.devices import HOST, chosen, open_device
@@ -19,13 +18,11 @@ def profile(
     devices: Sequence[str] = (HOST,),
     *,
     store: str | Path,
-    preset: str = "quick",
-    threads: int = 1,
+    settings: MeasureSettings | None = None,
     fresh: bool = False,
     benchmark_model: Path | None = None,
     progress: DeviceProgress | None = None,
     groups: Mapping[str, str] | None = None,
-    **settings: Any,
 ) -> list[DeviceRun]:
     """Measures models on devices; what the store holds already is not measured again.
 
@@ -34,28 +31,26 @@ def profile(
         devices: names as for ``open_device``; ``all`` stands for every phone within
             reach. Several are measured at the same time.
         store: path of the SQLite file, or a database URL.
-        preset: ``quick`` or ``report``; see ``MeasureSettings.preset``.
-        threads: CPU threads of the interpreter.
+        settings: how each model is measured; the quick preset by default.
         fresh: measure again what is stored, too.
         benchmark_model: Google's tool for phones; None looks for it.
         progress: called with (device, visits done, visits planned, text).
         groups: by name in tables, the group (``ModelFile.group``) of models whose
             differences matter.
-        **settings: further fields of ``MeasureSettings``.
 
     Returns:
         One per device. Models that failed have a ``failure`` instead of figures. A
         device that was lost says so in ``lost``.
 
     Raises:
-        BenchError: a file that cannot be read, an unknown preset, a store that cannot
-            be written, no phone for ``all``; nothing was measured on any device.
+        BenchError: a file that cannot be read, a store that cannot be written, no phone
+            for ``all``; nothing was measured on any device.
     """
     files = [
         dataclasses.replace(file, group=(groups or {}).get(file.name, ""))
         for file in _files(models)
     ]
-    wanted = dataclasses.replace(MeasureSettings.preset(preset, threads), **settings)
+    wanted = settings or MeasureSettings()
     names, unready = chosen(devices)
 
     def open_one(name: str) -> Device:

@@ -8,7 +8,6 @@ are kept; every figure is computed from them when it is asked for.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from android_bench.errors import BenchError
+from mess_tf.core.files import sha256_of
 
 SCHEMA = 1
 
@@ -51,8 +51,7 @@ class ModelFile:
     def read(cls, path: Path, name: str | None = None) -> ModelFile:
         """Digests the file. Raises BenchError when it cannot be read."""
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         except OSError as error:
             raise BenchError(
                 f"Model {path} cannot be read ({error.strerror}); give the path of a"

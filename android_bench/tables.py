@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pandas as pd
 
 from android_bench.errors import BenchError
 from android_bench.records import DeviceInfo, Measurement, Round
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import write_atomically
 
 
 def measurements_table(
@@ -63,21 +64,18 @@ def write_csv(
     """
     rows, devices = list(rows), list(devices)
     check_csv(path)
-    _write_whole(measurements_table(rows, devices), path)
-    _write_whole(rounds_table(rows, devices), rounds_path(path))
+    _write_table(measurements_table(rows, devices), path)
+    _write_table(rounds_table(rows, devices), rounds_path(path))
 
 
-def _write_whole(table: pd.DataFrame, path: Path) -> None:
-    """A reader, or a full disk, never sees half of a table."""
+def _write_table(table: pd.DataFrame, path: Path) -> None:
     try:
-        with tempfile.TemporaryDirectory(prefix=".csv-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            table.to_csv(written, index=False)
-            written.replace(path)
-    except OSError as error:
+        with write_atomically(path) as temporary:
+            table.to_csv(temporary, index=False)
+    except MessError as error:
         raise BenchError(
-            f"Table {path} cannot be written ({error.strerror or error}); free some"
-            " space, or give another path. What was measured is in the store."
+            f"{error} Free some space, or give another path. What was measured is in"
+            " the store."
         ) from error
 
 

@@ -13,13 +13,14 @@ measurement noise. What is in the folder already is not made or measured again.
 from __future__ import annotations
 
 import argparse
-import os
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from android_bench.latency_model.choose import choose
 from android_bench.latency_model.features import operators_of
 from android_bench.latency_model.model import LatencyModel, Models, fit
 from android_bench.profile import profile
-from android_bench.records import Measurement
+from android_bench.records import Measurement, MeasureSettings
 from mess_tf.commands.latencies import (
     always_measured,
     compared_with_probes,
@@ -49,11 +50,7 @@ CONFIGURATIONS = 40
 REPEATED = 60
 # Shorter than `quick`, and unsteady pieces are not measured again: what there is of
 # noise is to be seen.
-SHORTER: dict[str, Any] = {
-    "rounds": 4,
-    "min_seconds_per_round": 0.1,
-    "max_spread": 10.0,
-}
+SHORTER = MeasureSettings(rounds=4, min_seconds_per_round=0.1, max_spread=10.0)
 
 
 def main() -> None:
@@ -151,10 +148,8 @@ def measure(
     run = profile(
         files,
         store=options.folder / f"pass_{number}.sqlite",
-        threads=options.threads,
+        settings=dataclasses.replace(SHORTER, threads=options.threads, seed=number),
         groups=dict.fromkeys(together & set(files), "probes"),
-        seed=number,
-        **SHORTER,
     )[0]
     return {row.name: row for row in run.measurements if not row.failed}
 
@@ -193,8 +188,9 @@ def report(
     model, errors, inside = predicted(models, true_ms, chosen)
     shown("chosen pieces", errors)
     print(
-        f"  in the interval {inside:.1%}, its ends {model.stretch:.2f} deviations away;"
-        f" {choosing_s:.2f} s to choose, {time.perf_counter() - start:.2f} s to learn"
+        f"  in the interval {inside:.1%}, its ends"
+        f" {model.interval_scale:.2f} deviations away; {choosing_s:.2f} s to choose,"
+        f" {time.perf_counter() - start:.2f} s to learn"
     )
     every, insides = [], []
     left = [name for name in models if name not in kept]

@@ -21,11 +21,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.exporting.linking import link_configuration, link_static
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runs import Run
 
 NEVER, ALWAYS = 2.0, -1.0
@@ -83,8 +84,8 @@ def plain_single_exit(run: Run, spec: SupernetSpec, precision: Precision) -> byt
     """The final exit's network, converted as a user would without this project."""
     import keras
 
-    from mess_tf.compiling.calibrate import Calibration
-    from mess_tf.compiling.convert import convert_plain
+    from mess_tf.converting.calibrate import Calibration
+    from mess_tf.converting.convert import convert_plain
     from mess_tf.models.supernet import Supernet
     from mess_tf.training.losses import resize_to
 

@@ -24,15 +24,15 @@ import numpy as np
 
 from android_bench.adb.connect import connect
 from android_bench.adb.reach import find
-from android_bench.phones.questions import STATE, ask
 from android_bench.phones.rounds import run_commands
 from android_bench.phones.session import PhoneSession
+from android_bench.phones.shell_batch import STATE_COMMANDS, run_batch
 
 sys.path.append(str(Path(__file__).parents[1]))
 
 from tests.phone_double import Adb, PhoneDouble  # noqa: E402
 
-QUICK = {"quick": STATE["quick"]}
+QUICK = {"quick": STATE_COMMANDS["quick"]}
 
 
 def batched(session: PhoneSession, pieces: int) -> None:
@@ -47,7 +47,7 @@ def one_by_one(session: PhoneSession, pieces: int) -> None:
     for _ in range(pieces):
         if session.transport.shell(["true"]).exit_code != 0:
             raise SystemExit("a piece got lost")
-        ask(session.transport, QUICK)
+        run_batch(session.transport, QUICK)
 
 
 def without_state(session: PhoneSession, pieces: int) -> None:

@@ -37,13 +37,14 @@ def fit(run: Path) -> Path:
     measured = mess_tf.profile(run)
     print(f"{len(measured['measured'])} pieces measured on this computer")
 
-    found = mess_tf.search(run, max_drop_pp=MAX_DROP_PP)
+    found = mess_tf.search(run, mess_tf.Requirement(max_drop_pp=MAX_DROP_PP))
     result = found["devices"][0]["results"][0]
     for title in ("chosen", "reference"):
         figures = result[title]["calibration"]
         print(f"{title}: {figures['mean_ms']:.3f} ms, mIoU {figures['miou']:.1%}")
 
-    exported = mess_tf.export(run, input="uint8", answer="classes", resolution="image")
+    form = mess_tf.ExportForm(input="uint8", answer="classes", resolution="image")
+    exported = mess_tf.export(run, form)
     return Path(exported["exports"][0]["model"])
 
 

@@ -27,7 +27,7 @@ def main() -> None:
         paths = [Path(folder, f"{index:03d}.png") for index in range(TRIED)]
         for index, path in enumerate(paths):
             Image.fromarray(source.load(index).image).save(path)
-        rows = mess_tf.run(model, paths, Path(folder, "overlays"))["images"]
+        rows = mess_tf.run(model, paths, output=Path(folder, "overlays"))["images"]
         columns = []
         for exit_point in sorted({row["exit_point"] for row in rows}):
             own = [row for row in rows if row["exit_point"] == exit_point]

@@ -6,14 +6,20 @@ Every command of ``mess`` is a function here, with the same name and defaults:
 
     mess_tf.train("runs/mine", recipe="own", data="my_images")
     mess_tf.compile("runs/mine")
+    mess_tf.evaluate("runs/mine")
+    mess_tf.profile("runs/mine", mess_tf.MeasureOptions(preset="report"))
+    mess_tf.search("runs/mine", mess_tf.Requirement(max_drop_pp=1))
 
-They return plain values, print nothing, and raise ``MessError`` (or ``BenchError`` of
-``android_bench``) for what the user can put right. Beside them stand ``adopt`` and
-``flatten`` for networks of your own, and ``LinkedModel``, which runs an exported file.
+Options that belong together are frozen records: ``MeasureOptions``, ``Requirement``,
+``SearchOptions`` and ``ExportForm``. The functions return plain values, print nothing,
+and raise ``MessError`` (or ``BenchError`` of ``android_bench``) for what the user can
+put right. Beside them stand ``adopt`` and ``flatten`` for networks of your own, and
+``LinkedModel``, which runs an exported file.
 
 Nothing is imported before it is used: TensorFlow takes seconds to load. What it prints
 is left alone here; ``mess_tf.terminal.output_capture.quiet`` sends it into a file, as
-the commands do.
+the commands do. What TensorFlow reads from the environment when it is loaded is set by
+the first use of a name here, unless you set it (``core.tensorflow_environment``).
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from android_bench.options import MeasureOptions as MeasureOptions
     from mess_tf.commands.check import check as check
     from mess_tf.commands.compile import compile as compile
     from mess_tf.commands.devices import devices as devices
@@ -34,22 +41,29 @@ if TYPE_CHECKING:
     from mess_tf.commands.report import report as report
     from mess_tf.commands.run import run as run
     from mess_tf.commands.search import search as search
+    from mess_tf.commands.search_options import SearchOptions as SearchOptions
     from mess_tf.commands.train import train as train
     from mess_tf.core.errors import MessError as MessError
+    from mess_tf.exporting.options import ExportForm as ExportForm
     from mess_tf.models.adoption import adopt as adopt
     from mess_tf.models.flatten import flatten as flatten
     from mess_tf.runtime.linked_model import LinkedModel as LinkedModel
+    from search.requirement import Requirement as Requirement
 
     __version__: str
 
 DISTRIBUTION = "mess-tf"
-_COMMANDS = (
+COMMANDS = (
     "quickstart", "train", "compile", "evaluate", "devices", "profile", "search",
     "quantise", "export", "check", "run", "report", "info",
 )  # fmt: skip
-_PUBLIC = {name: f"mess_tf.commands.{name}" for name in _COMMANDS} | {
+_PUBLIC = {name: f"mess_tf.commands.{name}" for name in COMMANDS} | {
+    "ExportForm": "mess_tf.exporting.options",
     "LinkedModel": "mess_tf.runtime.linked_model",
+    "MeasureOptions": "android_bench.options",
     "MessError": "mess_tf.core.errors",
+    "Requirement": "search.requirement",
+    "SearchOptions": "mess_tf.commands.search_options",
     "adopt": "mess_tf.models.adoption",
     "flatten": "mess_tf.models.flatten",
 }
@@ -61,6 +75,9 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mess_tf' has no attribute {name!r}")
+    from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+    set_tensorflow_defaults()
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 

@@ -2,9 +2,9 @@
 
 Standard library only, and nothing of the project's heavy parts: ``mess --help`` must
 answer at once. Every command is one call of the public function of the same name in
-``mess_tf.commands.<name>``, found by text when it is run. Its keyword arguments are
-the options of ``mess_tf.cli_table`` with the same names and defaults; it prints
-nothing and returns a dict of plain values (what ``--json`` prints). A function
+``mess_tf.commands.<name>``, imported when it is run. Its arguments and options are the
+function's parameters (``mess_tf.commands.signatures`` reads them from the source). It
+prints nothing and returns a dict of plain values (what ``--json`` prints). A function
 ``render(result)`` beside it turns that dict into the text a person reads.
 
 Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished with failed measurements (the
@@ -15,6 +15,7 @@ the command to type next.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import math
@@ -24,20 +25,71 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from mess_tf.cli_table import COMMANDS, Command, Option
+import mess_tf
+from mess_tf.commands.signatures import (
+    REQUIRED,
+    Parameter,
+    module_of,
+    read_signature,
+    read_summary,
+)
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 from mess_tf.terminal.output_capture import quiet
 from mess_tf.terminal.progress import show_progress
 
 OK, FAILED, USAGE, FAILED_MEASUREMENTS, INTERRUPTED = 0, 1, 2, 3, 130
 SHELLS = ("bash", "zsh")
 
+# Said after Ctrl-C: what is kept, and how to go on; {line} is the command as typed.
+INTERRUPTED_COMMANDS = {
+    "quickstart": "every finished step is kept, of training every epoch; {line} goes"
+    " on.",
+    "train": "every finished epoch is kept; {line} goes on after the last one.",
+    "compile": "precisions that were finished are kept; {line} makes them anew.",
+    "evaluate": "the images done so far are kept, but for the last few; {line} goes"
+    " on.",
+    "profile": "every measurement is kept; {line} goes on (leave --fresh out).",
+    "search": "requirements that were answered are kept; {line} asks all of them"
+    " again.",
+    "quantise": "every finished epoch is kept; {line} goes on after the last one.",
+    "export": "files that were finished are kept; {line} writes all of them again.",
+    "check": "checks that were finished are kept; {line} makes all of them again.",
+    "run": "overlays that were finished are kept; {line} begins anew.",
+}
+NOTHING_KEPT = "nothing was written; {line} begins anew."
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line; returns the exit code."""
+# Flags that are not made of the parameter's name, and what stands for their value.
+FLAGS = {"changes": ("--set", "KEY=VALUE"), "source": ("--from", "SOURCE")}
+UNITS = {"mb": "MB", "ms": "MS", "pp": "PP", "s": "SECONDS"}
+
+
+class Command(NamedTuple):
+    """What a command's module has: the function, and what makes text of its result."""
+
+    function: Callable[..., dict[str, Any]]
+    render: Callable[[dict[str, Any]], str] | None = None
+
+
+def find_command(name: str) -> Command:
+    """Imports a command."""
+    module = importlib.import_module(module_of(name))
+    return Command(getattr(module, name), getattr(module, "render", None))
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    find: Callable[[str], Command] = find_command,
+) -> int:
+    """Runs one command line; returns the exit code.
+
+    Args:
+        arguments: of the command line; None takes the process's.
+        find: gives a command by its name.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _make_parser()
     given = vars(parser.parse_args(arguments))
@@ -48,15 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json, silent, debug = (given.pop(k) for k in ("as_json", "quiet", "debug"))
     show_progress("off" if silent else "lines")
     line = shlex.join(["mess", *arguments])
+    log = _log_of(given.get("run") or given.get("target"))
     try:
-        result = _call(COMMANDS[name], given, line, debug)
+        with _logged(line, log, debug):
+            command = find(name)
+            result = command.function(**_with_records(name, given))
         if as_json:
             print(json.dumps(_plain(result), indent=1))
         elif not silent:
-            print(_render(COMMANDS[name], result))
+            print(_text(command, result))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _tell("interrupted", COMMANDS[name].kept.format(line=f"`{line}`"))
+        _tell("interrupted", _after_interruption(name, f"`{line}`"))
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`mess report | head`); nobody is left to tell. Python
@@ -70,31 +125,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return FAILED_MEASUREMENTS if result.get("failed_measurements") else OK
 
 
-def _call(
-    command: Command, given: dict[str, Any], line: str, debug: bool
-) -> dict[str, Any]:
-    # TensorFlow reads it on import; a user's own setting wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+@contextlib.contextmanager
+def _logged(line: str, log: Path | None, debug: bool) -> Iterator[None]:
+    """Sends what is printed, and the trace of an error, into the log of the run."""
+    set_tensorflow_defaults()
     if debug:
-        return _resolve(command.target)(**given)
-    with quiet(_log_of(given.get("run") or given.get("target"))):
+        yield
+        return
+    with quiet(log):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
-            result = _resolve(command.target)(**given)
+            yield
         except Exception:
             traceback.print_exc()  # into the log
             raise
-    return result
 
 
-def _resolve(target: str) -> Callable[..., dict[str, Any]]:
-    """The function that ``"module:name"`` names, imported only now."""
-    module, _, name = target.partition(":")
-    function: Callable[..., dict[str, Any]] = getattr(
-        importlib.import_module(module), name
-    )
-    return function
+def _with_records(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a command's function; some options are fields of a record."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    for parameter, record in read_signature(name).records.items():
+        make = getattr(importlib.import_module(record.module), record.name)
+        fields = {field: values.pop(field) for field in record.fields}
+        values[parameter] = make(**fields)
+    return values
+
+
+def _after_interruption(name: str, line: str) -> str:
+    return INTERRUPTED_COMMANDS.get(name, NOTHING_KEPT).format(line=line)
 
 
 def _without_passwords(line: str) -> str:
@@ -102,9 +161,9 @@ def _without_passwords(line: str) -> str:
     return re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", line)
 
 
-def _log_of(run: Path | None) -> Path | None:
+def _log_of(run: str | None) -> Path | None:
     """The log of a run folder (``mess_tf.runs.Run.log``); None if it is no run yet."""
-    return run / "log.txt" if run and (run / "recipe.toml").is_file() else None
+    return Path(run, "log.txt") if run and Path(run, "recipe.toml").is_file() else None
 
 
 def _explain(error: Exception, log: Path | None) -> int:
@@ -128,10 +187,9 @@ def _tell(kind: str, message: str) -> None:
     print(f"mess: {kind}: {message}", file=sys.stderr)
 
 
-def _render(command: Command, result: dict[str, Any]) -> str:
-    render = getattr(sys.modules[command.target.partition(":")[0]], "render", None)
-    if render is not None:
-        text = str(render(result))
+def _text(command: Command, result: dict[str, Any]) -> str:
+    if command.render is not None:
+        text = str(command.render(result))
     else:
         text = "\n".join(f"{key}: {value}" for key, value in result.items())
     return f"{text}\nNext: {result['next']}" if result.get("next") else text
@@ -159,12 +217,37 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"mess: error: {message}. See `{self.prog} --help`.\n")
 
 
+class _CommandParser(_Parser):
+    """The parser of one command; reads its signature when it is first needed."""
+
+    command: str | None = None
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        self.fill()
+        return super().parse_known_args(*args, **kwargs)
+
+    def fill(self) -> None:
+        """Adds the command's arguments and options."""
+        if self.command is None:
+            return
+        signature = read_signature(self.command)
+        self.command = None
+        self.description = signature.description.replace("%", "%%")
+        for parameter in signature.parameters:
+            _add(self, parameter)
+        self.add_argument(
+            "--json", dest="as_json", action="store_true", help=_JSON_HELP
+        )
+        self.add_argument(
+            "--quiet", action="store_true", help="print nothing but errors"
+        )
+        self.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+
+
 class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        import mess_tf
-
         print(f"mess {mess_tf.__version__}")
         parser.exit(OK)
 
@@ -181,20 +264,21 @@ class _Completion(argparse.Action):
     ) -> None:
         import shtab
 
-        for one in _parsers(parser):
+        for one in _commands_of(parser):
+            one.fill()
             for action in one._actions:
-                if action.type is Path:
+                if action.type is _file_name:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
         begins = _ZSH_BEGINS if shell == "zsh" else ""
         print(shtab.complete(parser, shell, preamble=begins))
         parser.exit(OK)
 
 
-def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """A parser and those of its commands."""
+def _commands_of(parser: argparse.ArgumentParser) -> list[_CommandParser]:
+    """The parsers of the commands."""
     kind = argparse._SubParsersAction
     (commands,) = (action for action in parser._actions if isinstance(action, kind))
-    return [parser, *commands.choices.values()]
+    return list(commands.choices.values())
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -219,21 +303,13 @@ def _make_parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="print what completes commands in this shell, and leave",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(
-            name,
-            help=command.help,
-            description=command.description,
-            allow_abbrev=False,
-        )
-        for option in command.options:
-            _add(sub, option)
-        sub.add_argument("--json", dest="as_json", action="store_true", help=_JSON_HELP)
-        sub.add_argument(
-            "--quiet", action="store_true", help="print nothing but errors"
-        )
-        sub.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", parser_class=_CommandParser
+    )
+    for name in mess_tf.COMMANDS:
+        words = read_summary(name).replace("%", "%%")
+        sub = commands.add_parser(name, help=words, allow_abbrev=False)
+        sub.command = name
     return parser
 
 
@@ -241,39 +317,56 @@ _JSON_HELP = "print the result as JSON"
 _DEBUG_HELP = "show everything the libraries print, and where an error arose"
 
 
-def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+def _add(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
     # A percent sign would be read as one of argparse's own placeholders.
-    words = option.help.replace("%", "%%")
-    settings: dict[str, Any] = {"help": words}
-    if option.kind is bool:
+    words = parameter.help.replace("%", "%%")
+    flag, metavar = FLAGS.get(parameter.name, ("", ""))
+    flag = flag or "--" + parameter.name.replace("_", "-")
+    if parameter.kind is bool:
         parser.add_argument(
-            option.flag,
-            dest=option.name,
-            action="store_true",
-            default=False,
-            **settings,
+            flag, dest=parameter.name, action="store_true", default=False, help=words
         )
         return
-    if option.default not in (None, ()):
-        settings["help"] = f"{words} (default: {option.default})"
-    settings["type"] = option.kind
-    if option.choices:
-        settings["choices"] = option.choices
-    if option.positional:
-        if option.many:
-            settings["nargs"] = "+" if option.required else "*"
-        elif not option.required:
-            settings |= {"nargs": "?", "default": option.default}
-        parser.add_argument(option.name, metavar=option.name.upper(), **settings)
+    required = parameter.default is REQUIRED
+    if not required and parameter.default not in (None, ()):
+        words = f"{words} (default: {parameter.default})"
+    settings: dict[str, Any] = {
+        "help": words,
+        "type": _file_name if parameter.is_file else parameter.kind,
+    }
+    if parameter.choices:
+        settings["choices"] = parameter.choices
+    if parameter.positional:
+        if parameter.many:
+            settings["nargs"] = "+" if required else "*"
+        elif not required:
+            settings |= {"nargs": "?", "default": parameter.default}
+        name = parameter.name
+        parser.add_argument(name, metavar=name.upper(), **settings)
         return
-    if not option.choices:
-        settings["metavar"] = option.metavar or option.kind.__name__.upper()
-    if option.many:
+    if not parameter.choices:
+        settings["metavar"] = metavar or _metavar(parameter)
+    if parameter.many:
         # argparse would append to the default itself: it must be a list of its own.
         settings |= {"action": "append", "default": []}
     else:
-        settings["default"] = option.default
-    parser.add_argument(option.flag, dest=option.name, **settings)
+        settings["default"] = parameter.default
+    parser.add_argument(flag, dest=parameter.name, **settings)
+
+
+def _metavar(parameter: Parameter) -> str:
+    """What stands for an option's value in the help: a unit, N, FILE or the name."""
+    last = parameter.name.rpartition("_")[2]
+    if parameter.kind is int:
+        return "N"
+    if parameter.kind is float and last in UNITS:
+        return UNITS[last]
+    return last.upper()
+
+
+def _file_name(text: str) -> str:
+    """Type of an argument that shells complete with files."""
+    return text
 
 
 if __name__ == "__main__":

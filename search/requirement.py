@@ -22,25 +22,34 @@ LATENCY_TOLERANCE_MS = 1e-9
 MIOU_TOLERANCE = 1e-11
 
 
+# Range of every limit.
+_LIMITS = {
+    "max_drop_pp": (-100.0, 100.0),
+    "min_miou": (0.0, 1.0),
+    "max_latency_ms": (0.0, math.inf),
+    "max_p90_ms": (0.0, math.inf),
+    "max_size_mb": (0.0, math.inf),
+    "max_memory_mb": (0.0, math.inf),
+}
+
+
 @dataclass(frozen=True)
 class Requirement:
     """Limits, in any mix, and what to do best within them.
 
     Attributes:
-        max_drop_pp: the data-set mIoU may lie so many absolute percentage points below
-            that of the final head alone (negative: it must lie above).
-        min_miou: floor of the data-set mIoU, 0..1.
-        max_latency_ms: ceiling of the mean latency over the images.
-        max_p90_ms: ceiling of the 90th percentile of the latency over the images.
-        max_size_mb: ceiling of what the kept pieces' files take, millions of bytes.
+        max_drop_pp: largest loss of the data set's mIoU against the final exit,
+            absolute points (negative: it must be higher).
+        min_miou: least mIoU of the data set, 0..1.
+        max_latency_ms: largest mean latency over the images.
+        max_p90_ms: largest latency of 90 % of the images.
+        max_size_mb: most that the files of the used pieces may take, millions of bytes.
         max_memory_mb: ceiling of the memory that the hungriest kept piece takes at its
             peak, millions of bytes.
         objective: ``latency`` (lowest mean latency) or ``accuracy`` (highest mIoU);
             None takes ``accuracy`` where only latencies are limited, else ``latency``.
-        robust: how limits of drop, mIoU and mean latency are to hold elsewhere too:
-            ``worst-group``, ``left-out`` or ``upper-bound``
-            (``search.generalisation.robust``); None asks for them on the calibration
-            images alone.
+        robust: measure by which limits of drop, mIoU and mean latency are to hold on
+            other scenes too (default: they hold on the calibration images).
     """
 
     max_drop_pp: float | None = None
@@ -59,19 +68,21 @@ class Requirement:
             )
         if self.robust is not None and self.robust not in ROBUST:
             raise MessError(f"robust is {self.robust!r}; accepted: {ROBUST}.")
-        for name, low, high in (
-            ("max_drop_pp", -100.0, 100.0),
-            ("min_miou", 0.0, 1.0),
-            ("max_latency_ms", 0.0, math.inf),
-            ("max_p90_ms", 0.0, math.inf),
-            ("max_size_mb", 0.0, math.inf),
-            ("max_memory_mb", 0.0, math.inf),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+        for name, value in self.limits.items():
+            low, high = _LIMITS[name]
+            if not low <= value <= high:
                 raise MessError(
                     f"Requirement {name} is {value}; it must lie in {low:g}..{high:g}."
                 )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by the name of their field."""
+        return {
+            name: value
+            for name in _LIMITS
+            if (value := getattr(self, name)) is not None
+        }
 
     @property
     def goal(self) -> Objective:
@@ -130,10 +141,9 @@ class Requirement:
             "max_size_mb": ("size <=", " MB"),
             "max_memory_mb": ("peak memory <=", " MB"),
         }
-        limits = [
-            f"{words} {getattr(self, name):g}{unit}"
-            for name, (words, unit) in units.items()
-            if getattr(self, name) is not None
-        ]
+        limits = []
+        for name, value in self.limits.items():
+            words, unit = units[name]
+            limits.append(f"{words} {value:g}{unit}")
         best = "lowest latency" if self.goal == "latency" else "highest mIoU"
         return f"{best} with {' and '.join(limits)}" if limits else best

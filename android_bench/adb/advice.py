@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from android_bench.phones.answers import AdbListed
+from android_bench.adb.device_list import AdbListed
 
 USABLE = "device"
 

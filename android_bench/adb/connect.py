@@ -1,4 +1,4 @@
-"""Opens the way to a phone, or explains in one line why it does not open."""
+"""Opens the transport of a phone, or explains in one line why it does not open."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from android_bench.adb.advice import UDEV, advice_for
 from android_bench.adb.keys import key_files, load_signers
-from android_bench.adb.reach import NotReached, Place, check_usable
+from android_bench.adb.reach import Endpoint, NotReached, check_usable
 from android_bench.adb.transport import Transport
 from android_bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from android_bench.adb.direct_transport import SoundWire
+    from android_bench.adb.direct_transport import CheckedTransport
 
 TRUST_S = 30.0
 
 
-def connect(place: Place, key: Path | None = None, ask: bool = True) -> Transport:
-    """Opens the way to a phone.
+def connect(endpoint: Endpoint, key: Path | None = None, ask: bool = True) -> Transport:
+    """Opens the transport of a phone.
 
     Args:
         key: adb's private key to use instead of the usual ones.
@@ -27,31 +27,31 @@ def connect(place: Place, key: Path | None = None, ask: bool = True) -> Transpor
     Raises:
         BenchError: it does not answer, or not to us; ``NotReached`` tells its state.
     """
-    if place.listed is not None:
+    if endpoint.listed is not None:
         from android_bench.adb.server import server_address
         from android_bench.adb.server_transport import ServerTransport
 
-        return ServerTransport(server_address(), place.listed)
-    return _direct(place, key, ask)
+        return ServerTransport(server_address(), endpoint.listed)
+    return _direct(endpoint, key, ask)
 
 
-def _direct(place: Place, key: Path | None, ask: bool) -> Transport:
+def _direct(endpoint: Endpoint, key: Path | None, ask: bool) -> Transport:
     from android_bench.adb.direct_transport import LINK_ERRORS, DirectTransport
 
-    check_usable(place)
+    check_usable(endpoint)
     signers = load_signers(key_files(key))
-    wire = _usb_wire(place) if place.usb else _tcp_wire(place.serial)
-    label = f"phone {place.serial} ({'USB' if place.usb else 'network'})"
+    wire = _usb_wire(endpoint) if endpoint.usb else _tcp_wire(endpoint.serial)
+    label = f"phone {endpoint.serial} ({'USB' if endpoint.usb else 'network'})"
     try:
         return DirectTransport(wire, signers, label, TRUST_S if ask else 0.0)
     except LINK_ERRORS as error:
-        raise _explained(place, error) from error
+        raise _explained(endpoint, error) from error
 
 
-def _tcp_wire(address: str) -> SoundWire:
-    from android_bench.adb.direct_transport import PromptTcp, SoundWire
+def _tcp_wire(address: str) -> CheckedTransport:
+    from android_bench.adb.direct_transport import CheckedTransport, NoDelayTcp
 
-    return SoundWire(PromptTcp(*_host_port(address)))
+    return CheckedTransport(NoDelayTcp(*_host_port(address)))
 
 
 def _host_port(address: str) -> tuple[str, int]:
@@ -59,50 +59,54 @@ def _host_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _usb_wire(place: Place) -> SoundWire:
+def _usb_wire(endpoint: Endpoint) -> CheckedTransport:
     try:
         import usb1
         from adb_shell.transport.usb_transport import UsbTransport
     except (ImportError, OSError) as error:
         raise BenchError(
-            f"Phone {place.name} cannot be reached by USB without libusb ({error});"
+            f"Phone {endpoint.name} cannot be reached by USB without libusb ({error});"
             " `pip install mess-tf[usb]`, or start adb: `adb start-server`."
         ) from error
     from adb_shell.exceptions import UsbDeviceNotFoundError
 
-    port = place.usb.port if place.usb else None
-    from android_bench.adb.direct_transport import SoundWire
+    port = endpoint.usb.port if endpoint.usb else None
+    from android_bench.adb.direct_transport import CheckedTransport
 
     try:
         # The last two: how it fails on a port without endpoints, or without a driver.
         errors = (usb1.USBError, AssertionError, TypeError)
-        return SoundWire(UsbTransport.find_adb(port_path=port), errors)
+        return CheckedTransport(UsbTransport.find_adb(port_path=port), errors)
     except (UsbDeviceNotFoundError, usb1.USBError) as error:
         raise NotReached(
-            f"Phone {place.name} cannot be opened ({error}): {advice_for('offline')}.",
+            f"Phone {endpoint.name} cannot be opened ({error}):"
+            f" {advice_for('offline')}.",
             "offline",
         ) from error
 
 
-def _explained(place: Place, error: Exception) -> BenchError:
+def _explained(endpoint: Endpoint, error: Exception) -> BenchError:
     """The one line for a phone that did not let us in."""
-    from android_bench.adb.direct_transport import NotTrusted
+    from android_bench.adb.direct_transport import Unauthorized
 
     said = str(error).strip() or type(error).__name__
-    if isinstance(error, NotTrusted):
+    if isinstance(error, Unauthorized):
         return NotReached(
-            f"Phone {place.name} is 'unauthorized' ({said}):"
+            f"Phone {endpoint.name} is 'unauthorized' ({said}):"
             f" {advice_for('unauthorized')}.",
             "unauthorized",
         )
-    if place.usb is not None:
+    if endpoint.usb is not None:
         state = "busy" if "BUSY" in said.upper() else "offline"
         if "ACCESS" in said.upper():
-            return NotReached(f"Phone {place.name} may not be opened: {UDEV}.", state)
+            return NotReached(
+                f"Phone {endpoint.name} may not be opened: {UDEV}.", state
+            )
         return NotReached(
-            f"Phone {place.name} does not answer ({said}): {advice_for(state)}.", state
+            f"Phone {endpoint.name} does not answer ({said}): {advice_for(state)}.",
+            state,
         )
-    return _network_explained(place.serial, said)
+    return _network_explained(endpoint.serial, said)
 
 
 def _network_explained(address: str, said: str) -> BenchError:

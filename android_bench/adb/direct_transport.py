@@ -55,13 +55,13 @@ _LOG = logging.getLogger(__name__)
 CONNECT_S = 10.0
 
 
-class NotTrusted(Exception):
+class Unauthorized(Exception):
     """The phone does not trust this computer, nor did its user tell it to."""
 
 
 # What adb_shell raises on a phone that goes away or says something else.
 LINK_ERRORS: tuple[type[Exception], ...] = (
-    NotTrusted,
+    Unauthorized,
     AdbCommandFailureException,
     AdbConnectionError,
     AdbTimeoutError,
@@ -85,7 +85,7 @@ class Refusal(Exception):
     """The phone said, in the middle of a push, that it does not take the file."""
 
 
-class SoundWire(BaseTransport):
+class CheckedTransport(BaseTransport):
     """Puts right what adb_shell leaves to its transports.
 
     A connection that the phone has closed is an error at once, not after a busy wait
@@ -152,7 +152,7 @@ class SoundWire(BaseTransport):
             raise TimeoutError("the phone takes the file too slowly")
 
 
-class PromptTcp(TcpTransport):
+class NoDelayTcp(TcpTransport):
     """adb_shell's connection over a network, without waiting to fill packets.
 
     Each message goes out as a header and a body; by default the second waits for the
@@ -183,7 +183,7 @@ class DirectTransport:
 
     def __init__(
         self,
-        wire: SoundWire,
+        wire: CheckedTransport,
         signers: Sequence[Any],
         label: str,
         trust_s: float,
@@ -261,7 +261,7 @@ class DirectTransport:
         def ask(_device: object) -> None:
             nonlocal asked
             if not trust_s:
-                raise NotTrusted("it does not trust this computer")
+                raise Unauthorized("it does not trust this computer")
             asked = True
             _LOG.warning(
                 "%s asks whether to trust this computer: unlock it and tap 'Allow'"
@@ -281,7 +281,7 @@ class DirectTransport:
         except LINK_ERRORS as error:
             self._device.close()
             if asked:
-                raise NotTrusted(f"nobody allowed it within {trust_s:g} s") from error
+                raise Unauthorized(f"nobody allowed it within {trust_s:g} s") from error
             raise
 
     @contextlib.contextmanager

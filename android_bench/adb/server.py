@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import adbutils
 from adbutils._adb import AdbConnection
 
-from android_bench.errors import BenchError
-from android_bench.phones.answers import AdbListed, AnswerError, parse_adb_devices
+from android_bench.adb.device_list import AdbListed, parse_adb_devices
+from android_bench.errors import AnswerError, BenchError
 
 ANSWER_S = 10.0
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from adbutils._adb import AdbConnection
 from adbutils.errors import AdbError
 
+from android_bench.adb.device_list import AdbListed
 from android_bench.adb.server import (
     SERVER_ERRORS,
     ServerAddress,
@@ -40,7 +41,6 @@ from android_bench.adb.transport import (
     quote_command,
     save,
 )
-from android_bench.phones.answers import AdbListed
 
 # Of the file protocol: a name of four letters, and a length or another number.
 _ID = struct.Struct("<4sI")

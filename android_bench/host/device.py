@@ -29,6 +29,7 @@ from android_bench.records import (
     Round,
     Tool,
 )
+from mess_tf.core.files import sha256_of
 
 
 class HostDevice:
@@ -193,7 +194,6 @@ def _litert() -> Tool:
     folder = Path(found.submodule_search_locations[0])
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*litert*.so")), Path(worker.__file__)]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
     version = importlib.metadata.version("ai-edge-litert")
     return Tool("ai-edge-litert", version, digest.hexdigest())

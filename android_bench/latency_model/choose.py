@@ -12,9 +12,9 @@ from collections.abc import Collection
 import numpy as np
 
 from android_bench.errors import BenchError
-from android_bench.latency_model.law import kind_of, law_ms
 from android_bench.latency_model.model import NOISE_VARIANCE, LatencyModel, Models
-from android_bench.latency_model.pool import Pool
+from android_bench.latency_model.operator_set import OperatorSet
+from android_bench.latency_model.work_model import kind_of, work_model_ms
 
 # A small core: 2 us per operator, 10 GB/s, 20 GMAC/s. Only proportions matter, and they
 # matter little: they tell how much of a model's time an operator is.
@@ -61,20 +61,20 @@ def choose(
 
 
 def _relative_covariance(models: Models, prior: LatencyModel | None) -> np.ndarray:
-    pool = Pool(list(models.values()))
+    operator_set = OperatorSet(list(models.values()))
     if prior is not None:
-        expected_ms = prior.operator_ms(pool.operators)
+        expected_ms = prior.operator_ms(operator_set.operators)
     else:
-        macs = {f"macs of {kind}": _TYPICAL_MACS for kind in _kinds(pool)}
-        expected_ms = law_ms({**_TYPICAL_LAW, **macs}, pool.operators)
-    shares = pool.counts * expected_ms
+        macs = {f"macs of {kind}": _TYPICAL_MACS for kind in _kinds(operator_set)}
+        expected_ms = work_model_ms({**_TYPICAL_LAW, **macs}, operator_set.operators)
+    shares = operator_set.counts * expected_ms
     shares /= shares.sum(axis=1, keepdims=True)
-    covariance: np.ndarray = shares @ pool.covariance() @ shares.T
+    covariance: np.ndarray = shares @ operator_set.covariance() @ shares.T
     return covariance
 
 
-def _kinds(pool: Pool) -> set[str]:
-    return {kind_of(operator) for operator in pool.operators}
+def _kinds(operator_set: OperatorSet) -> set[str]:
+    return {kind_of(operator) for operator in operator_set.operators}
 
 
 def _told(covariance: np.ndarray, place: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Latency models as JSON: numbers under a schema, no pickles.
 
 What is stored is what was learnt from (operators and latencies) and what was fitted
-(the law's weights, the interval's stretch); the rest follows from them.
+(the work model's weights, the interval's scale); the rest follows from them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from android_bench.errors import BenchError
-from android_bench.files import write_whole
 from android_bench.latency_model.features import Operator
 from android_bench.latency_model.model import LatencyModel
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import write_file
 
 SCHEMA = 1
 
@@ -27,8 +28,8 @@ def as_json(model: LatencyModel) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "about": dict(model.about),
-        "law": dict(model.law),
-        "stretch": model.stretch,
+        "law": dict(model.work_weights),
+        "stretch": model.interval_scale,
         "spread": model.spread,
         "operators": [dataclasses.asdict(operator) for operator in operators],
         "models": [
@@ -52,10 +53,10 @@ def from_json(data: Mapping[str, Any]) -> LatencyModel:
     operators = [Operator(**row) for row in data["operators"]]
     rows = data["models"]
     return LatencyModel(
-        law=dict(data["law"]),
+        work_weights=dict(data["law"]),
         models={r["name"]: tuple(operators[i] for i in r["operators"]) for r in rows},
         latency_ms={row["name"]: float(row["latency_ms"]) for row in rows},
-        stretch=float(data["stretch"]),
+        interval_scale=float(data["stretch"]),
         errors={r["name"]: r["error"] for r in rows if r["error"] is not None},
         spread=float(data["spread"]),
         doubted=frozenset(row["name"] for row in rows if row["doubted"]),
@@ -66,14 +67,13 @@ def from_json(data: Mapping[str, Any]) -> LatencyModel:
 
 def save(model: LatencyModel, path: Path) -> None:
     """Writes the file whole or not at all. Raises BenchError where it cannot."""
+    text = json.dumps(as_json(model), indent=1, allow_nan=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(as_json(model), indent=1, allow_nan=False)
-        write_whole(path, text.encode())
-    except OSError as error:
+        write_file(path, text.encode())
+    except MessError as error:
         raise BenchError(
-            f"The latency model cannot be written to {path} ({error.strerror}); free"
-            " some space or give another path."
+            f"{error} It was to hold the latency model; free some space or give another"
+            " path."
         ) from error
 
 

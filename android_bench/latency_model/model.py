@@ -1,10 +1,11 @@
 """Latencies of models that were not measured, from some that were.
 
-An operator takes the law's time (``android_bench.latency_model.law``) times a factor
-near 1, which a Gaussian process learns: factors of operators of one kind, and more so
-of one size, deviate together. A model's time is the sum over its operators, so measured
-models are linear equations in the factors, and the posterior is exact. Models with
-operators in common tell about one another; the rest of the variance is the interval.
+An operator takes the work model's time (``android_bench.latency_model.work_model``)
+times a factor near 1, which a Gaussian process learns: factors of operators of one
+kind, and more so of one size, deviate together. A model's time is the sum over its
+operators, so measured models are linear equations in the factors, and the posterior is
+exact. Models with operators in common tell about one another; the rest of the variance
+is the interval.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from sklearn.model_selection import KFold
 
 from android_bench.errors import BenchError
 from android_bench.latency_model.features import Operator
-from android_bench.latency_model.law import fit_law, kind_of, law_ms
-from android_bench.latency_model.pool import Pool
+from android_bench.latency_model.operator_set import OperatorSet
+from android_bench.latency_model.work_model import (
+    fit_work_model,
+    kind_of,
+    work_model_ms,
+)
 
 LEVEL = 0.95
 """Part of the predictions whose interval is to hold the measured latency."""
@@ -42,7 +47,7 @@ DISTRUSTED_SHARE = 0.02
 """How many measurements are expected to be like that."""
 
 SPREADS = (1.0, 4.0, 16.0)
-"""Factors on the variances of operators' deviations from the law, to choose from."""
+"""Factors to choose from, on the variances of deviations from the work model."""
 
 TRANSFER = 0.5
 """Part, on a logarithmic scale, of another device's deviations that is taken over: all
@@ -51,7 +56,7 @@ of them did more harm between one and two threads than none (docs/search.md)."""
 ROUNDS_OF_DOUBT = 5
 FOLDS = 10
 FASTEST_FACTOR = 0.05
-"""Least part of the law's time that an operator is said to take: no time is below 0."""
+"""Least part of the work model's time that is predicted: no time is below 0."""
 
 Models = Mapping[str, Sequence[Operator]]
 
@@ -70,23 +75,24 @@ class LatencyModel:
     """What was learnt of one device with one setting.
 
     Attributes:
-        law: milliseconds per unit of work, by term.
+        work_weights: milliseconds per unit of work, by term.
         models: operators of the measured models, by name.
         latency_ms: their latencies.
-        stretch: standard deviations from the prediction to the interval's ends, on a
-            logarithmic scale.
+        interval_scale: standard deviations from the prediction to the interval's ends,
+            on a logarithmic scale.
         errors: predicted / measured - 1 of each model when it was held out.
-        spread: factor on the variances of operators' deviations from the law.
+        spread: factor on the variances of operators' deviations from the work
+            model.
         doubted: names of measured models that the others contradict; they count little.
         prior: of another device or setting; ``TRANSFER`` of what its operators deviate
-            from its law is expected here, too.
+            from its work model is expected here, too.
         about: what was measured: device fingerprint, settings, tool.
     """
 
-    law: Mapping[str, float]
+    work_weights: Mapping[str, float]
     models: Models
     latency_ms: Mapping[str, float]
-    stretch: float
+    interval_scale: float
     errors: Mapping[str, float]
     spread: float = 1.0
     doubted: frozenset[str] = frozenset()
@@ -117,7 +123,7 @@ class LatencyModel:
                     " Measure it, or one like it, first (`mess profile`)."
                 )
         typical, deviation = self._typical(models)
-        ends = np.exp(self.stretch * deviation)
+        ends = np.exp(self.interval_scale * deviation)
         return {
             name: Prediction(float(ms), float(ms / end), float(ms * end))
             for name, ms, end in zip(models, typical, ends, strict=True)
@@ -129,25 +135,27 @@ class LatencyModel:
 
     def _base_ms(self, operators: Sequence[Operator]) -> np.ndarray:
         """What is expected of operators before the first model is measured."""
-        expected: np.ndarray = law_ms(self.law, operators)
+        expected: np.ndarray = work_model_ms(self.work_weights, operators)
         if self.prior is not None:
             there_ms = self.prior.operator_ms(operators)
-            deviation = there_ms / law_ms(self.prior.law, operators)
+            deviation = there_ms / work_model_ms(self.prior.work_weights, operators)
             expected = expected * deviation**TRANSFER
         return expected
 
     def _typical(self, models: Models) -> tuple[np.ndarray, np.ndarray]:
         """Latency, ms, and relative standard deviation, each of shape (n_models,)."""
         measured = len(self.models)
-        pool = Pool([*self.models.values(), *models.values()])
-        base_ms = self._base_ms(pool.operators)
-        covariance = self._covariance(pool, base_ms)
-        counts, asked = pool.counts[:measured], pool.counts[measured:]
+        operator_set = OperatorSet([*self.models.values(), *models.values()])
+        base_ms = self._base_ms(operator_set.operators)
+        covariance = self._covariance(operator_set, base_ms)
+        counts, asked = operator_set.counts[:measured], operator_set.counts[measured:]
         told = counts @ covariance
         factor = cho_factor(told @ counts.T + np.diag(self._noise_ms2()))
         missing_ms = self._measured_ms() - counts @ base_ms
         operator_ms = base_ms + told.T @ cho_solve(factor, missing_ms)
-        operator_ms = pool.monotone(np.maximum(operator_ms, FASTEST_FACTOR * base_ms))
+        operator_ms = operator_set.monotone(
+            np.maximum(operator_ms, FASTEST_FACTOR * base_ms)
+        )
         typical = asked @ operator_ms
         shared = asked @ told.T
         variance = np.einsum("ij,jk,ik->i", asked, covariance, asked)
@@ -165,13 +173,13 @@ class LatencyModel:
             Their names; and the logarithm of the measurements' probability, with those
             doubted now taken as such.
         """
-        pool = Pool(list(self.models.values()))
-        base_ms = self._base_ms(pool.operators)
+        operator_set = OperatorSet(list(self.models.values()))
+        base_ms = self._base_ms(operator_set.operators)
         measured_ms, noise = self._measured_ms(), self._noise_ms2()
         # Relative to the measurements, so that no unit remains.
-        relative = pool.counts / measured_ms[:, None]
+        relative = operator_set.counts / measured_ms[:, None]
         noise = noise / measured_ms**2
-        covariance = relative @ self._covariance(pool, base_ms) @ relative.T
+        covariance = relative @ self._covariance(operator_set, base_ms) @ relative.T
         covariance += np.diag(noise)
         inverse = np.linalg.inv(covariance)
         missing = 1 - relative @ base_ms
@@ -186,9 +194,9 @@ class LatencyModel:
         likelihood += len(self.doubted) * math.log(share / (1 - share))
         return frozenset(np.array(list(self.models))[doubtful].tolist()), likelihood
 
-    def _covariance(self, pool: Pool, base_ms: np.ndarray) -> np.ndarray:
-        """Of the times of the pool's operators, milliseconds squared."""
-        return self.spread * pool.covariance() * np.outer(base_ms, base_ms)
+    def _covariance(self, operator_set: OperatorSet, base_ms: np.ndarray) -> np.ndarray:
+        """Of the times of the set's operators, milliseconds squared."""
+        return self.spread * operator_set.covariance() * np.outer(base_ms, base_ms)
 
     def _measured_ms(self) -> np.ndarray:
         return np.array([self.latency_ms[name] for name in self.models])
@@ -238,9 +246,9 @@ def fit(
             " kinds that others have too; predict from models that are more alike."
         )
     rank = min(len(distances), math.ceil(LEVEL * (len(distances) + 1)))
-    stretch = float(np.sort(distances)[rank - 1])
+    interval_scale = float(np.sort(distances)[rank - 1])
     return dataclasses.replace(
-        model, stretch=stretch, errors=errors, about=dict(about or {})
+        model, interval_scale=interval_scale, errors=errors, about=dict(about or {})
     )
 
 
@@ -284,10 +292,10 @@ def _fit(
     for _ in range(ROUNDS_OF_DOUBT):
         trust = np.array([1 / DISTRUST if name in doubted else 1.0 for name in models])
         model = LatencyModel(
-            law=fit_law(list(models.values()), measured_ms, trust),
+            work_weights=fit_work_model(list(models.values()), measured_ms, trust),
             models=models,
             latency_ms={name: float(latency_ms[name]) for name in models},
-            stretch=math.nan,
+            interval_scale=math.nan,
             errors={},
             spread=spread,
             doubted=doubted,

@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from android_bench.phones.answers import (
-    AnswerError,
+from android_bench.errors import AnswerError
+from android_bench.phones.cpu import CoreFrequency, parse_cpufreq, parse_files
+from android_bench.phones.dumpsys_parsers import (
     Battery,
     Thermal,
     parse_battery,
     parse_thermal,
 )
-from android_bench.phones.cpu import CoreFrequency, parse_cpufreq, parse_files
 from android_bench.records import (
     CAPPED,
     LOW_BATTERY,
@@ -65,7 +65,7 @@ class SlowState:
 
 
 def parse_quick(text: str) -> QuickState:
-    """The answer to ``phone_questions.STATE["quick"]``."""
+    """Parses the output of ``shell_batch.STATE_COMMANDS["quick"]``."""
     files = parse_files(text)
     stat = files.get("/proc/stat", "")
     caps = {}
@@ -89,7 +89,7 @@ def parse_quick(text: str) -> QuickState:
 
 
 def parse_slow(answers: Mapping[str, str]) -> SlowState:
-    """The answers to the other questions of ``phone_questions.STATE``."""
+    """Parses the outputs of the other commands of ``shell_batch.STATE_COMMANDS``."""
     power = answers.get("power", "")
     saver = re.search(r"(?:SaverEnabled|LowPowerModeEnabled)=(true|false)", power)
     setting = answers.get("low_power", "").strip()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from android_bench.phones.answers import AnswerError
+from android_bench.errors import AnswerError
 
 
 @dataclass(frozen=True)

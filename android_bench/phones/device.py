@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from android_bench.adb.connect import connect
-from android_bench.adb.reach import Place, find_again
+from android_bench.adb.reach import Endpoint, find_again
 from android_bench.adb.transport import ConnectionLost, Transport
 from android_bench.device import ModelInputs, ModelOutputs
 from android_bench.errors import BenchError
@@ -32,12 +32,12 @@ from android_bench.phones.flags import (
 )
 from android_bench.phones.folder import NoSpace
 from android_bench.phones.infer import PhoneInference, open_local
-from android_bench.phones.questions import STATE, ask
+from android_bench.phones.resilient_runner import ResilientRunner
 from android_bench.phones.result import foreign_load, read_frame, summary_of
-from android_bench.phones.resume import Resuming
 from android_bench.phones.rounds import Plan, in_order, make_plan, run_commands
 from android_bench.phones.script import Frame
-from android_bench.phones.session import Patience, PhoneSession
+from android_bench.phones.session import PhoneSession, ReconnectTimeouts
+from android_bench.phones.shell_batch import STATE_COMMANDS, run_batch
 from android_bench.phones.tool import PhoneTool, command_of
 from android_bench.records import (
     Conditions,
@@ -59,8 +59,8 @@ class AdbDevice:
     """One phone.
 
     Args:
-        place: the phone and the way to it.
-        tool: the benchmark tool's file; see ``benchmark_tool.find_tool``.
+        endpoint: the phone and the transport that reaches it.
+        tool: the benchmark tool's file; see ``tool_file.find_tool``.
         key: adb's private key to use instead of the usual ones.
         patience: how long to wait for a phone that is lost.
 
@@ -70,16 +70,16 @@ class AdbDevice:
 
     def __init__(
         self,
-        place: Place,
+        endpoint: Endpoint,
         tool: Path | None = None,
         key: Path | None = None,
-        patience: Patience | None = None,
+        patience: ReconnectTimeouts | None = None,
     ) -> None:
-        self._first: Transport | None = connect(place, key)
+        self._first: Transport | None = connect(endpoint, key)
 
         def reach() -> Transport:
             first, self._first = self._first, None
-            return first or connect(find_again(place), key, ask=False)
+            return first or connect(find_again(endpoint), key, ask=False)
 
         self._given_tool = tool
         self._session = PhoneSession(reach, patience)
@@ -88,7 +88,7 @@ class AdbDevice:
         except BenchError:
             self._session.close()
             raise
-        self._info = self._facts.as_device(place.name, place.serial)
+        self._info = self._facts.as_device(endpoint.name, endpoint.serial)
         self._tools: dict[str, PhoneTool] = {}
         self._best_caps_khz: dict[int, int] = {}
         self._slow = SlowState()
@@ -109,9 +109,9 @@ class AdbDevice:
     def benchmark(
         self, models: Sequence[ModelFile], settings: MeasureSettings
     ) -> Iterator[tuple[ModelFile, Round | Failure]]:
-        """One round; see ``Device.benchmark`` and ``phone_resume``."""
+        """One round; see ``Device.benchmark`` and ``ResilientRunner``."""
         plan = self._again_if_lost(lambda: self._plan(settings))
-        resuming = Resuming(
+        resuming = ResilientRunner(
             run=lambda some: self._run(some, plan, settings.delegate),
             recover=self._recover,
             most=plan.most_models,
@@ -124,7 +124,7 @@ class AdbDevice:
         inputs: Iterable[ModelInputs],
         settings: MeasureSettings,
     ) -> Iterator[tuple[float, ModelOutputs]]:
-        """Real inputs, pushed as files; see ``Device.infer`` and ``phone_infer``."""
+        """Real inputs, pushed as files; see ``Device.infer`` and ``PhoneInference``."""
         tool = self._tool(inputs=True)
         plan = self._again_if_lost(lambda: self._plan(settings, tool))
         inference = PhoneInference(
@@ -186,7 +186,7 @@ class AdbDevice:
 
     def _bring(self, models: Sequence[ModelFile]) -> dict[str, str]:
         """Pushes models; why not, by digest. Raises NoSpace when they do not fit."""
-        files = {_place(model): (model.path, model.sha256) for model in models}
+        files = {_remote_name(model): (model.path, model.sha256) for model in models}
         folder = self._session.folder
         try:
             refused = folder.bring(files)
@@ -194,7 +194,11 @@ class AdbDevice:
             mine = {*files, *(tool.name for tool in self._tools.values())}
             folder.drop([name for name in folder.names if name not in mine])
             refused = folder.bring(files)
-        return {m.sha256: refused[_place(m)] for m in models if _place(m) in refused}
+        return {
+            m.sha256: refused[_remote_name(m)]
+            for m in models
+            if _remote_name(m) in refused
+        }
 
     # === A round ===
 
@@ -208,7 +212,9 @@ class AdbDevice:
         self._refresh()
         commands = [
             command_of(
-                f"./{tool.name}", [f"--graph={_place(m)}", *plan.flags], plan.cores.mask
+                f"./{tool.name}",
+                [f"--graph={_remote_name(m)}", *plan.flags],
+                plan.cores.mask,
             )
             for m in models
             if m.sha256 not in refused
@@ -250,7 +256,7 @@ class AdbDevice:
     # === The phone's state ===
 
     def _ask_state(self) -> QuickState:
-        answers = ask(self._session.transport, STATE)
+        answers = run_batch(self._session.transport, STATE_COMMANDS)
         self._slow, self._slow_at = parse_slow(answers), time.monotonic()
         return parse_quick(answers["quick"])
 
@@ -287,7 +293,7 @@ class AdbDevice:
             return work()
 
 
-def _place(model: ModelFile) -> str:
+def _remote_name(model: ModelFile) -> str:
     """Its file name on the phone: of its digest, so that no name needs quoting."""
     return f"models/{model.sha256}.tflite"
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from android_bench.adb.transport import Transport
-from android_bench.errors import BenchError
-from android_bench.phones.answers import AnswerError, parse_getprop
+from android_bench.errors import AnswerError, BenchError
 from android_bench.phones.cpu import (
     parse_core_list,
     parse_cpufreq,
     parse_cpuinfo,
     parse_files,
 )
-from android_bench.phones.questions import FACTS, ask
+from android_bench.phones.dumpsys_parsers import parse_getprop
+from android_bench.phones.shell_batch import FACT_COMMANDS, run_batch
 from android_bench.records import DeviceInfo
 
 _GLES = re.compile(r"GLES: (.+)")
@@ -109,11 +109,11 @@ def read_facts(transport: Transport) -> PhoneFacts:
         ConnectionLost: it is gone.
         BenchError: it answers, but not as an Android phone does.
     """
-    return parse_facts(ask(transport, FACTS), transport.label)
+    return parse_facts(run_batch(transport, FACT_COMMANDS), transport.label)
 
 
 def parse_facts(answers: Mapping[str, str], label: str) -> PhoneFacts:
-    """Facts from the answers to ``phone_questions.FACTS``."""
+    """Parses the outputs of ``shell_batch.FACT_COMMANDS``."""
     try:
         properties = parse_getprop(answers["properties"])
         cpuinfo = parse_cpuinfo(answers["cpuinfo"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from android_bench.adb.transport import FileRefused, Transport
 from android_bench.errors import BenchError
+from mess_tf.core.files import sha256_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -182,8 +183,7 @@ class PhoneFolder:
                 self._transport.pull(self.at(name), copy)
             except FileRefused:
                 return False
-            with copy.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            return sha256_of(copy) == sha256
 
 
 def refused_for(error: FileRefused) -> BenchError:

@@ -18,8 +18,8 @@ from android_bench.host.worker import INFER_RUNS, InputError, Session
 from android_bench.logs.phases import RunStats
 from android_bench.phones.flags import check_known, timing_flags
 from android_bench.phones.folder import NoSpace
+from android_bench.phones.resilient_runner import MOST_LOSSES
 from android_bench.phones.result import read_frame, summary_of
-from android_bench.phones.resume import MOST_LOSSES
 from android_bench.phones.rounds import Plan, ScriptBroken, in_order, run_commands
 from android_bench.phones.session import PhoneSession
 from android_bench.phones.tool import PhoneTool, command_of

@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 
 from android_bench.adb.advice import USABLE, advice_for
 from android_bench.adb.connect import connect
-from android_bench.adb.reach import NotReached, Place, Way, places
+from android_bench.adb.reach import (
+    Endpoint,
+    NotReached,
+    TransportKind,
+    reachable_endpoints,
+)
 from android_bench.errors import BenchError
 from android_bench.phones.conditions import SlowState, parse_slow, temperature_c
 from android_bench.phones.facts import PhoneFacts, parse_facts
-from android_bench.phones.questions import FACTS, STATE, ask
+from android_bench.phones.shell_batch import FACT_COMMANDS, STATE_COMMANDS, run_batch
 
 MOST_AT_ONCE = 16
 
@@ -21,7 +26,7 @@ class PhoneListing:
     """One phone; None is what it does not tell, e.g. because it is not authorised.
 
     Attributes:
-        name: what to type to reach it this way, e.g. ``server:0A1B``.
+        name: what to type to reach it over this transport, e.g. ``server:0A1B``.
         serial: its serial number; ``host:port`` where only that is known.
         transport: ``server`` (a running adb server holds it), ``usb`` or ``tcp``.
         state: ``device`` (usable) or what is wrong, in adb's own words: ``offline``,
@@ -35,7 +40,7 @@ class PhoneListing:
 
     name: str
     serial: str
-    transport: Way
+    transport: TransportKind
     state: str
     advice: str
     model: str | None = None
@@ -64,32 +69,32 @@ def list_phones(addresses: str | None = None) -> list[PhoneListing]:
     Raises:
         BenchError: an address or a setting of adb's server that cannot be.
     """
-    found = places(addresses)
+    found = reachable_endpoints(addresses)
     if not found:
         return []
     with ThreadPoolExecutor(max_workers=min(len(found), MOST_AT_ONCE)) as pool:
         return list(pool.map(_look_at, found))
 
 
-def _look_at(place: Place) -> PhoneListing:
+def _look_at(endpoint: Endpoint) -> PhoneListing:
     bare = PhoneListing(
-        name=place.name,
-        serial=place.serial,
-        transport=place.way,
-        state=place.state,
-        advice=advice_for(place.state),
-        model=_told_model(place),
+        name=endpoint.name,
+        serial=endpoint.serial,
+        transport=endpoint.kind,
+        state=endpoint.state,
+        advice=advice_for(endpoint.state),
+        model=_told_model(endpoint),
     )
-    if place.state != USABLE:
+    if endpoint.state != USABLE:
         return bare
     try:
-        transport = connect(place, ask=False)
+        transport = connect(endpoint, ask=False)
     except NotReached as error:
         return replace(bare, state=error.state, advice=str(error))
     except BenchError as error:
         return replace(bare, state="offline", advice=str(error))
     try:
-        answers = ask(transport, {**FACTS, **STATE})
+        answers = run_batch(transport, {**FACT_COMMANDS, **STATE_COMMANDS})
         facts = parse_facts(answers, transport.label)
     except BenchError as error:
         return replace(bare, state="offline", advice=str(error))
@@ -117,9 +122,9 @@ def _described(bare: PhoneListing, facts: PhoneFacts, slow: SlowState) -> PhoneL
     )
 
 
-def _told_model(place: Place) -> str | None:
+def _told_model(endpoint: Endpoint) -> str | None:
     """What is known of a phone without asking it."""
-    if place.usb is not None:
-        return place.usb.product or None
-    told = place.listed.details.get("model") if place.listed else None
+    if endpoint.usb is not None:
+        return endpoint.usb.product or None
+    told = endpoint.listed.details.get("model") if endpoint.listed else None
     return told.replace("_", " ") if told else None

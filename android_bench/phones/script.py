@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from android_bench.adb.transport import quote_command
 from android_bench.phones.conditions import QuickState, parse_quick
-from android_bench.phones.questions import STATE
+from android_bench.phones.shell_batch import STATE_COMMANDS
 
 NAME = "round.sh"
 MAX_LOG_BYTES = 4 * 2**20
@@ -88,7 +88,7 @@ def make_script(token: str, commands: Sequence[Sequence[str]]) -> str:
         f"run {number} {quote_command(command)}\n"
         for number, command in enumerate(commands)
     )
-    return _HEAD.format(token=token, quick=STATE["quick"]) + runs + _TAIL
+    return _HEAD.format(token=token, quick=STATE_COMMANDS["quick"]) + runs + _TAIL
 
 
 class FrameReader:

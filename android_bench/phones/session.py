@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from android_bench.adb.transport import ConnectionLost, Transport
 from android_bench.errors import BenchError
 from android_bench.phones.folder import PhoneFolder, remove_left_overs
-from android_bench.phones.questions import ask
 from android_bench.phones.script import KILL
+from android_bench.phones.shell_batch import run_batch
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,18 +29,18 @@ _KILL_S = 10.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class ReconnectTimeouts:
     """How long to wait for a lost phone: a cable, a restart, a new adb server.
 
     Attributes:
-        in_all_s: until it is given up.
+        total_s: until it is given up.
         pause_s: between two tries.
-        farewell_s: the same when only the folder is to be removed.
+        close_s: the same when only the folder is to be removed.
     """
 
-    in_all_s: float = 150.0
+    total_s: float = 150.0
     pause_s: float = 1.0
-    farewell_s: float = 5.0
+    close_s: float = 5.0
 
 
 class PhoneSession:
@@ -58,10 +58,10 @@ class PhoneSession:
     """
 
     def __init__(
-        self, reach: Callable[[], Transport], patience: Patience | None = None
+        self, reach: Callable[[], Transport], patience: ReconnectTimeouts | None = None
     ) -> None:
         self._reach = reach
-        self._patience = patience or Patience()
+        self._patience = patience or ReconnectTimeouts()
         self.transport = reach()
         try:
             self._identity, _ = self._look()
@@ -81,7 +81,7 @@ class PhoneSession:
             BenchError: it does not come back in time.
         """
         _LOG.warning("%s Waiting for it to come back.", error)
-        deadline = time.monotonic() + self._patience.in_all_s
+        deadline = time.monotonic() + self._patience.total_s
         last: BenchError = error
         while time.monotonic() < deadline:
             try:
@@ -92,7 +92,7 @@ class PhoneSession:
             time.sleep(self._patience.pause_s)
         raise BenchError(
             f"{self.transport.label} did not come back within"
-            f" {self._patience.in_all_s:g} s ({last}). What was measured is kept:"
+            f" {self._patience.total_s:g} s ({last}). What was measured is kept:"
             " connect it again and repeat the command."
         ) from error
 
@@ -105,7 +105,7 @@ class PhoneSession:
 
     def close(self) -> None:
         """Removes the folder, over a new connection where this one is lost."""
-        deadline = time.monotonic() + self._patience.farewell_s
+        deadline = time.monotonic() + self._patience.close_s
         while (error := self._remove()) is not None:
             if time.monotonic() > deadline:
                 _LOG.warning(
@@ -115,7 +115,7 @@ class PhoneSession:
                     error,
                 )
                 break
-            time.sleep(min(self._patience.pause_s, self._patience.farewell_s))
+            time.sleep(min(self._patience.pause_s, self._patience.close_s))
             self.transport.close()
             with contextlib.suppress(BenchError):
                 self.transport = self._reach()
@@ -142,7 +142,7 @@ class PhoneSession:
 
     def _look(self) -> tuple[str, bool]:
         """Which phone it is, and whether it is still starting."""
-        answers = ask(self.transport, _WHO)
+        answers = run_batch(self.transport, _WHO)
         started = answers["started"].strip() == "1"
         uptime = re.match(r"\d+", answers["uptime"])
         young = uptime is not None and int(uptime[0]) < _STARTING_S

@@ -25,7 +25,7 @@ class PhoneTool:
 
     Args:
         abi: of the programs that the phone runs.
-        given: the tool's file; see ``benchmark_tool.find_tool``.
+        given: the tool's file; see ``tool_file.find_tool``.
         inputs: it must run given inputs and write outputs.
         name: its file name on the phone.
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from android_bench.errors import BenchError
-from android_bench.files import write_whole
 from android_bench.records import Tool
+from mess_tf.core.errors import MessError
+from mess_tf.core.files import sha256_of, write_file
 
 VARIABLE = "MESS_BENCHMARK_MODEL"
 FILE_NAME = "benchmark_model"
@@ -97,9 +98,7 @@ def find_tool(
 
 def read_tool(path: Path) -> Tool:
     """The record of a tool: its digest alone tells it from others."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Tool(FILE_NAME, "by digest", digest)
+    return Tool(FILE_NAME, "by digest", sha256_of(path))
 
 
 def fetch_url(url: str, most_bytes: int, limit_s: float) -> bytes:
@@ -202,14 +201,13 @@ def _download(sources: list[_Source], folder: Path, abi: str, fetch: Fetch) -> P
 
 def _keep(path: Path, content: bytes, origin: str) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # The note first: a tool without the right one is not used.
         _write_note(path, content, origin)
-        write_whole(path, content)
-    except OSError as error:
+        write_file(path, content)
+    except MessError as error:
         raise BenchError(
-            f"The benchmark tool cannot be kept at {path} ({error.strerror}); free some"
-            f" space, set XDG_CACHE_HOME, or name a tool in {VARIABLE}."
+            f"{error} The benchmark tool was to be kept there; free some space, set"
+            f" XDG_CACHE_HOME, or name a tool in {VARIABLE}."
         ) from error
     return path
 
@@ -222,4 +220,4 @@ def _write_note(path: Path, content: bytes, origin: str) -> None:
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     text = json.dumps(note, indent=1).encode()
-    write_whole(path.with_name(path.name + ".json"), text)
+    write_file(path.with_name(path.name + ".json"), text)

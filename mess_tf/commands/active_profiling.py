@@ -20,7 +20,7 @@ from mess_tf.runs import Run
 from search.result import load_results
 
 
-def telling_pieces(
+def informative_pieces(
     run: Run, pieces: Pieces, spec: SupernetSpec, share: float
 ) -> set[str]:
     """Pieces to measure so that the other heads can be predicted best."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mess_tf.commands.arguments import check_choice, next_command
-from mess_tf.core.precisions import CONVERTED, Precision
+from mess_tf.core.precisions import CONVERTED, ConvertedPrecision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
@@ -16,12 +16,16 @@ from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 
 
-def compile(run: str | Path, precision: Precision | None = None) -> dict[str, Any]:
-    """Converts the trained supernet and cuts it into verified pieces.
+def compile(
+    run: str | Path, *, precision: ConvertedPrecision | None = None
+) -> dict[str, Any]:
+    """Converts the trained network to LiteRT and cuts it into segments and heads.
+
+    Every head's pieces are compared with Keras on a few images.
 
     Args:
-        run: folder of the run.
-        precision: only this one; None takes the recipe's.
+        run: the run folder.
+        precision: only this precision (default: the recipe's).
 
     Returns:
         ``run`` and, per precision, the number of pieces, their bytes and the largest

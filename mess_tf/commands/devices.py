@@ -13,7 +13,11 @@ THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shut
 
 
 def devices() -> dict[str, Any]:
-    """Lists this computer and every phone within reach, in whatever state.
+    """Lists the devices that can be measured: this computer and phones within reach.
+
+    Says of each what it is, how it is, and what to do where it cannot be used. Phones
+    are looked for at a running adb server, at the USB ports, and at the addresses in
+    the environment variable MESS_PHONES (HOST:PORT, separated by commas).
 
     Returns:
         ``devices``: per device ``name`` (what to type to measure on it), ``serial``,

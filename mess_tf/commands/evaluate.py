@@ -27,15 +27,17 @@ SourceName = Literal["pieces", "keras"]
 
 def evaluate(
     run: str | Path,
+    *,
     precision: Precision | None = None,
     source: SourceName = "pieces",
 ) -> dict[str, Any]:
-    """Runs every head on every evaluation image and stores the statistics.
+    """Runs every exit on the validation images and stores accuracy and confidence.
 
     Args:
-        run: folder of the run.
-        precision: only this one; None takes the recipe's. Without meaning for Keras.
-        source: ``pieces`` (what is deployed is what is measured) or ``keras``.
+        run: the run folder.
+        precision: only this precision of the pieces (default: the recipe's).
+        source: what runs: the compiled pieces, which is what is deployed, or the Keras
+            model.
 
     Returns:
         ``run``, and per source the mIoU per head on the report part and on all images.

@@ -16,7 +16,7 @@ from mess_tf.core.files import sha256_of, write_file
 from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
 from mess_tf.runs import Run
@@ -26,27 +26,25 @@ from search.result import load_results
 
 def export(
     run: str | Path,
+    form: ExportForm = ExportForm(),
+    *,
     choice: str | Sequence[str] = (),
     device: str | None = None,
     precision: Precision = "int8",
-    form: Form = "linked",
-    input: BorderType | None = None,
-    output: BorderType | None = None,
-    answer: Answer = "logits",
-    resolution: Resolution = "grid",
-    threshold_input: bool = False,
-    exit_signatures: bool = False,
 ) -> dict[str, Any]:
-    """Writes chosen configurations as ``.tflite`` files, each with a card.
+    """Writes chosen networks as .tflite files.
+
+    Each chosen configuration becomes one file that stops early by itself (or another
+    form), with a card that tells what it promises.
 
     Args:
-        run: folder of the run.
-        choice: names of search results; empty means all.
-        device: whose search results; None takes the recipe's.
-        precision: of the pieces the search was made for.
-        form, input, output, answer, resolution, threshold_input, exit_signatures: see
-            ``ExportForm``. ``single`` writes the best single exit for the same
+        run: the run folder.
+        form: what is written; ``single`` writes the best single exit for the same
             requirement.
+        choice: name of a search result; may be repeated (default: all).
+        device: device whose search results are taken, e.g. host (default: the
+            recipe's).
+        precision: precision of the pieces.
 
     Returns:
         ``run`` and ``exports``: per export its name, model, size, exits, and operators
@@ -57,18 +55,15 @@ def export(
             exit that keeps the requirement.
         UsageError: options that do not go together.
     """
-    check_choice("form", form, get_args(Form))
-    check_choice("input", input, get_args(BorderType))
-    check_choice("output", output, get_args(BorderType))
-    check_choice("answer", answer, get_args(Answer))
-    check_choice("resolution", resolution, get_args(Resolution))
+    check_choice("form", form.form, get_args(Form))
+    check_choice("input", form.input, get_args(BorderType))
+    check_choice("output", form.output, get_args(BorderType))
+    check_choice("answer", form.answer, get_args(Answer))
+    check_choice("resolution", form.resolution, get_args(Resolution))
     opened = Run.open(run)
     name = device or opened.recipe.profile.device
     spec = SupernetSpec.load(opened.supernet_structure)
-    wanted_form = ExportForm(
-        form, input, output, answer, resolution, threshold_input, exit_signatures
-    )
-    wanted_form.check(precision, len(spec.classes))
+    form.check(precision, len(spec.classes))
     results = load_results(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
     choices = several(choice)
@@ -82,7 +77,7 @@ def export(
     exports = []
     with progress("Exporting", len(choices or by_name)) as step:
         for wanted in choices or by_name:
-            exports.append(_export_one(source, by_name[wanted], wanted_form))
+            exports.append(_export_one(source, by_name[wanted], form))
             step(note=wanted)
     names = [row["name"] for row in exports] if choices else None
     return {
@@ -185,7 +180,7 @@ def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
     heads = {final, *((choice.exit, choice.head) for choice in configuration.exits)}
     now = None
     if heads <= set(statistics.heads):
-        place = leave_at(statistics, configuration)
+        place = exit_position_per_image(statistics, configuration)
         now = routed(statistics, configuration, place, final, part)
     if now is not None and math.isclose(now.miou, promised.miou, abs_tol=1e-9):
         return

@@ -36,7 +36,7 @@ _VARIABLES = (
 
 
 def info() -> dict[str, Any]:
-    """What a bug report has to say: versions, system, backend and devices.
+    """Lists versions, devices and backends, for a bug report.
 
     Look through it before you publish it: phones are listed with their serial numbers.
 

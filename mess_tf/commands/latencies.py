@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from android_bench.devices import open_device
-from android_bench.latency_model.learn import predict_files
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
 from mess_tf.compiling.latency_composition import composed
@@ -93,6 +92,8 @@ def measured_latencies(
             needed = always_measured(pieces, spec)
             missing, heads = [n for n in missing if n in needed], missing
             if unmeasured_heads == "predict" and heads and not missing:
+                from android_bench.latency_model.learn import predict_files
+
                 likely, _ = predict_files(
                     predictable(pieces),
                     store,

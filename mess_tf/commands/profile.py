@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from android_bench.options import Delegate, MeasureOptions, Preset
 from android_bench.profile import profile as profile_files
 from android_bench.store_errors import shown
 from android_bench.tables import check_csv, rounds_path, write_csv
-from mess_tf.commands.active_profiling import predictions, telling_pieces
+from mess_tf.commands.active_profiling import informative_pieces, predictions
 from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.commands.latencies import compared_with_probes
 from mess_tf.core.errors import UsageError
@@ -20,53 +21,42 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress_of_each
 
-Preset = Literal["quick", "report"]
-
 LOST = "device"
 """Stage of the failure that stands for a device which was lost."""
 
 
 def profile(
     target: str | Path,
+    options: MeasureOptions = MeasureOptions(),
+    *,
     device: str | Sequence[str] = (),
     precision: Precision | None = None,
-    preset: Preset | None = None,
-    threads: int | None = None,
     store: str | Path | None = None,
-    fresh: bool = False,
-    delegate: str = "cpu",
-    affinity: str = "auto",
-    extra: str | Sequence[str] = (),
-    cooldown_s: float | None = None,
-    benchmark_model: str | Path | None = None,
     csv: str | Path | None = None,
     share: float | None = None,
 ) -> dict[str, Any]:
-    """Measures every piece of a run, or one ``.tflite`` file, on one or more devices.
+    """Measures latencies on one or more devices: of a run's pieces or a .tflite file.
 
-    What the store holds already is not measured again.
+    Each figure is stored at once: after Ctrl-C, a pulled cable or a crash the same
+    command goes on where it stopped. The exit code is 3 where a device was lost or a
+    model could not be measured.
 
     Args:
-        target: run folder, or a ``.tflite`` file.
-        device: names as ``mess devices`` lists them, e.g. ``host`` or a phone's serial
-            number; ``all`` is every phone within reach. Empty takes the recipe's.
-        precision: only this one of a run; None takes the recipe's.
-        preset: ``quick`` or ``report``; None takes the recipe's.
-        threads: CPU threads; None takes the recipe's.
-        store: file or database URL; None takes the run's. A single file without a store
-            is measured into ``<file>.profiles.sqlite`` beside it.
-        fresh: measure again what is stored.
-        delegate: ``cpu``; on phones also ``gpu``, ``nnapi`` and ``xnnpack-off``.
-        affinity: cores of a phone: ``auto``, ``none`` or a hexadecimal mask.
-        extra: further flags of the phone's benchmark tool, e.g. ``--allow_fp16=true``.
-        cooldown_s: longest wait before a round while the device is hot; None is the
-            preset's.
-        benchmark_model: Google's benchmark_model for phones; None looks for it.
-        csv: file for the figures of these models; their rounds are written beside it
-            as ``<stem>.rounds.csv``.
-        share: part of a run's pieces to measure, above 0 and at most 1: first what can
-            not be predicted and what searches have chosen, then the heads that tell
-            most about the others. None measures all.
+        target: run folder or .tflite file.
+        options: how to measure; where it names no preset or threads, the recipe's.
+        device: name of a device as ``mess devices`` lists it, e.g. host or a phone's
+            serial number; may be repeated: several are measured at the same time; 'all'
+            is every phone within reach (default: the recipe's).
+        precision: only this precision of a run (default: the recipe's).
+        store: where the measurements are stored: an SQLite file, or the URL of a
+            database that a team shares, e.g. postgresql://user@host/name (default: the
+            run's profiles.sqlite; beside a single file, FILE.profiles.sqlite).
+        csv: also write the figures as a table to this file, and every round with its
+            raw samples to <stem>.rounds.csv beside it.
+        share: part of a run's pieces to measure, above 0 and at most 1, e.g. 0.2: what
+            cannot be predicted and what ``mess search`` has chosen, then the heads that
+            tell most about the others; ``mess search --predicted`` predicts the rest
+            (default: all).
 
     Returns:
         ``store``, ``csv`` (the tables that were written), ``devices`` (per device its
@@ -82,11 +72,12 @@ def profile(
     Raises:
         MessError, BenchError: nothing to measure, or nothing could be measured.
     """
-    check_choice("preset", preset, get_args(Preset))
+    check_choice("preset", options.preset, get_args(Preset))
+    check_choice("delegate", options.delegate, get_args(Delegate))
     target, names = Path(target), several(device)
     models, defaults, groups = _models(target, precision, share)
     place = store or defaults["store"]
-    further = {} if cooldown_s is None else {"cooldown_s": cooldown_s}
+    settings = options.settings(defaults["preset"], defaults["threads"])
     if csv is not None:
         check_csv(Path(csv))
     with progress_of_each() as step_of:
@@ -94,18 +85,13 @@ def profile(
             models,
             names or (defaults["device"],),
             store=place,
-            preset=preset or defaults["preset"],
-            threads=threads or defaults["threads"],
-            fresh=fresh,
-            benchmark_model=None if benchmark_model is None else Path(benchmark_model),
+            settings=settings,
+            fresh=options.fresh,
+            benchmark_model=options.benchmark_model,
             progress=lambda name, done, planned, text: step_of(f"Profiling {name}").at(
                 done, planned, text
             ),
-            delegate=delegate,
             groups=groups,
-            affinity=affinity,
-            extra=several(extra),
-            **further,
         )
     if csv is not None:
         rows = [row for run in runs for row in run.measurements]
@@ -131,7 +117,7 @@ def profile(
             target,
             device=names,
             precision=_to_search(precision, models),
-            threads=threads,
+            threads=options.threads,
             predicted=share is not None,
         ),
     }
@@ -185,6 +171,10 @@ def _models(
         raise UsageError(f"Share {share:g} is no part; give more than 0, at most 1.")
     if target.is_file() and share is not None:
         raise UsageError(f"A share of one file ({target}) is nothing; leave it out.")
+    if target.is_file() and precision is not None:
+        raise UsageError(
+            f"{target} is one file, which has its precision; leave --precision out."
+        )
     if target.is_file():
         beside = target.with_name(target.name + ".profiles.sqlite")
         defaults = {"device": "host", "preset": "quick", "threads": 1, "store": beside}
@@ -198,7 +188,7 @@ def _models(
         pieces = Pieces.load(run.pieces(wanted))
         spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
         beside_probes = compared_with_probes(pieces, spec)
-        kept = None if share is None else telling_pieces(run, pieces, spec, share)
+        kept = None if share is None else informative_pieces(run, pieces, spec, share)
         for piece in pieces.pieces:
             if kept is not None and piece.name not in kept:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mess_tf.commands.arguments import next_command, several
 from mess_tf.commands.compile import calibration_images
@@ -13,10 +13,10 @@ from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.latencies import Latencies, measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
-from mess_tf.core.json_files import SCHEMA, write_json
+from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
@@ -33,19 +33,26 @@ from search.run import search as solve
 QAT: Precision = "int8-qat"
 ALIKE: Precision = "int8"
 """Its pieces have the same operators and shapes, and so the same latencies."""
+SearchedPrecision = Literal["float32", "int8"]
 _BESIDE: tuple[Precision, ...] = ("float32", "int8")
+RESULT_SCHEMA = 1
+"""Version of ``quantise/result.json``."""
 _PARTS = ("report", "calibration")
 _THEN = ("profile", "export")
 
 
 def quantise(
     run: str | Path,
+    *,
     choice: str | Sequence[str] = (),
     device: str | None = None,
-    precision: Precision = "int8",
+    precision: SearchedPrecision = "int8",
     epochs: int | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes chosen networks for int8, and fits their thresholds anew.
+
+    Trains with rounding in the loop (quantisation-aware training) and writes the
+    pieces as precision int8-qat. Goes on after an interruption.
 
     The heads of all choices and the final head (and with the policy ``region`` those
     that they are compared with) are trained together on one backbone, under fake
@@ -53,11 +60,12 @@ def quantise(
     precision ``int8-qat`` come out of it. An interrupted training goes on.
 
     Args:
-        run: folder of the run.
-        choice: names of search results; empty means all.
-        device: whose search results; None takes the recipe's.
-        precision: of the pieces that the search was made for.
-        epochs: of fine-tuning; None takes the recipe's.
+        run: the run folder.
+        choice: name of a search result; may be repeated (default: all).
+        device: device whose search results are taken, e.g. host (default: the
+            recipe's).
+        precision: precision of the pieces that the search was made for.
+        epochs: epochs of fine-tuning (default: the recipe's).
 
     Returns:
         ``run``, ``pieces`` and ``bytes``; ``heads``: mIoU per head and precision on
@@ -84,7 +92,7 @@ def quantise(
     latencies = measured_latencies(opened, ALIKE, device)
     before = Statistics.load(opened.statistics(precision))
     pieces = _train(opened, recipe, spec)
-    evaluate(run, QAT)
+    evaluate(run, precision=QAT)
     after = Statistics.load(opened.statistics(QAT))
     fitted, thresholds = [], []
     for result in results:
@@ -111,7 +119,7 @@ def quantise(
         "heads": _head_rows(opened, spec),
         "thresholds": thresholds,
     }
-    write_json(opened.quantise / "result.json", {"schema": SCHEMA, **outcome})
+    write_json(opened.quantise / "result.json", {"schema": RESULT_SCHEMA, **outcome})
     steps = [next_command(c, run, device=device, precision=QAT) for c in _THEN]
     return outcome | {"next": " && ".join(steps)}
 
@@ -202,7 +210,7 @@ def _does(
     """What a configuration does on both parts, as plain values."""
     from mess_tf.quantising.thresholds import routed
 
-    place = leave_at(statistics, configuration)
+    place = exit_position_per_image(statistics, configuration)
     result: dict[str, Any] = {"configuration": configuration.to_json()}
     for part in _PARTS:
         figures = routed(statistics, configuration, place, final, part)

@@ -19,18 +19,22 @@ from mess_tf.commands.train import train
 
 
 def quickstart(
-    run: str | Path = Path("runs/quickstart"), recipe: str | Path = "quickstart"
+    run: str | Path = Path("runs/quickstart"), *, recipe: str | Path = "quickstart"
 ) -> dict[str, Any]:
-    """The whole way: draw data, train, compile, measure, search, export, check, report.
+    """Runs every step on drawn images, from training to a report, in a few minutes.
+
+    Draws a data set, trains a small multi-exit network on it, measures it on this
+    computer, searches, exports an int8 file that stops early, checks it and writes
+    report.html.
 
     Args:
-        run: folder of the run; a finished part of it is not done again.
-        recipe: path of a TOML file or built-in name.
+        run: the run folder; a finished part of it is not done again.
+        recipe: recipe to follow, by path or built-in name.
 
     Returns:
         ``report`` and ``models`` (paths), ``search`` and ``check`` (as text).
     """
-    train(run, recipe)
+    train(run, recipe=recipe)
     compile_run(run)
     evaluate(run)
     profile(run)

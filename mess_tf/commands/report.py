@@ -16,7 +16,7 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
 from mess_tf.core.pieces import Pieces
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
@@ -52,19 +52,21 @@ Told = tuple[Info, Galleries]
 
 def report(
     run: str | Path,
-    output: str | Path | None = None,
     others: str | Path | Sequence[str | Path] = (),
+    *,
+    output: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Writes one page with everything that a run, or several, have found so far.
+    """Writes report.html: one page with everything that a run, or several, have found.
 
-    Parts that are missing are named on the page with the command that makes them. Every
-    figure is also written as CSV, and as PNG and SVG where it is a picture, into
+    The Pareto front, where the time goes, IoU per class and sample images. Parts that
+    are missing are named on the page with the command that makes them. Every figure is
+    also written as CSV, and as PNG and SVG where it is a picture, into
     ``<run>/report``.
 
     Args:
-        run: folder of the run.
-        output: file to write; None takes ``report.html`` in the run.
-        others: further runs to compare with it on the same page.
+        run: the run folder.
+        others: further runs, to compare on the same page.
+        output: file to write (default: report.html in the run).
 
     Returns:
         ``report`` (the page's path), ``figures`` (paths) and ``missing`` (what is not
@@ -113,7 +115,7 @@ def _told(run: Run, first: Told | None) -> Told:
         run,
         _measured(run),
         _searched(run),
-        Tools(leave_at, _best_within),
+        Tools(exit_position_per_image, _best_within),
         datetime.datetime.now(datetime.UTC),
     )
     return _with_pictures(run, info, first)
@@ -246,7 +248,7 @@ def _gallery(
     choices = []
     if first is not None and precision in first[1]:
         names = [shot.name for shot in first[1][precision].shots]
-        choices = same_images(statistics, configuration, leave_at, names)
+        choices = same_images(statistics, configuration, exit_position_per_image, names)
         same = [t for t in first[0].targets if t.precision == precision]
         leading = [early_head(target.featured_view) for target in same]
         heads.update(head for head in leading if head in statistics.heads)
@@ -255,7 +257,7 @@ def _gallery(
         spec,
         Pieces.load(run.pieces(precision)),
         statistics,
-        choices or choose_images(statistics, configuration, leave_at),
+        choices or choose_images(statistics, configuration, exit_position_per_image),
         heads,
         pixel_threshold(configuration),
     )

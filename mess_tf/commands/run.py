@@ -21,16 +21,16 @@ from mess_tf.terminal.progress import progress
 def run(
     model: str | Path,
     images: str | Path | Sequence[str | Path],
+    *,
     output: str | Path = Path("overlays"),
     threads: int = 1,
 ) -> dict[str, Any]:
     """Segments images with an exported file and writes overlays that name the exit.
 
     Args:
-        model: exported ``.tflite`` file, which carries its card; or the folder of an
-            export of the form ``stages``.
+        model: exported .tflite file, or the folder of an export in stages.
         images: image files of any size.
-        output: folder for the overlays, ``<image name>.png``.
+        output: folder for the overlays, <image name>.png.
         threads: CPU threads.
 
     Returns:

@@ -6,29 +6,25 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.arguments import next_command, several
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.latencies import Latencies, Unmeasured
+from mess_tf.commands.search_options import SearchOptions
 from mess_tf.commands.search_text import render as render
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
-from search.generalisation.guarantees import Guarantee
 from search.infeasible import InfeasibleError
 from search.jobs import Job, answer_all
 from search.pareto import hypervolume, save_pareto
 from search.requirement import Requirement
 from search.resources import Resources
 from search.result import load_results, save_results
-
-Setting = Literal["input-dependent", "budgeted"]
-Robust = Literal["worst-group", "left-out", "upper-bound"]
-Engine = Literal["local", "dask"]
 
 # Limits of a requirement, and what they are called in a result's name.
 _LIMITS = {
@@ -37,8 +33,11 @@ _LIMITS = {
     "max_latency_ms": "mean_ms",
     "max_p90_ms": "p90_ms",
     "max_size_mb": "mb",
+    "max_memory_mb": "memory_mb",
 }
 FRONT = "Pareto front"
+FRONT_EARLY_EXITS = 2
+"""Early exits of a configuration of the Pareto front, at most: it is many searches."""
 ROBUST_GROUPS = 8
 """Groups to calibrate on from which `--robust upper-bound` is worth while
 (docs/results.md, thresholds on sequences left out)."""
@@ -50,7 +49,7 @@ class _Question:
 
     device: str
     label: str
-    wish: dict[str, Any] | None
+    wish: Requirement | None
 
 
 @dataclass(eq=False)
@@ -94,74 +93,45 @@ class _Answers:
 
 def search(
     run: str | Path,
+    requirement: Requirement = Requirement(),
+    options: SearchOptions = SearchOptions(),
+    *,
     device: str | Sequence[str] = (),
     precision: Precision = "int8",
     threads: int | None = None,
-    setting: Setting = "input-dependent",
-    max_drop_pp: float | None = None,
-    min_miou: float | None = None,
-    max_latency_ms: float | None = None,
-    max_p90_ms: float | None = None,
-    max_size_mb: float | None = None,
-    robust: Robust | None = None,
-    confidence: float | None = None,
-    max_image_drop_pp: float = 10.0,
-    max_early_exits: int | None = None,
-    time_limit_s: float = 120.0,
-    finalists: int = 1,
-    engine: Engine = "local",
-    scheduler: str | None = None,
     predicted: bool = False,
 ) -> dict[str, Any]:
     """Finds the best exits, heads and thresholds for devices and a requirement.
 
-    Choices are made on the calibration part alone; the report part is only reported.
-    Without a requirement the recipe's accuracy drops are answered, each under the name
-    ``drop<pp>``, and the Pareto front is written.
+    Without a limit it answers the recipe's accuracy drops, each under the name
+    drop<pp>, and writes the Pareto front. Choices are made on the calibration part
+    alone; the report part is only reported.
 
     Args:
-        run: folder of the run.
-        device: e.g. ``host``; each of several gets its own configurations; none given
-            takes the recipe's.
-        precision: of the pieces.
-        threads: CPU threads the pieces were measured with; None takes the recipe's.
-        setting: ``input-dependent``, or ``budgeted`` (one exit for all images).
-        max_drop_pp: largest loss of mIoU against the final exit, absolute points.
-        min_miou: least data-set mIoU, 0..1.
-        max_latency_ms: largest mean latency.
-        max_p90_ms: largest 90th percentile of the latency over images.
-        max_size_mb: most that the kept pieces' files may take, millions of bytes.
-        robust: measure by which limits are to hold on other scenes too:
-            ``worst-group``, ``left-out`` or ``upper-bound``.
-        confidence: probability, e.g. 0.95, with which at most the rest of new images
-            (5 %) is to lose more than ``max_image_drop_pp``; half of the calibration's
-            groups are kept to test that.
-        max_image_drop_pp: loss of an image's own mIoU against the final exit.
-        max_early_exits: exits before the last one, at most; None takes the recipe's.
-        time_limit_s: per requirement.
-        finalists: so many of the best are linked and measured on the device, and the
-            one that measures best is chosen; 1 chooses by the promise alone, for which
-            the device only has to say who it is.
-        engine: ``local``, or ``dask``: devices and requirements go to a cluster.
-        scheduler: address of the Dask cluster; None starts two workers here.
-        predicted: predict the latencies of heads that are not measured; no Pareto front
-            is written then, and `mess export` refuses what rests on a prediction.
+        run: the run folder.
+        requirement: limits to keep.
+        options: how to search.
+        device: device to search for, e.g. host; may be repeated: each gets its own
+            configurations (default: the recipe's).
+        precision: precision of the pieces.
+        threads: CPU threads the pieces were measured with (default: the recipe's).
+        predicted: predict the latencies of heads that are not measured (after ``mess
+            profile --share``); no Pareto front is written then, and ``mess export``
+            refuses what rests on a prediction.
 
     Returns:
         ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` (as in
-        ``chosen.json``), ``unmet`` (name and reason per question without an answer)
-        and ``hypervolume`` (part of the rectangle up to the final exit's latency that
-        the front beats; None without). ``hint``: what to try for limits that hold on
-        other scenes too; None where nothing is to be said.
+        ``chosen.json``), ``unmet`` (name and reason per question without an answer),
+        ``hypervolume`` (part of the rectangle up to the final exit's latency that the
+        front beats; None without) and ``front_early_exits`` (how many early exits the
+        front has at most). ``hint``: what to try for limits that hold on other scenes
+        too; None where nothing is to be said.
 
     Raises:
         MessError: not evaluated or not profiled yet, no question has an answer on any
             device, or the cluster fails.
-        UsageError: ``all`` as a device.
+        UsageError: ``all`` as a device, or nothing to predict.
     """
-    check_choice("setting", setting, get_args(Setting))
-    check_choice("robust", robust, get_args(Robust))
-    check_choice("engine", engine, get_args(Engine))
     opened = Run.open(run)
     recipe = opened.recipe
     named = tuple(dict.fromkeys(several(device)))
@@ -173,46 +143,34 @@ def search(
         )
     unmeasured: Unmeasured = "predict" if predicted else "refuse"
     sources = {n: Source.open(opened, precision, n, threads, unmeasured) for n in names}
-    given = {
-        "max_drop_pp": max_drop_pp,
-        "min_miou": min_miou,
-        "max_latency_ms": max_latency_ms,
-        "max_p90_ms": max_p90_ms,
-        "max_size_mb": max_size_mb,
-    }
-    asked = {key: value for key, value in given.items() if value is not None}
-    wishes = [asked] if asked else [{"max_drop_pp": d} for d in recipe.search.drops_pp]
-    suffix = f"-{robust}" if robust else ""
-    suffix += f"-{confidence:g}" if confidence is not None else ""
+    if predicted and not any(s.latencies.predicted for s in sources.values()):
+        raise UsageError(
+            "--predicted is without effect: every head is measured on"
+            f" {', '.join(names)}; leave it out."
+        )
+    wishes = [requirement]
+    if not requirement.limits:
+        wishes = [
+            dataclasses.replace(requirement, max_drop_pp=drop_pp)
+            for drop_pp in recipe.search.drops_pp
+        ]
     questions = [
-        _Question(name, _label(wish, setting) + suffix, wish)
+        _Question(name, _label(wish, options), wish)
         for name in names
         for wish in wishes
     ]
-    if not asked:
+    if not requirement.limits:
         questions += [
             _Question(name, FRONT, None)
             for name in names
             if not sources[name].latencies.predicted
         ]
-    early = (
-        recipe.search.max_early_exits if max_early_exits is None else max_early_exits
-    )
-    common = {
-        "setting": setting,
-        "thresholds_per_policy": recipe.search.thresholds_per_policy,
-        "time_limit_s": time_limit_s,
-    }
-    own: dict[str, Any] = {"max_early_exits": early, "finalists": finalists, **common}
-    if confidence is not None:
-        promise = Guarantee(max_image_drop_pp, 1 - confidence, confidence)
-        own["guarantee"] = promise
-    jobs = [
-        _job(question, sources[question.device], robust, own, common)
-        for question in questions
-    ]
+    early = options.max_early_exits
+    if early is None:
+        early = recipe.search.max_early_exits
+    jobs = [_job(q, sources[q.device], options, early) for q in questions]
     any_source = sources[names[0]]
-    answers = _answers(any_source, questions, jobs, engine, scheduler, time_limit_s)
+    answers = _answers(any_source, questions, jobs, options)
     found = {n: _Answers(sources[n], opened.search(n, precision)) for n in names}
     for question, answer in answers:
         found[question.device].take(question, answer)
@@ -221,7 +179,7 @@ def search(
     return {
         "run": str(run),
         "devices": [_finish(name, found[name]) for name in names],
-        "hint": None if robust or confidence else _hint(any_source),
+        "hint": None if requirement.robust or options.confidence else _hint(any_source),
         "next": next_command(
             "export",
             run,
@@ -246,45 +204,50 @@ def _hint(source: Source) -> str | None:
 
 
 def _job(
-    question: _Question,
-    source: Source,
-    robust: Robust | None,
-    own: dict[str, Any],
-    common: dict[str, Any],
-) -> Any:
+    question: _Question, source: Source, options: SearchOptions, early_exits: int
+) -> Job:
     """The question as the search takes it."""
     by_piece = source.latencies.by_piece
+    arguments: dict[str, Any] = {
+        "setting": options.setting,
+        "thresholds_per_policy": source.run.recipe.search.thresholds_per_policy,
+        "time_limit_s": options.time_limit_s,
+    }
     if question.wish is None:
-        early = min(own["max_early_exits"], 2)
-        return Job(by_piece, None, {"max_early_exits": early, **common})
-    requirement = Requirement(**question.wish, robust=robust)
+        early = min(early_exits, FRONT_EARLY_EXITS)
+        return Job(by_piece, None, {"max_early_exits": early, **arguments})
     sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
-    takes = Resources(sizes)
-    options = {"name": question.label, "resources": takes, **own}
-    return Job(by_piece, requirement, options)
+    arguments |= {
+        "name": question.label,
+        "resources": Resources(sizes),
+        "max_early_exits": early_exits,
+        "finalists": options.finalists,
+    }
+    if options.guarantee is not None:
+        arguments["guarantee"] = options.guarantee
+    return Job(by_piece, question.wish, arguments)
 
 
 def _answers(
     source: Source,
     questions: Sequence[_Question],
-    jobs: Sequence[Any],
-    engine: Engine,
-    scheduler: str | None,
-    time_limit_s: float,
+    jobs: Sequence[Job],
+    options: SearchOptions,
 ) -> Iterator[tuple[_Question, Any]]:
     """Every question with its answer, while it is shown how far things are."""
     several = len({question.device for question in questions}) > 1
     told: dict[str, Step] = {}
+    limit_s = options.time_limit_s
     answers = answer_all(
         source.statistics,
         source.spec,
         jobs,
-        engine,
-        scheduler,
-        lambda state: _tell(told["step"], state, time_limit_s),
+        options.engine,
+        options.scheduler,
+        lambda state: _tell(told["step"], state, limit_s),
     )
-    if engine != "local":
-        with progress(f"Searching on {engine}", len(jobs)) as step:
+    if options.engine != "local":
+        with progress(f"Searching on {options.engine}", len(jobs)) as step:
             for question, answer in zip(questions, answers, strict=True):
                 step(note=question.label)
                 yield question, answer
@@ -292,8 +255,8 @@ def _answers(
     for question in questions:
         what = f"{'' if question.wish is None else 'Searching '}{question.label}"
         what += f" on {question.device}" if several else ""
-        what += f" (at most {time_limit_s:g} s)"  # most answers take far less
-        with progress(what, time_limit_s) as step:
+        what += f" (at most {limit_s:g} s)"  # most answers take far less
+        with progress(what, limit_s) as step:
             told["step"] = step
             yield question, next(answers)
 
@@ -318,6 +281,7 @@ def _finish(device: str, found: _Answers) -> dict[str, Any]:
         "results": [result.as_json() for result in results],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
+        "front_early_exits": FRONT_EARLY_EXITS if found.front else None,
     }
 
 
@@ -352,6 +316,13 @@ def _store(path: Path, results: list[Any], without: str = "") -> None:
     save_results(path, [*kept, *results])
 
 
-def _label(wish: dict[str, float], setting: Setting) -> str:
-    parts = [f"{_LIMITS[key]}{value:g}" for key, value in wish.items()]
-    return "-".join([*parts, *(["budgeted"] if setting == "budgeted" else [])])
+def _label(wish: Requirement, options: SearchOptions) -> str:
+    """Name of a requirement's result: ``drop1-mean_ms20-budgeted``."""
+    parts = [f"{_LIMITS[name]}{value:g}" for name, value in wish.limits.items()]
+    if options.setting == "budgeted":
+        parts.append("budgeted")
+    if wish.robust:
+        parts.append(wish.robust)
+    if options.confidence is not None:
+        parts.append(f"{options.confidence:g}")
+    return "-".join(parts)

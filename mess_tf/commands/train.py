@@ -19,19 +19,25 @@ from mess_tf.terminal.progress import progress
 
 def train(
     run: str | Path,
+    *,
     recipe: str | Path | None = None,
     data: str | Path | None = None,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     changes: str | Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains the supernet of a recipe; goes on where it was interrupted.
+    """Trains a network with all its candidate exits.
+
+    Trains the supernet of a recipe in two stages. The same command goes on after an
+    interruption.
 
     Args:
-        run: folder of the run; made if it does not exist.
-        recipe: path of a TOML file or built-in name; None goes on with the run's own.
+        run: the run folder; made if it does not exist.
+        recipe: recipe, by path or built-in name (own: your own images); needed for a
+            new run.
         data: folder of the data set, instead of the recipe's.
-        weights: ``imagenet``, ``random`` or a file, instead of the recipe's.
-        changes: settings such as ``training.seed=1``.
+        weights: imagenet, random or a file, instead of the recipe's.
+        changes: change of a setting of the recipe, e.g. training.seed=1; may be
+            repeated.
 
     Returns:
         ``run``, ``final_miou`` and ``best_heads``: the last epoch's mIoU on the
@@ -51,7 +57,7 @@ def train(
         asked = load_recipe(
             recipe,
             data=None if data is None else Path(data),
-            weights=weights,
+            weights=None if weights is None else str(weights),
             changes=several(changes),
         )
         opened = Run.create(run, asked)

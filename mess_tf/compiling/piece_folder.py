@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mess_tf.compiling.piece_checks import check_piece
+from mess_tf.converting.graph_checks import check_piece
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import Piece, PieceKind, Pieces, TensorInfo
 from mess_tf.core.precisions import Precision
 from mess_tf.flatbuffer.macs import count_macs
-from mess_tf.flatbuffer.schema import Graph
+from mess_tf.flatbuffer.reader import Graph
 
 
 def write_pieces(
@@ -40,7 +40,7 @@ def write_pieces(
         partial.mkdir(parents=True)
         store = PieceStore(partial, precision)
         fill(store)
-        pieces = Pieces(precision, tuple(store.pieces), partial, made or {})
+        pieces = Pieces(precision, tuple(store.pieces), made or {}, folder=partial)
         pieces.save()
         swap(partial, folder)
     except OSError as error:

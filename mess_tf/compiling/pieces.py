@@ -14,44 +14,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mess_tf.compiling.calibrate import Calibration, pixel_range, run_as_calibrated
-from mess_tf.compiling.convert import convert_model
-from mess_tf.compiling.decision_graphs import (
-    decision_piece,
-    output_piece,
-    stand_in_parameters,
-    with_pixel_threshold,
-)
-from mess_tf.compiling.latency_composition import probe_policy
+from mess_tf.compiling.auxiliary_pieces import add_auxiliary
 from mess_tf.compiling.piece_folder import PieceStore, write_pieces
 from mess_tf.compiling.slice import (
-    Cut,
     adopt_scales,
+    crossing_names,
     cut_between,
     cut_in_sequence,
     write_cut,
 )
-from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.converting.calibrate import Calibration, pixel_range, run_as_calibrated
+from mess_tf.converting.convert import convert_model
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import (
     IMAGE_TENSOR,
-    WHOLE_PROBE,
-    branch_probe,
-    decision_name,
     exit_tensor,
     head_name,
-    output_name,
     segment_name,
-    single_probe,
 )
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import CalibrationMethod, Precision
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.exporting.linking import link_configuration
-from mess_tf.exporting.stage_graphs import Parts
-from mess_tf.flatbuffer.schema import Graph, read_model
-from mess_tf.policies.comparison_exit import reference_exit, reference_exits
-from mess_tf.policies.registry import POLICIES, Policy, family_of
+from mess_tf.flatbuffer.reader import Graph, read_model
+from mess_tf.policies.comparison_exit import reference_exits
+from mess_tf.policies.registry import POLICIES, family_of
 
 if TYPE_CHECKING:
     from mess_tf.models.supernet import Supernet
@@ -153,7 +139,7 @@ def _compile_all(
             store.add(name, "head", write_cut(group, cut, {}, borders))
 
     report("decisions, output steps and probes", (steps - 1) / steps)
-    add_common(spec, store, policies)
+    add_auxiliary(spec, store, policies)
 
 
 def _groups(spec: SupernetSpec) -> Iterator[tuple[int, list[str]]]:
@@ -202,85 +188,6 @@ def _convert_heads(
         [(spec.image_height // s, spec.image_width // s) for s in strides],
     )
     return Graph(read_model(content, f"the heads of exit {exit_index}"))
-
-
-def crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
-    """Readable names for tensors that cross a border and are no exit tensor."""
-    return {
-        tensor: f"carried_{cut.name}_{number}"
-        for cut in cuts
-        for number, tensor in enumerate(cut.outputs[1:], start=1)
-    }
-
-
-def add_common(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
-    """Adds what segments and heads need beside them: decisions, outputs, probes."""
-    families = {family_of(policy): policy for policy in policies}
-    compare = {name for name in families if POLICIES[name].compares}
-    alone = [policy for name, policy in families.items() if name not in compare]
-    _add_small(spec, store, alone)
-    for family in sorted(compare):
-        _add_comparisons(spec, store, family)
-    _add_probes(spec, store, alone)
-
-
-def _add_small(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
-    classes = len(spec.classes)
-    sizes = {
-        spec.head_size(point.index, head)
-        for point, heads in zip(spec.exit_points, spec.heads, strict=True)
-        for head in heads
-    }
-    for size in sorted(sizes):
-        for policy in policies:
-            content = decision_piece(policy, size, classes, store.precision)
-            store.add(decision_name(policy, size), "decision", content)
-        if size != spec.output_size:
-            content = output_piece(size, spec.output_size, classes, store.precision)
-            store.add(output_name(size), "output", content)
-
-
-def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None:
-    """Adds the decisions of a family that compares: with the other head inside."""
-    parts = Parts(_so_far(store), spec)
-    done = set()
-    for point, heads in zip(spec.exit_points, spec.heads, strict=True):
-        reference = reference_exit(spec, point.index)
-        if reference is None:
-            continue
-        policy = Policy(family, reference=reference).key
-        for size in sorted({spec.head_size(point.index, head) for head in heads}):
-            if (name := decision_name(policy, size)) not in done:
-                head = parts.reference(reference)
-                content = decision_piece(
-                    policy, size, len(spec.classes), store.precision, head
-                )
-                store.add(name, "decision", content)
-                done.add(name)
-
-
-def _so_far(store: PieceStore) -> Pieces:
-    return Pieces(store.precision, tuple(store.pieces), store.folder)
-
-
-def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
-    """Adds what tells the cost of putting pieces together; see ``composition``."""
-    policy = with_pixel_threshold(probe_policy(family_of(p) for p in policies))
-    own = stand_in_parameters(policy, len(spec.classes))
-    final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
-    never = 2.0  # no confidence reaches it: the branch behind the exit always runs
-    probes: dict[str, tuple[ExitChoice, ...]] = {WHOLE_PROBE: (final,)}
-    for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False):
-        if heads:
-            index, head = point.index, heads[0].id
-            probes[single_probe(index)] = (ExitChoice(index, head),)
-            asked = ExitChoice(index, head, policy, never, own)
-            probes[branch_probe(index)] = (asked, final)
-    pieces = _so_far(store)
-    for name, choices in probes.items():
-        path = store.folder / f"{name}.tflite"
-        link_configuration(pieces, spec, Configuration(choices), path)
-        store.add(name, "probe", path.read_bytes())
 
 
 def _check_policies(policies: Sequence[str], spec: SupernetSpec) -> None:

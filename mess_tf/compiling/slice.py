@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, quantization, scale_of
+from mess_tf.flatbuffer.reader import Graph, scale_of
+from mess_tf.flatbuffer.schema import per_tensor_quantization
 
 SAME_SCALE_TOLERANCE = 1e-5
 
@@ -39,7 +40,7 @@ def cut_between(
     """
     given = [graph.tensor(tensor) for tensor in inputs]
     targets = [graph.tensor(tensor) for tensor in outputs]
-    operators = graph.needed_for(targets, given)
+    operators = graph.operators_between(given, targets)
     needed = _outside(graph, operators)
     if lacking := needed & set(graph.inputs) - set(given):
         names = sorted(graph.name(tensor) for tensor in lacking)
@@ -61,7 +62,7 @@ def cut_in_sequence(
     available = set(graph.inputs)
     owned: list[list[int]] = []
     for target in targets:
-        operators = graph.needed_for([target], available)
+        operators = graph.operators_between(available, [target])
         owned.append(operators)
         available.update(t for i in operators for t in graph.writes(i))
     cuts = []
@@ -78,6 +79,15 @@ def cut_in_sequence(
             )
         )
     return cuts
+
+
+def crossing_names(cuts: Sequence[Cut]) -> dict[int, str]:
+    """Names for tensors that later pieces read and that are no exit tensor."""
+    return {
+        tensor: f"carried_{cut.name}_{number}"
+        for cut in cuts
+        for number, tensor in enumerate(cut.outputs[1:], start=1)
+    }
 
 
 def _outside(graph: Graph, operators: Sequence[int]) -> set[int]:
@@ -155,4 +165,4 @@ def adopt_scales(graph: Graph, borders: Mapping[str, TensorInfo]) -> None:
             continue
         for other in graph.tensors:
             if scale_of(other) == own:
-                other.quantization = quantization(*wanted)
+                other.quantization = per_tensor_quantization(*wanted)

@@ -83,7 +83,7 @@ def compare_pieces(
         images: normalised float32 (H, W, 3).
         heads: (exit, head id) to look at; None = all.
     """
-    from mess_tf.compiling.convert import as_inputs
+    from mess_tf.converting.convert import as_inputs
 
     wanted = list(supernet.spec.head_names() if heads is None else heads)
     runner = PieceRunner(pieces)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Precision = Literal["float32", "float16", "dynamic", "int8", "int8-qat"]
+ConvertedPrecision = Literal["float32", "float16", "dynamic", "int8"]
+"""What ``mess compile`` makes; int8-qat comes from training."""
+Precision = Literal[ConvertedPrecision, "int8-qat"]
 """Weights and activations: both float32; float16 weights, float32 activations; int8
 weights, float32 activations; both int8, ranges from calibration or from training."""
 CalibrationMethod = Literal["minmax", "percentile", "mse"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """float32 first: the others are told beside it."""
-CONVERTED: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
-"""What ``mess compile`` makes; int8-qat comes from training."""
+CONVERTED: tuple[ConvertedPrecision, ...] = get_args(ConvertedPrecision)
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 
 

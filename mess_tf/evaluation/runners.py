@@ -72,7 +72,7 @@ class PiecesRunner:
         threads: int = 1,
         parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        from mess_tf.compiling.decision_graphs import confidences_file
+        from mess_tf.converting.decision_graphs import confidences_file
         from mess_tf.runtime.interpreter import LiteRTFile
         from mess_tf.runtime.piece_runner import PieceRunner
 
@@ -103,7 +103,7 @@ class PiecesRunner:
         }
 
     def run(self, image: np.ndarray) -> Iterator[HeadOutput]:
-        from mess_tf.compiling.decision_graphs import (
+        from mess_tf.converting.decision_graphs import (
             LOGITS,
             REFERENCE,
             parameters_input,

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mess_tf.compiling.decision_graphs import DECISION
-from mess_tf.compiling.operator_types import (
+from mess_tf.converting.decision_graphs import DECISION
+from mess_tf.converting.operator_types import (
     LEAST_DYNAMIC_WEIGHTS,
     OperatorTypes,
     operator_types,
 )
 from mess_tf.core.precisions import Precision, has_int8_activations
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 
 # Inside a decision the logits are dequantised first: an int8 softmax has steps of
 # 1/256, so a threshold of 0.999 could never be met.
@@ -65,7 +65,7 @@ def inventory(paths: Path | Sequence[Path]) -> dict[str, Any]:
                 if value is not None:
                     # By buffer: constants that subgraphs share are stored once.
                     stored[graph.tensors[tensor].buffer] = (dtype, value.nbytes)
-                elif graph.stored(tensor) is None:
+                elif graph.constant_source(tensor) is None:
                     tensors[dtype] += 1
             for row in operator_types(graph):
                 operators[row.operator] += 1

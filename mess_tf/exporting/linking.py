@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
-from mess_tf.compiling.decision_graphs import add_resize
+from mess_tf.converting.decision_graphs import add_resize
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_file

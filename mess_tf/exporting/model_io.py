@@ -17,7 +17,7 @@ from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.exporting.options import BorderType
 from mess_tf.flatbuffer.graph_builder import GraphBuilder
-from mess_tf.flatbuffer.schema import quantization
+from mess_tf.flatbuffer.schema import per_tensor_quantization
 from mess_tf.runtime.signature_names import CLASSES
 
 _HALF_A_STEP = 0.5 + 1e-4
@@ -66,7 +66,7 @@ def add_image(
             values = _add_raise(graph, image, own.scale / 4)
         graph.add_quantize(values, inside)
     elif folds_pixels(own, preprocessing):
-        same = quantization(own.scale, own.zero_point + 128)
+        same = per_tensor_quantization(own.scale, own.zero_point + 128)
         image = graph.add_tensor(IMAGE_TENSOR, own.shape, "uint8", same)
         graph.add_quantize(image, inside)
     else:
@@ -99,14 +99,14 @@ def _add_normalisation(
     graph: GraphBuilder, inside: int, own: TensorInfo, preprocessing: Preprocessing
 ) -> int:
     """Pixels, their value, one affine operator; returns the image input."""
-    value = quantization(1.0, 0)
+    value = per_tensor_quantization(1.0, 0)
     image = graph.add_tensor(IMAGE_TENSOR, own.shape, "uint8", value)
     factor = 1 / np.array(preprocessing.std)
     shift = -np.array(preprocessing.mean) * factor
     kernel_shape = (1, 1, 1, len(factor))
     if own.dtype == "int8":
         pixels = graph.add_tensor(
-            "input_pixels", own.shape, "int8", quantization(1.0, -128)
+            "input_pixels", own.shape, "int8", per_tensor_quantization(1.0, -128)
         )
         graph.add_quantize(image, pixels)
         scales = (factor / 127).astype(np.float32)
@@ -200,7 +200,7 @@ def add_logits_as(graph: GraphBuilder, logits: int, wanted: BorderType | None) -
         graph.add_dequantize(logits, given)
         return given
     scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
-    same = quantization(float(scale), int(zero_point) + 128)
+    same = per_tensor_quantization(float(scale), int(zero_point) + 128)
     given = graph.add_tensor("output_logits", tensor.shape, "uint8", same)
     graph.add_quantize(logits, given)
     return given

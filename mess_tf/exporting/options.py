@@ -22,18 +22,18 @@ class ExportForm:
     """What an export is made as; None means as the pieces are.
 
     Attributes:
-        form: ``linked``, one file that decides by itself; ``stages``, a file per exit
-            and a plan that says what to do with them; ``single``, one exit, no
-            decision.
-        input: type of the image. ``float32``: normalised; ``int8``: the same in the
-            pieces' own steps; ``uint8``: RGB pixels as a camera gives them, normalised
-            inside.
-        output: type of the logits.
-        answer: logits, class ids (uint8), or both.
-        resolution: of the answer: the supernet's grid of logits, or the image's.
-        threshold_input: thresholds are an input tensor instead of constants.
-        exit_signatures: a linked file also has the signatures ``exit_<k>``, which run
-            up to exit k and answer there, without decisions.
+        form: linked: one file that decides by itself; stages: a file per exit and a
+            plan, for delegates without IF; single: the best single exit.
+        input: type of the image: float32 normalised, int8 the same in the pieces'
+            steps, uint8 RGB pixels of a camera, normalised inside (default: as the
+            pieces).
+        output: type of the logits (default: as the pieces).
+        answer: what comes out: logits, class ids (uint8) or both.
+        resolution: resolution of the answer: the network's grid of logits, or the
+            image's.
+        threshold_input: make thresholds an input: a speed knob at run time.
+        exit_signatures: add signatures exit_<k> that run up to exit k and answer there,
+            without decisions.
     """
 
     form: Form = "linked"

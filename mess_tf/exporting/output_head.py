@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mess_tf.compiling.decision_graphs import add_resize
+from mess_tf.converting.decision_graphs import add_resize
 from mess_tf.core.configuration import ExitChoice
 from mess_tf.exporting.model_io import add_classes, add_logits_as
 from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.stage_graphs import Parts
 from mess_tf.flatbuffer.graph_builder import GraphBuilder
-from mess_tf.flatbuffer.schema import Graph, quantization, scale_of
+from mess_tf.flatbuffer.reader import Graph, scale_of
+from mess_tf.flatbuffer.schema import per_tensor_quantization
 from mess_tf.runtime.signature_names import CLASSES, EXIT, LOGITS
 
 
@@ -69,7 +70,7 @@ class Answering:
         tensor = graph.tensors[answer]
         if self._scale is None or scale_of(tensor) == self._scale:
             return answer
-        common = quantization(*self._scale)
+        common = per_tensor_quantization(*self._scale)
         requantised = graph.add_tensor("answer", tensor.shape, "int8", common)
         graph.add_quantize(answer, requantised)
         return requantised

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mess_tf.compiling.decision_graphs import add_decision, add_reference
+from mess_tf.converting.decision_graphs import add_decision, add_reference
 from mess_tf.core.configuration import ExitChoice
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import IMAGE_TENSOR, head_name, segment_name
 from mess_tf.core.pieces import Pieces, TensorInfo
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.flatbuffer.graph_builder import GraphBuilder
-from mess_tf.flatbuffer.schema import Graph, read_file, scale_of
+from mess_tf.flatbuffer.reader import Graph, read_file, scale_of
 from mess_tf.policies.comparison_exit import reference_head
 from mess_tf.policies.registry import Policy
 

@@ -21,7 +21,7 @@ from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.output_head import Answering
 from mess_tf.exporting.stage_graphs import Parts, Stage, carried_beyond
 from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.runtime.signature_names import CONFIDENCE
 from mess_tf.runtime.stage_plan import Plan, PlannedStage
 

@@ -13,7 +13,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
 from mess_tf.core.pieces import TensorInfo
-from mess_tf.flatbuffer.schema import NUMPY_TYPES, TYPE_CODES, Graph, quantization
+from mess_tf.flatbuffer.reader import Graph
+from mess_tf.flatbuffer.schema import NUMPY_TYPES, TYPE_CODES, per_tensor_quantization
 from mess_tf.flatbuffer.writer import write_model
 
 
@@ -125,7 +126,9 @@ class GraphBuilder:
 
     def add_like(self, info: TensorInfo, name: str | None = None) -> int:
         """Adds a computed tensor of a border record's shape, dtype and scale."""
-        quantized = quantization(info.scale, info.zero_point) if info.scale else None
+        quantized = (
+            per_tensor_quantization(info.scale, info.zero_point) if info.scale else None
+        )
         return self.add_tensor(name or info.name, info.shape, info.dtype, quantized)
 
     def add_twin(self, tensor: Any, name: str | None = None) -> int:

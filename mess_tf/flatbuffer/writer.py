@@ -1,15 +1,15 @@
-"""Packs a model of the TFLite schema, every equal part once.
+"""Writes a model of the TFLite schema; equal tables and vectors are stored once.
 
 Subgraphs of one file repeat one another: the same weights' scales per channel, shapes,
-names, whole operators. The format refers to parts by offset, so equal ones can lie in
-the file once; the packer of the schema writes each anew, which can cost more than the
-weights that are shared.
+names, whole operators. The format refers to tables by offset, so equal ones can share
+one; the schema's packer writes each anew, which can cost more than shared weights save.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable
-from typing import Any
+from typing import Protocol
 
 import flatbuffers
 import numpy as np
@@ -21,85 +21,72 @@ BUFFER_ALIGNMENT = 16  # the schema's force_align, which the Python packer ignor
 
 
 def write_model(model: fb.ModelT) -> bytes:
-    """Packs a model; data buffers are aligned as the schema asks."""
-    for buffer in model.buffers:
-        buffer.__class__ = _AlignedBuffer
-    for subgraph in model.subgraphs:
-        for operator in subgraph.operators or ():
-            operator.__class__ = _SharedOperator
-        for tensor in subgraph.tensors or ():
-            tensor.__class__ = _SharedTensor
-            if tensor.quantization is not None:
-                tensor.quantization.__class__ = _SharedQuantization
+    """The flatbuffer of a model; data buffers are aligned as the schema demands."""
     size = sum(0 if b.data is None else len(b.data) for b in model.buffers)
     # The builder doubles when full; one start size that fits spares the copies.
-    builder = _SharingBuilder(size + 4096 * (1 + len(model.subgraphs)))
-    builder.Finish(model.Pack(builder), IDENTIFIER)
+    builder = _DeduplicatingBuilder(size + 4096 * (1 + len(model.subgraphs)))
+    builder.Finish(_with_packers(model).Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 
-class _SharingBuilder(flatbuffers.Builder):
-    """A builder that remembers where vectors, texts and tables lie."""
+class _Table(Protocol):
+    """An object of the schema, as far as its packer is concerned."""
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        """Writes the table and returns its offset."""
+
+
+class _DeduplicatingBuilder(flatbuffers.Builder):
+    """A builder that returns the offset of an equal vector, string or table."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.places: dict[Hashable, int] = {}
+        self.offsets: dict[Hashable, int] = {}
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:
         key = (x.dtype.str, x.tobytes())
-        if key not in self.places:
-            self.places[key] = int(super().CreateNumpyVector(x))
-        return self.places[key]
+        if key not in self.offsets:
+            self.offsets[key] = int(super().CreateNumpyVector(x))
+        return self.offsets[key]
 
     def CreateString(
         self, s: str | bytes, encoding: str = "utf-8", errors: str = "strict"
     ) -> int:
         content = s.encode(encoding, errors) if isinstance(s, str) else s
         key = ("text", content)
-        if key not in self.places:
-            self.places[key] = int(super().CreateString(content))
-        return self.places[key]
+        if key not in self.offsets:
+            self.offsets[key] = int(super().CreateString(content))
+        return self.offsets[key]
 
 
-class _Shared:
-    """Before a class of the schema's objects: equal tables are packed once."""
+class _SharedTable:
+    """Packs a table once per content.
 
-    def Pack(self, builder: _SharingBuilder) -> int:
-        key = _content(self)
-        if key not in builder.places:
-            builder.places[key] = int(super().Pack(builder))  # type: ignore[misc]
-        return builder.places[key]
+    Args:
+        table: to pack.
+        content: of the table, nested ones included.
+    """
 
+    def __init__(self, table: _Table, content: Hashable) -> None:
+        self._table = table
+        self._content = content
 
-class _SharedTensor(_Shared, fb.TensorT):
-    pass
-
-
-class _SharedOperator(_Shared, fb.OperatorT):
-    pass
-
-
-class _SharedQuantization(_Shared, fb.QuantizationParametersT):
-    pass
+    def Pack(self, builder: _DeduplicatingBuilder) -> int:
+        if self._content not in builder.offsets:
+            builder.offsets[self._content] = int(self._table.Pack(builder))
+        return builder.offsets[self._content]
 
 
-def _content(value: Any) -> Hashable:
-    """A schema object's content, nested ones included, to compare it by."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.tobytes()
-    if isinstance(value, list | tuple):
-        return tuple(_content(item) for item in value)
-    if hasattr(value, "__dict__"):
-        fields = sorted(vars(value).items())
-        return type(value).__name__, tuple((k, _content(v)) for k, v in fields)
-    return value
+class _AlignedBuffer:
+    """Packs a data buffer at an offset that is a multiple of ``BUFFER_ALIGNMENT``."""
 
+    def __init__(self, buffer: fb.BufferT) -> None:
+        self._data = buffer.data
 
-class _AlignedBuffer(fb.BufferT):
     def Pack(self, builder: flatbuffers.Builder) -> int:
         data = None
-        if self.data is not None:
-            content = np.asarray(self.data, np.uint8).tobytes()
+        if self._data is not None:
+            content = np.asarray(self._data, np.uint8).tobytes()
             builder.StartVector(1, len(content), BUFFER_ALIGNMENT)
             builder.head = builder.Head() - len(content)
             builder.Bytes[builder.Head() : builder.Head() + len(content)] = content
@@ -108,3 +95,41 @@ class _AlignedBuffer(fb.BufferT):
         if data is not None:
             fb.BufferAddData(builder, data)
         return int(fb.BufferEnd(builder))
+
+
+def _with_packers(model: fb.ModelT) -> fb.ModelT:
+    """A shallow copy whose buffers, tensors and operators pack as this module does."""
+    packed = copy.copy(model)
+    packed.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers]
+    packed.subgraphs = [_with_shared_tables(graph) for graph in model.subgraphs]
+    return packed
+
+
+def _with_shared_tables(subgraph: fb.SubGraphT) -> fb.SubGraphT:
+    packed = copy.copy(subgraph)
+    if subgraph.tensors is not None:
+        packed.tensors = [_shared_tensor(tensor) for tensor in subgraph.tensors]
+    if subgraph.operators is not None:
+        packed.operators = [_SharedTable(o, _content(o)) for o in subgraph.operators]
+    return packed
+
+
+def _shared_tensor(tensor: fb.TensorT) -> _SharedTable:
+    packed, scales = copy.copy(tensor), tensor.quantization
+    if scales is not None:
+        packed.quantization = _SharedTable(scales, _content(scales))
+    return _SharedTable(packed, _content(tensor))
+
+
+def _content(value: object) -> Hashable:
+    """What a schema object holds, nested ones included: equal for equal objects."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.tobytes()
+    if isinstance(value, list | tuple):
+        return tuple(_content(item) for item in value)
+    if hasattr(value, "__dict__"):
+        fields = sorted(vars(value).items())
+        return type(value).__name__, tuple((k, _content(v)) for k, v in fields)
+    if not isinstance(value, Hashable):
+        raise TypeError(f"A {type(value).__name__} is no value of the schema.")
+    return value

@@ -115,7 +115,7 @@ def design_adopted(
             " features and take another final head than 'own'."
         )
     if keras.backend.backend() == "tensorflow":
-        from mess_tf.compiling.convertibility import try_conversion
+        from mess_tf.converting.convertibility import try_conversion
 
         try_conversion(flat)
     height, width = flat.inputs[0].shape[1:3]

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mess_tf.compiling.auxiliary_pieces import add_auxiliary
 from mess_tf.compiling.piece_folder import PieceStore, write_pieces
-from mess_tf.compiling.pieces import add_common, crossing_names
-from mess_tf.compiling.slice import cut_between, cut_in_sequence, write_cut
+from mess_tf.compiling.slice import (
+    crossing_names,
+    cut_between,
+    cut_in_sequence,
+    write_cut,
+)
 from mess_tf.core.piece_names import exit_tensor, head_name, segment_name
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised
 from mess_tf.quantising.int8_conversion import convert_quantised
 
@@ -42,7 +47,7 @@ def write_quantised(
             given = [exit_tensor(index) for index in read]
             cut = cut_between(graph, name, given, [name])
             store.add(name, "head", write_cut(graph, cut, {}))
-        add_common(spec, store, policies)
+        add_auxiliary(spec, store, policies)
 
     return write_pieces(folder, "int8-qat", fill)
 

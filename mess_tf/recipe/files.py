@@ -99,7 +99,7 @@ def find_recipe(recipe: str | Path) -> Path:
 
 def _built_in_recipes() -> Iterator[Path]:
     # A checkout has them beside the package; an installed wheel under share/.
-    checkout = Path(__file__).resolve().parents[1] / "recipes"
+    checkout = Path(__file__).resolve().parents[2] / "recipes"
     installed = Path(sysconfig.get_path("data")) / "share" / "mess-tf" / "recipes"
     for folder in (installed, checkout):
         yield from folder.glob("*.toml")

@@ -27,12 +27,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
-from search.evaluation import Evaluation
+from search.evaluation import RoutedEvaluation
 from search.generalisation.threshold_transfer import leaving_shares, with_shares
 
 STEPS = 20
@@ -109,6 +108,8 @@ def p_value(mean: float, count: int, limit: float) -> float:
         mean: of ``count`` independent values in 0..1.
         limit: strictly between 0 and 1.
     """
+    from scipy.special import bdtr  # takes half a second to load
+
     below = min(mean, limit)
     hoeffding = math.exp(-count * _divergence(below, limit))
     # One hurt group too many by rounding must not be counted less.
@@ -184,7 +185,7 @@ def certify(
     tuning: np.ndarray,
     testing: np.ndarray,
     guarantee: Guarantee,
-    evaluate: Callable[[Configuration], Evaluation],
+    evaluate: Callable[[Configuration], RoutedEvaluation],
 ) -> tuple[Configuration, Certified]:
     """The boldest configuration on the way to this one that the guarantee holds for.
 

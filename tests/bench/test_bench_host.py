@@ -299,7 +299,7 @@ def test_files_of_one_name_are_told_apart(copies: Copies, tmp_path: Path) -> Non
 def test_importing_costs_no_runtime() -> None:
     code = (
         "import sys, android_bench.profile, android_bench.compare\n"
-        "heavy = {'ai_edge_litert', 'tensorflow', 'keras', 'pandas', 'mess_tf'}\n"
+        "heavy = {'ai_edge_litert', 'tensorflow', 'keras', 'pandas', 'sklearn'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,8 +15,12 @@ from android_bench.errors import BenchError
 from android_bench.latency_model.choose import choose
 from android_bench.latency_model.features import Operator, operators_of
 from android_bench.latency_model.files import load, save
-from android_bench.latency_model.law import fit_law, law_ms, terms_of
 from android_bench.latency_model.model import LatencyModel, fit
+from android_bench.latency_model.work_model import (
+    fit_work_model,
+    terms_of,
+    work_model_ms,
+)
 from tests.phone_double import convolutions
 
 Models = dict[str, tuple[Operator, ...]]
@@ -141,10 +145,10 @@ def test_a_law_of_its_own_terms_is_found_again() -> None:
     models = list(heads(3).values())
     law = {"count": 5e-3, "bytes": 1e-7, "weight bytes": 3e-7}
     law |= {"macs of POINTWISE": 4e-8, "macs of CONV_2D": 7e-8}
-    true_ms = np.array([law_ms(law, operators).sum() for operators in models])
-    found = fit_law(models, true_ms)
+    true_ms = np.array([work_model_ms(law, operators).sum() for operators in models])
+    found = fit_work_model(models, true_ms)
     # The shrinkage takes a little.
-    again = np.array([law_ms(found, operators).sum() for operators in models])
+    again = np.array([work_model_ms(found, operators).sum() for operators in models])
     np.testing.assert_allclose(again, true_ms, rtol=0.01)
     assert min(found.values()) >= 0
 

@@ -11,7 +11,7 @@ from android_bench.adb.transport import ConnectionLost
 from android_bench.errors import BenchError
 from android_bench.phones.conditions import QuickState
 from android_bench.phones.folder import NoSpace
-from android_bench.phones.resume import MOST_LOSSES, Resuming
+from android_bench.phones.resilient_runner import MOST_LOSSES, ResilientRunner
 from android_bench.phones.rounds import ScriptBroken, in_order
 from android_bench.phones.script import Frame
 from android_bench.records import Failure, ModelFile, Round
@@ -45,7 +45,7 @@ class Phone:
 def visit(round_of: Make, model_of: Make) -> Make:
     def visit(most: int = 9, **plays: list[Any]) -> tuple[Phone, dict[str, Any]]:
         phone = Phone(plays, round_of(100.0))
-        resuming = Resuming(phone.run, phone.recover, most)
+        resuming = ResilientRunner(phone.run, phone.recover, most)
         seen: dict[str, Any] = {}
         for model, outcome in resuming.visit([model_of(name) for name in "abcd"]):
             assert model.name not in seen, "a second row"
@@ -122,7 +122,9 @@ def test_a_phone_that_does_not_come_back_ends_it(
 
     seen = []
     with pytest.raises(BenchError, match="did not come back"):
-        for model, _ in Resuming(phone.run, gone, 9).visit(list(map(model_of, "abc"))):
+        for model, _ in ResilientRunner(phone.run, gone, 9).visit(
+            list(map(model_of, "abc"))
+        ):
             seen.append(model.name)
     assert seen == ["a"]
 

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.phones.answers import (
-    AdbListed,
-    AnswerError,
-    Battery,
-    Temperature,
-    parse_adb_devices,
-    parse_battery,
-    parse_getprop,
-    parse_thermal,
-)
+from android_bench.adb.device_list import AdbListed, parse_adb_devices
+from android_bench.errors import AnswerError
 from android_bench.phones.cpu import (
     CoreFrequency,
     CpuCore,
@@ -27,6 +19,13 @@ from android_bench.phones.cpu import (
     parse_cpufreq,
     parse_cpuinfo,
     parse_files,
+)
+from android_bench.phones.dumpsys_parsers import (
+    Battery,
+    Temperature,
+    parse_battery,
+    parse_getprop,
+    parse_thermal,
 )
 
 BATTERY = """\

@@ -9,12 +9,12 @@ import pytest
 from android_bench.adb import reach
 from android_bench.adb import server as adb_server
 from android_bench.adb.advice import advice_for, unknown_phone
-from android_bench.adb.reach import NotReached, find, places, tcp_place
+from android_bench.adb.device_list import AdbListed, parse_adb_devices
+from android_bench.adb.reach import NotReached, find, reachable_endpoints, tcp_endpoint
 from android_bench.adb.server import ServerAddress, server_address
 from android_bench.adb.usb import UsbPhone, usb_phones
 from android_bench.devices import open_device
 from android_bench.errors import BenchError
-from android_bench.phones.answers import AdbListed, parse_adb_devices
 
 
 def plug_in(sys: Path, dev: Path, port: str, serial: str, **files: str) -> None:
@@ -76,7 +76,7 @@ def within_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_phone_that_the_server_holds_is_listed_once(within_reach: None) -> None:
-    found = [(p.way, p.serial, p.state) for p in places("10.0.0.1:5555")]
+    found = [(p.kind, p.serial, p.state) for p in reachable_endpoints("10.0.0.1:5555")]
     assert found == [
         ("server", "AAA1", "device"),
         ("server", "BBB2", "unauthorized"),
@@ -104,7 +104,7 @@ def test_a_phone_that_the_server_holds_is_listed_once(within_reach: None) -> Non
 def test_the_way_is_chosen_by_itself_or_by_the_user(
     within_reach: None, name: str, way: str
 ) -> None:
-    assert find(name).way == way
+    assert find(name).kind == way
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_every_state_has_advice_and_unknown_ones_too() -> None:
 
 
 def test_an_address_is_its_own_serial() -> None:
-    place = tcp_place("box:5555")
-    assert (place.name, place.serial) == ("tcp:box:5555", "box:5555")
+    endpoint = tcp_endpoint("box:5555")
+    assert (endpoint.name, endpoint.serial) == ("tcp:box:5555", "box:5555")
 
 
 def test_reasons_of_adb_reach_the_user() -> None:
     listed = AdbListed("X", "no permissions", {"reason": "(missing udev rules?)"})
-    place = reach.Place("server", "X", listed.state, listed)
+    endpoint = reach.Endpoint("server", "X", listed.state, listed)
     with pytest.raises(NotReached, match=r"missing udev rules\?.*plugdev"):
-        reach.check_usable(place)
+        reach.check_usable(endpoint)

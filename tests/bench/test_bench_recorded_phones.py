@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from android_bench.phones.answers import (
-    AdbListed,
-    Battery,
-    Temperature,
-    parse_adb_devices,
-    parse_battery,
-    parse_getprop,
-    parse_thermal,
-)
+from android_bench.adb.device_list import AdbListed, parse_adb_devices
 from android_bench.phones.cpu import (
     CoreFrequency,
     CpuCore,
     parse_core_list,
     parse_cpufreq,
     parse_cpuinfo,
+)
+from android_bench.phones.dumpsys_parsers import (
+    Battery,
+    Temperature,
+    parse_battery,
+    parse_getprop,
+    parse_thermal,
 )
 
 # Lines, model, SoC (Android 12 on), board, Android version, ABIs of 64 and 32 bits.

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from android_bench.adb.direct_transport import Refusal, SoundWire
+from android_bench.adb.direct_transport import CheckedTransport, Refusal
 from android_bench.adb.keys import key_files, load_signers
 from android_bench.adb.shell_output import (
     EXIT,
@@ -123,8 +123,8 @@ class Wire:
         return len(data[:3])
 
 
-def sound(wire: Any) -> SoundWire:
-    return SoundWire(wire)
+def sound(wire: Any) -> CheckedTransport:
+    return CheckedTransport(wire)
 
 
 def test_what_is_sent_is_sent_whole() -> None:
@@ -157,7 +157,7 @@ def test_errors_of_usb_are_errors_of_the_connection() -> None:
         def bulk_read(self, count: int, timeout_s: float) -> bytes:
             raise Unplugged
 
-    wire = SoundWire(Usb(), (Unplugged,))  # type: ignore[arg-type]
+    wire = CheckedTransport(Usb(), (Unplugged,))  # type: ignore[arg-type]
     with pytest.raises(OSError, match="LIBUSB_ERROR_ACCESS"):
         wire.connect(1.0)
     with pytest.raises(OSError, match="Unplugged"):

@@ -12,6 +12,7 @@ import pytest
 from android_bench import records
 from android_bench.errors import BenchError
 from android_bench.many import DeviceRun
+from android_bench.options import MeasureOptions
 from android_bench.phones.listing import PhoneListing
 from android_bench.records import (
     Conditions,
@@ -23,6 +24,7 @@ from android_bench.records import (
 )
 from mess_tf.commands import devices as devices_command
 from mess_tf.commands import profile as profile_command
+from mess_tf.core.errors import UsageError
 
 PIXEL = PhoneListing(
     name="server:0A1B",
@@ -108,19 +110,12 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
     model = tmp_path / "m.tflite"
     model.write_bytes(b"x")
     table = tmp_path / "out.csv"
-    result = profile_command.profile(
-        model, ["all"], delegate="gpu", extra=["--x=1"], cooldown_s=5.0, csv=table
-    )
+    options = MeasureOptions(delegate="gpu", extra=("--x=1",), cooldown_s=5.0)
+    result = profile_command.profile(model, options, device=["all"], csv=table)
     assert asked["devices"] == ("all",)
-    chosen = {
-        key: asked[key] for key in ("delegate", "affinity", "extra", "cooldown_s")
-    }
-    assert chosen == {
-        "delegate": "gpu",
-        "affinity": "auto",
-        "extra": ("--x=1",),
-        "cooldown_s": 5.0,
-    }
+    assert asked["settings"] == MeasureSettings(
+        delegate="gpu", affinity="auto", extra=("--x=1",), cooldown_s=5.0
+    )
     assert [(d["name"], d["measured"], d["failed"]) for d in result["devices"]] == [
         ("usb:A1", 2, 0),
         ("usb:B2", 0, 1),
@@ -168,8 +163,8 @@ def test_the_recipe_names_the_device_where_none_is_given(
     model.write_bytes(b"x")
     profile_command.profile(model)
     assert asked["devices"] == ("host",)
-    assert "cooldown_s" not in asked
-    profile_command.profile(model, "usb:A1")
+    assert asked["settings"] == MeasureSettings()
+    profile_command.profile(model, device="usb:A1")
     assert asked["devices"] == ("usb:A1",)
 
 
@@ -191,3 +186,13 @@ def test_the_password_of_a_store_is_not_shown(
     result = profile_command.profile(model, store="postgresql://u:geheim@h/d")
     assert asked["store"] == "postgresql://u:geheim@h/d"
     assert result["store"] == "postgresql://u:***@h/d"
+
+
+def test_a_single_file_takes_no_precision(
+    tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(b"x")
+    with pytest.raises(UsageError, match="leave --precision out"):
+        profile_command.profile(model, precision="int8")
+    assert "devices" not in asked

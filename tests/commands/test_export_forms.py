@@ -34,6 +34,7 @@ from mess_tf.core.precisions import Precision
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.exporting.embedded_card import read_card
+from mess_tf.exporting.options import ExportForm
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
@@ -149,7 +150,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pieces = compile_supernet(
             supernet, run.pieces(precision), precision, images, ["mean"]
         )
-        evaluate(folder, precision)
+        evaluate(folder, precision=precision)
         _profile(run, pieces)
         _search(run, supernet.spec, pieces)
     return folder
@@ -161,8 +162,10 @@ def _whole_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mess_tf.commands.check._whole_ms", lambda *given: 1.0)
 
 
-def _export(folder: Path, **options: Any) -> tuple[Path, dict[str, Any]]:
-    (row,) = export(folder, ["half"], **options)["exports"]
+def _export(
+    folder: Path, precision: Precision, form: ExportForm = ExportForm()
+) -> tuple[Path, dict[str, Any]]:
+    (row,) = export(folder, form, choice="half", precision=precision)["exports"]
     target = folder / "export" / row["name"]
     assert not [p for p in target.parent.iterdir() if p.name.startswith(".")]
     return target, json.loads((target / "card.json").read_text())
@@ -175,29 +178,29 @@ def _picture(folder: Path) -> Path:
     return path
 
 
-FORMS: Sequence[dict[str, Any]] = (
-    {},
-    {"form": "stages"},
-    {"form": "single"},
-    {"input": "uint8", "answer": "classes", "resolution": "image"},
-    {"input": "float32", "output": "float32"},
-    {"answer": "both", "threshold_input": True},
-    {"exit_signatures": True},
-    {"form": "stages", "input": "uint8", "answer": "classes"},
+FORMS: Sequence[ExportForm] = (
+    ExportForm(),
+    ExportForm(form="stages"),
+    ExportForm(form="single"),
+    ExportForm(input="uint8", answer="classes", resolution="image"),
+    ExportForm(input="float32", output="float32"),
+    ExportForm(answer="both", threshold_input=True),
+    ExportForm(exit_signatures=True),
+    ExportForm(form="stages", input="uint8", answer="classes"),
 )
 
 
-@pytest.mark.parametrize("options", FORMS, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.suffix or "default")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_export_does_what_its_card_says(
-    folder: Path, precision: Precision, options: dict[str, Any], tmp_path: Path
+    folder: Path, precision: Precision, form: ExportForm, tmp_path: Path
 ) -> None:
-    target, card = _export(folder, precision=precision, **options)
+    target, card = _export(folder, precision, form)
     inside = read_card(target / card["model"])
     assert inside == {key: card[key] for key in card if key not in OUTSIDE}
-    (row,) = check(folder, [target.name])["checks"]
+    (row,) = check(folder, name=target.name)["checks"]
     assert row["images_with_other_exit"] == 0
-    single = options.get("form") == "single"
+    single = form.form == "single"
     taken = set(row["taken"])
     assert taken == ({FINAL[0]} if single else {EARLY[0], FINAL[0]})
     for part in row["parts"].values():
@@ -208,7 +211,7 @@ def test_an_export_does_what_its_card_says(
             assert part["measured_miou"] == pytest.approx(
                 part["promised_miou"], abs=0.005
             )
-    model = target if options.get("form") == "stages" else target / card["model"]
+    model = target if form.form == "stages" else target / card["model"]
     (shown,) = run_model(model, [_picture(folder)], tmp_path)["images"]
     assert shown["exit_point"] in taken
     with Image.open(shown["overlay"]) as overlay:
@@ -216,7 +219,7 @@ def test_an_export_does_what_its_card_says(
 
 
 def test_a_card_tells_what_it_was_made_of_and_what_it_promises(folder: Path) -> None:
-    target, card = _export(folder, precision="int8", input="uint8")
+    target, card = _export(folder, "int8", ExportForm(input="uint8"))
     run = Run.open(folder)
     spec = SupernetSpec.load(run.supernet_structure)
     assert card["classes"] == list(spec.classes)
@@ -247,20 +250,20 @@ def test_a_card_tells_what_it_was_made_of_and_what_it_promises(folder: Path) -> 
 
 
 def test_an_export_again_leaves_no_check_of_the_file_before(folder: Path) -> None:
-    target, _ = _export(folder, precision="float32")
-    check(folder, [target.name])
+    target, _ = _export(folder, "float32")
+    check(folder, name=target.name)
     assert (target / "check.json").is_file()
-    _export(folder, precision="float32")
+    _export(folder, "float32")
     assert not (target / "check.json").exists()
 
 
 def test_what_cannot_be_exported_is_told_in_one_line(folder: Path) -> None:
     with pytest.raises(MessError, match="No single exit keeps the requirement of none"):
-        export(folder, ["none"], precision="int8", form="single")
+        export(folder, ExportForm(form="single"), choice="none")
     with pytest.raises(UsageError, match="--input int8 needs int8 pieces"):
-        export(folder, precision="float32", input="int8")
+        export(folder, ExportForm(input="int8"), precision="float32")
     with pytest.raises(MessError, match="No search result named 'x'"):
-        export(folder, ["x"], precision="int8")
+        export(folder, choice="x")
     assert not (folder / "export" / "none_int8_single").exists()
 
 
@@ -292,9 +295,9 @@ def test_a_promise_made_on_other_statistics_is_not_exported(folder: Path) -> Non
     ):
         other.save(path)
         with pytest.raises(MessError, match=f"half was found .* {told}.*mess search"):
-            export(folder, ["half"], precision="float32")
+            export(folder, choice="half", precision="float32")
     path.write_bytes(before)
-    export(folder, ["half"], precision="float32")
+    export(folder, choice="half", precision="float32")
 
 
 def test_files_that_are_no_export_are_told_in_one_line(
@@ -305,22 +308,22 @@ def test_files_that_are_no_export_are_told_in_one_line(
     piece = run.pieces("int8") / "segment_1.tflite"
     with pytest.raises(MessError, match="has no card inside"):
         run_model(piece, [picture], tmp_path)
-    target, card = _export(folder, precision="int8", form="stages")
+    target, card = _export(folder, "int8", ExportForm(form="stages"))
     with pytest.raises(MessError, match="is one file of several; give its folder"):
         run_model(target / card["model"], [picture], tmp_path)
     changed = target / "stage_2.tflite"
     changed.write_bytes(changed.read_bytes()[:500])
     with pytest.raises(MessError, match="stage_2.tflite is not the file its card"):
-        check(folder, [target.name])
+        check(folder, name=target.name)
     del card["files"]
     (target / "card.json").write_text(json.dumps(card))
     with pytest.raises(MessError, match="lacks files; run `mess export` again"):
-        check(folder, [target.name])
+        check(folder, name=target.name)
     with pytest.raises(MessError, match="none"):
         run_model(tmp_path / "none.tflite", [picture], tmp_path)
 
 
 def test_reasons_for_float_are_shown(folder: Path) -> None:
-    result = export(folder, ["half"], precision="int8")
+    result = export(folder, choice="half")
     told = render_export(result)
     assert "operators in float:" in told and "the exit decision" in told

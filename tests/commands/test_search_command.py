@@ -14,6 +14,7 @@ from mess_tf.commands import report as report_command
 from mess_tf.commands import search as search_command
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.commands.search import render, search
+from mess_tf.commands.search_options import SearchOptions
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
@@ -22,6 +23,7 @@ from mess_tf.reporting.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
 from search.jobs import answer_all
+from search.requirement import Requirement, Robust
 from search.result import load_results
 from tests.support.hand_made_run import make_run, measure, statistics_with
 
@@ -61,7 +63,7 @@ def test_a_device_lost_while_finalists_are_measured_leaves_the_promised_ones(
 
     monkeypatch.setattr(search_command, "pick_by_measurement", lost)
     with pytest.raises(BenchError, match="did not come back"):
-        search(run.folder, min_miou=0.4, finalists=3)
+        search(run.folder, Requirement(min_miou=0.4), SearchOptions(finalists=3))
     (kept,) = load_results(run.search("host", "int8") / "chosen.json")
     assert kept.proven and kept.finalists[0].measured_ms is None
 
@@ -69,7 +71,7 @@ def test_a_device_lost_while_finalists_are_measured_leaves_the_promised_ones(
 def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(run.folder, min_miou=0.9)
+    search(run.folder, Requirement(min_miou=0.9))
     for error, left in (
         (MessError("NOT MET so far"), ["miou0.9"]),
         (InfeasibleError("NOT MET"), []),
@@ -78,7 +80,7 @@ def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
             "mess_tf.commands.search.answer_all", lambda *_, e=error: iter([e])
         )
         with pytest.raises(type(error), match="NOT MET"):
-            search(run.folder, min_miou=0.9)
+            search(run.folder, Requirement(min_miou=0.9))
         assert names_of(run) == left
 
 
@@ -93,7 +95,9 @@ def test_several_devices_get_answers_of_their_own_and_a_table(
         return opened(own, precision, "host", *others)
 
     monkeypatch.setattr(Source, "open", same)
-    result = search(run.folder, device=("host", "phone", "host"), min_miou=0.4)
+    result = search(
+        run.folder, Requirement(min_miou=0.4), device=("host", "phone", "host")
+    )
     assert [row["device"] for row in result["devices"]] == ["host", "phone"]
     assert (run.search("phone", "int8") / "chosen.json").is_file()
     lines = render(result).splitlines()
@@ -102,8 +106,8 @@ def test_several_devices_get_answers_of_their_own_and_a_table(
 
 
 def test_with_eight_groups_to_calibrate_on_a_robust_choice_is_named(run: Run) -> None:
-    def hint(**options: Any) -> str | None:
-        result = search(run.folder, min_miou=0.4, **options)
+    def hint(robust: Robust | None = None) -> str | None:
+        result = search(run.folder, Requirement(min_miou=0.4, robust=robust))
         last = render(result).splitlines()[-1]
         assert ("--robust upper-bound" in last) == (result["hint"] is not None)
         return result["hint"]
@@ -124,7 +128,7 @@ def test_with_eight_groups_to_calibrate_on_a_robust_choice_is_named(run: Run) ->
     ).save(path)
     told = hint()
     assert told is not None and "With their 8 groups" in told
-    assert hint(robust="upper-bound") is None
+    assert hint("upper-bound") is None
 
 
 def test_the_report_sums_what_the_search_did(run: Run) -> None:
@@ -148,6 +152,6 @@ def test_all_phones_are_for_measuring(run: Run) -> None:
 
 def test_finalists_need_no_device_where_there_is_one_only(run: Run) -> None:
     results = load_results
-    search(run.folder, min_miou=0.9)
+    search(run.folder, Requirement(min_miou=0.9))
     one = list(results(run.search("host", "int8") / "chosen.json"))
     assert finalists_command.pick_by_measurement(None, one, "nowhere") == one  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from android_bench.latency_model.learn import predict_files
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
 from mess_tf.commands import export as export_command
-from mess_tf.commands.active_profiling import predictions, telling_pieces
+from mess_tf.commands.active_profiling import informative_pieces, predictions
 from mess_tf.commands.latencies import (
     compared_with_probes,
     measured_latencies,
@@ -25,6 +25,7 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
+from search.requirement import Requirement
 from search.result import load_results
 from tests.support.hand_made_run import (
     HEADS,
@@ -47,7 +48,7 @@ def run(tmp_path: Path) -> Run:
 
 def telling(run: Run, share: float) -> set[str]:
     spec = SupernetSpec.load(run.supernet_structure)
-    return telling_pieces(run, Pieces.load(run.pieces("int8")), spec, share)
+    return informative_pieces(run, Pieces.load(run.pieces("int8")), spec, share)
 
 
 def test_what_cannot_be_predicted_is_always_measured(run: Run) -> None:
@@ -77,9 +78,9 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     name = f"head_1_{right}"
     statistics_with(run, right)
     with pytest.raises(MessError, match="are not measured"):
-        search(run.folder, min_miou=0.9)
+        search(run.folder, Requirement(min_miou=0.9))
 
-    result = search(run.folder, min_miou=0.9, predicted=True)
+    result = search(run.folder, Requirement(min_miou=0.9), predicted=True)
     (row,) = result["devices"][0]["results"]
     assert list(row["predicted"]) == [name]
     low, high = row["predicted"][name]
@@ -102,7 +103,8 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     again = telling(run, 0.5)
     assert name in again
     measure(run, again - chosen)
-    (row,) = search(run.folder, min_miou=0.9, predicted=True)["devices"][0]["results"]
+    result = search(run.folder, Requirement(min_miou=0.9), predicted=True)
+    (row,) = result["devices"][0]["results"]
     assert row["predicted"] == {}
 
 

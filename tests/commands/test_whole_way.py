@@ -238,7 +238,11 @@ def test_what_was_promised_is_measured(reported: Path) -> None:
 
 
 def test_the_finalist_that_measures_best_is_chosen(profiled: Path) -> None:
-    (found,) = mess_tf.search(profiled, max_latency_ms=1e3, finalists=3)["devices"]
+    (found,) = mess_tf.search(
+        profiled,
+        mess_tf.Requirement(max_latency_ms=1e3),
+        mess_tf.SearchOptions(finalists=3),
+    )["devices"]
     (result,) = found["results"]
     finalists = result["finalists"]
     assert len(finalists) > 1

@@ -11,7 +11,7 @@ from mess_tf.data.augment import evaluation_image
 from mess_tf.exporting.model_io import add_image, folds_pixels
 from mess_tf.exporting.options import BorderType, ExportForm
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
 
 MOBILE = Preprocessing()

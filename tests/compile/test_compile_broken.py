@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compiling.convert import InputSpec, convert_function
+from mess_tf.converting.convert import InputSpec, convert_function
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.embedded_card import read_card
 from mess_tf.exporting.inventory import inventory
 from mess_tf.exporting.linking import link_configuration
-from mess_tf.flatbuffer.schema import read_file
+from mess_tf.flatbuffer.reader import read_file
 from mess_tf.flatbuffer.writer import write_model
 from mess_tf.runtime.linked_model import LinkedModel
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mess_tf.compiling.calibrate import (
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.converting.calibrate import (
     BINS,
     CUT,
     Calibration,
@@ -16,11 +17,10 @@ from mess_tf.compiling.calibrate import (
     percentile_range,
     pixel_range,
 )
-from mess_tf.compiling.convert import InputSpec, convert_function
-from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.converting.convert import InputSpec, convert_function
 from mess_tf.core.precisions import CalibrationMethod, Precision
 from mess_tf.core.supernet_spec import Preprocessing
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.models.supernet import Supernet
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise, quantise
 

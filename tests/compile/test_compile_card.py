@@ -14,7 +14,7 @@ from mess_tf.exporting.embedded_card import ENTRY, read_card, with_card
 from mess_tf.exporting.inventory import DECISION_REASON, inventory, kept_in_float
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
-from mess_tf.flatbuffer.schema import read_model
+from mess_tf.flatbuffer.reader import read_model
 from mess_tf.runtime.linked_model import LinkedModel
 
 Compiled = Any  # the record of conftest.py

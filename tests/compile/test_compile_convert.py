@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mess_tf.compiling.calibrate import Calibration
-from mess_tf.compiling.convert import (
+from mess_tf.converting.calibrate import Calibration
+from mess_tf.converting.convert import (
     InputSpec,
     convert_function,
     convert_model,
     convert_plain,
 )
 from mess_tf.core.errors import MessError
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.runtime.interpreter import LiteRTFile
 
 SPEC = InputSpec("x", (1, 8, 8, 4))

@@ -21,7 +21,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.linking import link_configuration
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from tests.support.export_forms import FORMS
 
 Compiled = Any  # the record of conftest.py

@@ -22,7 +22,7 @@ from mess_tf.exporting.linking import link_configuration, link_static
 from mess_tf.exporting.model_io import folds_pixels
 from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.stages import link_stages, stage_files
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.models.supernet import build_supernet, design_supernet
 from mess_tf.runtime.interpreter import quantise
 from mess_tf.runtime.linked_model import Answer, LinkedModel

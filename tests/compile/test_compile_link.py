@@ -14,7 +14,7 @@ from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.linking import link_configuration, link_static
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
 from mess_tf.runtime.linked_model import LinkedModel
 from mess_tf.runtime.piece_runner import PieceRunner

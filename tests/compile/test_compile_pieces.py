@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess_tf.compiling.calibrate import Calibration
-from mess_tf.compiling.convert import convert_model
-from mess_tf.compiling.decision_graphs import (
+from mess_tf.compiling.pieces import compile_supernet
+from mess_tf.compiling.verify import compare_pieces
+from mess_tf.converting.calibrate import Calibration
+from mess_tf.converting.convert import convert_model
+from mess_tf.converting.decision_graphs import (
     add_decision,
     confidences_file,
     decision_graph,
@@ -20,9 +22,7 @@ from mess_tf.compiling.decision_graphs import (
     parameters_input,
     stand_in_parameters,
 )
-from mess_tf.compiling.piece_checks import check_operators, check_piece
-from mess_tf.compiling.pieces import compile_supernet
-from mess_tf.compiling.verify import compare_pieces
+from mess_tf.converting.graph_checks import check_operators, check_piece
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import (
     WHOLE_PROBE,
@@ -36,7 +36,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.macs import count_macs
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.models.supernet import Supernet
 from mess_tf.policies.gate import gate_parameters
 from mess_tf.policies.registry import Policy

@@ -21,7 +21,7 @@ from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.stages import link_stages
 from mess_tf.flatbuffer.macs import count_macs
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.interpreter import LiteRTFile
 from mess_tf.runtime.linked_model import LinkedModel

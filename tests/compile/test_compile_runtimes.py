@@ -31,7 +31,7 @@ from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.stages import link_stages, stage_files
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
 from mess_tf.terminal.output_capture import quiet
 from tests.support.export_forms import FORMS
@@ -223,7 +223,9 @@ def _alone(graph: Graph, index: int) -> tuple[bytes, list[TensorInfo]]:
     """One operator as a file, and what it reads."""
     builder = ModelBuilder()
     piece = builder.add_graph("operator")
-    computed = [t for t in graph.reads(index) if t >= 0 and graph.stored(t) is None]
+    computed = [
+        t for t in graph.reads(index) if t >= 0 and graph.constant_source(t) is None
+    ]
     read = list(dict.fromkeys(computed))
     known = {t: piece.add_like(graph.info(t), f"in_{i}") for i, t in enumerate(read)}
     here = piece.append(graph, [index], known)

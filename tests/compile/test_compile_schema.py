@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mess_tf.core.errors import MessError
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import BUFFER_ALIGNMENT, write_model
 
 

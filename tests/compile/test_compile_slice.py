@@ -9,18 +9,18 @@ from ai_edge_litert import schema_py_generated as fb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mess_tf.compiling.calibrate import Calibration
-from mess_tf.compiling.convert import convert_model
 from mess_tf.compiling.slice import (
     adopt_scales,
     cut_between,
     cut_in_sequence,
     write_cut,
 )
+from mess_tf.converting.calibrate import Calibration
+from mess_tf.converting.convert import convert_model
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise, quantise
 
 NAMES = ["segment_1", "segment_2", "segment_3"]

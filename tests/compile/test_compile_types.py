@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from mess_tf.cli_table import CONVERTED as CLI_CONVERTED
-from mess_tf.cli_table import PRECISIONS as CLI_PRECISIONS
-from mess_tf.compiling.operator_types import check_types, operator_types, type_table
+from mess_tf.converting.operator_types import check_types, operator_types, type_table
 from mess_tf.core.errors import MessError
-from mess_tf.core.precisions import CONVERTED, PRECISIONS, Precision
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.core.precisions import CONVERTED, Precision
+from mess_tf.flatbuffer.reader import Graph, read_file
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
@@ -33,11 +31,6 @@ def _graphs(compiled: Compiled) -> dict[str, Graph]:
         for piece in compiled.pieces.pieces
         if piece.kind in ("segment", "head")
     }
-
-
-def test_the_command_line_accepts_the_precisions_of_the_records() -> None:
-    assert CLI_PRECISIONS == PRECISIONS
-    assert CLI_CONVERTED == CONVERTED
 
 
 def test_every_convolution_has_the_types_of_its_precision(compiled: Compiled) -> None:

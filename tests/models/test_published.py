@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.compiling.convert import convert_model
+from mess_tf.converting.convert import convert_model
 from mess_tf.core.errors import MessError
 from mess_tf.models.auto_deeplab import auto_deeplab_cells
 from mess_tf.models.backbones import get_backbone

@@ -10,10 +10,10 @@ import pytest
 
 from android_bench.adb.reach import find
 from android_bench.phones.device import AdbDevice
-from android_bench.phones.session import Patience
+from android_bench.phones.session import ReconnectTimeouts
 from tests.phone_double import Adb, PhoneDouble
 
-PATIENCE = Patience(in_all_s=10.0, pause_s=0.1, farewell_s=3.0)
+PATIENCE = ReconnectTimeouts(total_s=10.0, pause_s=0.1, close_s=3.0)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[..., AdbDe
     """Opens the double as a device; closed at the end."""
     opened: list[AdbDevice] = []
 
-    def open_phone(patience: Patience = PATIENCE) -> AdbDevice:
+    def open_phone(patience: ReconnectTimeouts = PATIENCE) -> AdbDevice:
         opened.append(AdbDevice(find(phone_name), tool_file, patience=patience))
         return opened[-1]
 

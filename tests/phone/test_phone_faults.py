@@ -18,14 +18,14 @@ from android_bench.errors import BenchError
 from android_bench.measure import measure
 from android_bench.phones.device import AdbDevice
 from android_bench.phones.folder import BASE
-from android_bench.phones.session import Patience
+from android_bench.phones.session import ReconnectTimeouts
 from android_bench.records import Failure, Measurement, MeasureSettings, ModelFile
 from android_bench.store import Store
 from tests.phone_double import Adb, PhoneDouble, convolutions
 
 Open = Callable[..., AdbDevice]
 NAMES = ("a", "b", "c")
-BRIEF = Patience(in_all_s=2.0, pause_s=0.1, farewell_s=1.0)
+BRIEF = ReconnectTimeouts(total_s=2.0, pause_s=0.1, close_s=1.0)
 
 # No test here may hang: a model that gives no answer has failed within seconds.
 SHORT = dataclasses.replace(

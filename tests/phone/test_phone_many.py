@@ -18,13 +18,13 @@ import pytest
 
 from android_bench.phones.device import AdbDevice
 from android_bench.phones.folder import BASE
-from android_bench.phones.session import Patience
+from android_bench.phones.session import ReconnectTimeouts
 from android_bench.records import ModelFile
 from android_bench.store import Store
 from mess_tf import cli
 from tests.phone_double import Adb, PhoneDouble
 
-BRIEF = Patience(in_all_s=1.0, pause_s=0.1, farewell_s=0.5)
+BRIEF = ReconnectTimeouts(total_s=1.0, pause_s=0.1, close_s=0.5)
 
 Mess = Callable[..., tuple[int, Any, str]]
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from mess_tf.core.errors import MessError
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised
 from mess_tf.quantising.int8_conversion import convert_quantised, run_step
 from mess_tf.quantising.keras2 import tf_keras

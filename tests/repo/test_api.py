@@ -8,13 +8,17 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mess_tf
-from mess_tf.cli_table import COMMANDS
+from android_bench.options import MeasureOptions
 from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.search_options import SearchOptions
 from mess_tf.core.errors import MessError, UsageError
+from mess_tf.exporting.options import ExportForm
+from search.requirement import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +33,8 @@ def python(code: str) -> str:
 
 def test_the_package_shows_commands_and_little_else() -> None:
     others = {"LinkedModel", "MessError", "__version__", "adopt", "flatten"}
-    assert set(dir(mess_tf)) == set(COMMANDS) | others
+    records = {"ExportForm", "MeasureOptions", "Requirement", "SearchOptions"}
+    assert set(dir(mess_tf)) == set(mess_tf.COMMANDS) | others | records
     assert mess_tf.__version__.count(".") == 2
     with pytest.raises(AttributeError, match="'trian'"):
         mess_tf.trian  # noqa: B018
@@ -47,10 +52,10 @@ def test_no_module_within_takes_the_name_of_a_function() -> None:
     assert within & set(dir(mess_tf)) == set()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", mess_tf.COMMANDS)
 def test_every_command_is_typed_and_documented(name: str) -> None:
     function = getattr(mess_tf, name)
-    assert f"{function.__module__}:{name}" == COMMANDS[name].target
+    assert function.__module__ == f"mess_tf.commands.{name}"
     signature = inspect.signature(function)
     hints = typing.get_type_hints(function)
     assert set(hints) == {*signature.parameters, "return"}
@@ -93,21 +98,34 @@ def test_the_next_command_can_be_typed_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"),
+    ("name", "arguments", "refused"),
     [
-        ("compile", {"precision": "int4"}),
-        ("evaluate", {"source": "onnx"}),
-        ("profile", {"preset": "long"}),
-        ("search", {"setting": "static"}),
-        ("search", {"robust": "very"}),
-        ("search", {"engine": "spark"}),
-        ("export", {"form": "onnx"}),
-        ("export", {"input": "float16"}),
-        ("export", {"answer": "image"}),
+        ("compile", {"precision": "int4"}, "int4"),
+        ("evaluate", {"source": "onnx"}, "onnx"),
+        ("profile", {"options": MeasureOptions(preset="long")}, "long"),  # type: ignore[arg-type]
+        ("profile", {"options": MeasureOptions(delegate="npu")}, "npu"),  # type: ignore[arg-type]
+        ("export", {"form": ExportForm(form="onnx")}, "onnx"),  # type: ignore[arg-type]
+        ("export", {"form": ExportForm(input="float16")}, "float16"),  # type: ignore[arg-type]
+        ("export", {"form": ExportForm(answer="image")}, "image"),  # type: ignore[arg-type]
     ],
 )
 def test_what_the_command_line_refuses_is_refused_from_python_too(
-    tmp_path: Path, name: str, arguments: dict[str, str]
+    tmp_path: Path, name: str, arguments: dict[str, Any], refused: str
+) -> None:
+    with pytest.raises(MessError, match=refused):
+        getattr(mess_tf, name)(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments"),
+    [
+        (SearchOptions, {"setting": "static"}),
+        (SearchOptions, {"engine": "spark"}),
+        (Requirement, {"robust": "very"}),
+    ],
+)
+def test_records_refuse_what_the_command_line_refuses(
+    record: type, arguments: dict[str, str]
 ) -> None:
     with pytest.raises(MessError, match=next(iter(arguments.values()))):
-        getattr(mess_tf, name)(tmp_path, **arguments)
+        record(**arguments)

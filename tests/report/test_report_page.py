@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mess_tf.commands.report import render, report
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import UsageError
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.reporting.figures import write
 from mess_tf.reporting.gallery import choose_images
@@ -306,7 +306,7 @@ def test_lost_images_cost_the_pictures_only(fake: FakeRun) -> None:
 
 def test_another_place_for_the_page(fake: FakeRun, tmp_path: Path) -> None:
     target = tmp_path / "new" / "page.html"
-    assert report(fake.train().folder, target)["report"] == str(target)
+    assert report(fake.train().folder, output=target)["report"] == str(target)
     assert target.is_file() and not fake.run.report.exists()
 
 
@@ -316,8 +316,8 @@ def test_images_go_from_easy_to_hard(count: int, threshold: float) -> None:
     configuration = Configuration(
         (ExitChoice(1, "fcn_r1_b0", "mean", threshold), ExitChoice(2, "fcn_r1_b0"))
     )
-    chosen = choose_images(statistics, configuration, leave_at, count)
-    places = leave_at(statistics, configuration)
+    chosen = choose_images(statistics, configuration, exit_position_per_image, count)
+    places = exit_position_per_image(statistics, configuration)
     reported = [i for i, name in enumerate(NAMES) if name[0] == "r"]
     assert len(chosen) == len({c.index for c in chosen}) == min(count, len(reported))
     assert all(c.index in reported and c.place == places[c.index] for c in chosen)

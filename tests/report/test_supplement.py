@@ -19,7 +19,7 @@ from PIL import Image
 from android_bench.records import Conditions
 from mess_tf.commands.report import _best_within
 from mess_tf.core.configuration import Configuration, ExitChoice
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import (
     background_class,
     count_areas,
@@ -46,7 +46,7 @@ from tests.support.report_run import (
     make_statistics,
 )
 
-LEAVE_AT = leave_at
+LEAVE_AT = exit_position_per_image
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([None, 0, 2]))

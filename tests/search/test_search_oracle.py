@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from search.evaluation import final_configuration, part_images
+from mess_tf.core.statistics import part_images
+from search.evaluation import final_configuration
 from search.requirement import Requirement
 from search.resources import Resources
 from search.run import InfeasibleError, search

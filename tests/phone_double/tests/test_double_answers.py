@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from android_bench.phones.answers import parse_battery, parse_getprop, parse_thermal
 from android_bench.phones.cpu import parse_cpufreq, parse_cpuinfo, parse_files
+from android_bench.phones.dumpsys_parsers import (
+    parse_battery,
+    parse_getprop,
+    parse_thermal,
+)
 from tests.phone_double.clients.client import Client
 from tests.phone_double.double import PhoneDouble
 from tests.phone_double.phones import answers

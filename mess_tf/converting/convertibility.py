@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import keras
 
-from mess_tf.compiling.convert import convert_model
-from mess_tf.compiling.piece_checks import check_operators
+from mess_tf.converting.convert import convert_model
+from mess_tf.converting.graph_checks import check_operators
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import IMAGE_TENSOR
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 
 
 def try_conversion(flat: keras.Model) -> None:

@@ -16,7 +16,7 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import PieceKind
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.flatbuffer.macs import WEIGHTED
-from mess_tf.flatbuffer.schema import Graph
+from mess_tf.flatbuffer.reader import Graph
 
 # The converter leaves smaller ones in float32: they would gain nothing.
 LEAST_DYNAMIC_WEIGHTS = 1024
@@ -58,13 +58,13 @@ class OperatorTypes:
 def operator_types(graph: Graph) -> Iterator[OperatorTypes]:
     """Types of every operator; unpacking of float16 belongs to who reads it."""
     for index in range(len(graph.operators)):
-        if graph.unpacks(index):
+        if graph.dequantises_constant(index):
             continue
         name = graph.operator_name(index)
         read = [tensor for tensor in graph.reads(index) if tensor >= 0]
         if name == "TRANSPOSE_CONV":
             read = read[1:]  # the first is the output's shape
-        sources = [(tensor, graph.stored(tensor)) for tensor in read]
+        sources = [(tensor, graph.constant_source(tensor)) for tensor in read]
         stored = [constant for _, constant in sources if constant is not None]
         yield OperatorTypes(
             operator=name,

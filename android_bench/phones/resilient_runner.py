@@ -23,7 +23,7 @@ Recover = Callable[[ConnectionLost | None], None]
 
 
 @dataclass
-class Resuming:
+class ResilientRunner:
     """One visit to each model, in order.
 
     A model in flight when the connection was lost is run again, once; so is one during

@@ -1,7 +1,7 @@
-"""The distinct operators of some models, how often each occurs, and how alike they are.
+"""The distinct operators of some models: incidence counts and prior covariance.
 
 Pieces cut from one network share most of their operators, so a few measured pieces tell
-about many others. The pool turns that into matrices.
+about many others. The set turns that into matrices.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from android_bench.latency_model.features import Operator
-from android_bench.latency_model.law import kind_of
+from android_bench.latency_model.work_model import kind_of
 
 KIND_VARIANCE = 0.003
-"""Of what the operators of one kind and precision have in common beyond the law."""
+"""Of what operators of one kind and precision share beyond the work model."""
 
 ALIKE_VARIANCE = 0.01
 """Of what operators of nearly the same size have in common, too."""
 
 OWN_VARIANCE = 0.003
 """Of what one operator has for itself. All three are of the factor between an
-operator's time and the law's; how they were found stands in docs/search.md."""
+operator's time and the work model's; how they were found stands in docs/search.md."""
 
 REACH = {
     "cells": 1.0,
@@ -34,7 +34,7 @@ REACH = {
 """Logarithm of the factor in a size at which alikeness has fallen to 61 %."""
 
 
-class Pool:
+class OperatorSet:
     """Distinct operators of some models.
 
     Attributes:
@@ -51,7 +51,7 @@ class Pool:
                 self.counts[row, place[operator]] += 1
 
     def covariance(self) -> np.ndarray:
-        """Of the operators' relative deviations from the law, (n_operators,) twice."""
+        """Of relative deviations from the work model, (n_operators, n_operators)."""
         kinds = [(kind_of(o), o.precision, o.weights) for o in self.operators]
         number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
         kind = np.array([number[k] for k in kinds])

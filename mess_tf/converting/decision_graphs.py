@@ -20,7 +20,8 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import decision_name, output_name
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
-from mess_tf.flatbuffer.schema import Graph, quantization, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
+from mess_tf.flatbuffer.schema import per_tensor_quantization
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.signature_names import CONFIDENCE
 
@@ -55,7 +56,7 @@ def decision_graph(
         MessError: a grid or a number of parameters that the policy cannot work with.
     """
     # TensorFlow is needed here alone; a linker of finished pieces starts without it.
-    from mess_tf.compiling.convert import InputSpec, convert_function
+    from mess_tf.converting.convert import InputSpec, convert_function
 
     parsed = Policy.parse(policy)
     parsed.check_parameters(classes, len(parameters))
@@ -93,7 +94,7 @@ def confidences_file(
     ``parameters_input``, so that one file serves all heads of a size. Policies that
     compare read the float logits ``reference``, of the grid ``reference_size``.
     """
-    from mess_tf.compiling.convert import InputSpec, convert_function
+    from mess_tf.converting.convert import InputSpec, convert_function
 
     parsed = [Policy.parse(policy) for policy in policies]
     fitted = {p.family: p.parameters(classes) for p in parsed if p.parameters(classes)}
@@ -262,5 +263,5 @@ def _add_logits(
 ) -> int:
     if not has_int8_activations(precision):
         return graph.add_tensor(LOGITS, (1, *size, classes), "float32")
-    scale = quantization(STAND_IN_SCALE, 0)
+    scale = per_tensor_quantization(STAND_IN_SCALE, 0)
     return graph.add_tensor(LOGITS, (1, *size, classes), "int8", scale)

@@ -1,4 +1,4 @@
-"""Asks a phone several things in one command: a round trip each would take longer."""
+"""Runs several shell commands on a phone in one round trip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from android_bench.adb.transport import SHELL_TIMEOUT_S, Transport
 
 CPU = "/sys/devices/system/cpu"
 
-# A service of the phone that hangs leaves its question without an answer; phones before
+# A service of the phone that hangs leaves its command without output; phones before
 # Android 8 have no `timeout`.
 _BOUNDED = """\
 bounded() {
@@ -17,8 +17,8 @@ if command -v timeout >/dev/null 2>&1; then timeout 5 "$@"; else "$@"; fi
 }
 """
 
-# Shell text of ours; nothing from outside goes into it.
-FACTS: Mapping[str, str] = {
+# Constants: nothing that a user types goes into this shell text.
+FACT_COMMANDS: Mapping[str, str] = {
     "properties": "getprop",
     "cpuinfo": "cat /proc/cpuinfo",
     "online": f"cat {CPU}/online",
@@ -26,7 +26,7 @@ FACTS: Mapping[str, str] = {
     "gpu": "bounded dumpsys SurfaceFlinger | grep -m 1 GLES",
     "memory": "grep -m 1 MemTotal /proc/meminfo",
 }
-STATE: Mapping[str, str] = {
+STATE_COMMANDS: Mapping[str, str] = {
     "battery": "bounded dumpsys battery",
     "thermal": "bounded dumpsys thermalservice",
     "power": "bounded dumpsys power | grep -E 'mWakefulness=|Display Power: state="
@@ -38,33 +38,33 @@ STATE: Mapping[str, str] = {
     f" {CPU}/cpu[0-9]*/cpufreq/scaling_max_freq"
     f" {CPU}/cpu[0-9]*/cpufreq/scaling_governor",
 }
-"""``quick`` is cheap enough to be asked between two runs of the benchmark tool: of
+"""``quick`` is cheap enough to run between two runs of the benchmark tool: of
 ``/proc/stat`` the cores' times and the time of boot, all of the other files."""
 
 
-def ask(
+def run_batch(
     transport: Transport,
-    questions: Mapping[str, str],
+    commands: Mapping[str, str],
     timeout_s: float = SHELL_TIMEOUT_S,
 ) -> dict[str, str]:
-    """The answers by name, complaints included; what was not answered is empty.
+    """Output of each command by name, stderr included; empty where there was none.
 
     Args:
-        questions: shell text of ours by name.
+        commands: shell text by name, constants of this package only.
 
     Raises:
         ConnectionLost: the phone is gone or does not answer in time.
     """
-    mark = f"ask-{secrets.token_hex(8)} "
+    mark = f"batch-{secrets.token_hex(8)} "
     script = _BOUNDED + "".join(
         f"echo; echo '{mark}{name}'\n{{ {command}\n}} 2>&1\n"
-        for name, command in questions.items()
+        for name, command in commands.items()
     )
     text = transport.shell(["sh", "-c", script], timeout_s).text
-    answers = dict.fromkeys(questions, "")
+    outputs = dict.fromkeys(commands, "")
     for part in text.split(mark)[1:]:
-        name, _, answer = part.partition("\n")
-        if name in answers:
-            # The empty line belongs to the next question.
-            answers[name] = answer.removesuffix("\n")
-    return answers
+        name, _, output = part.partition("\n")
+        if name in outputs:
+            # The empty line belongs to the next command.
+            outputs[name] = output.removesuffix("\n")
+    return outputs

@@ -1,21 +1,17 @@
-"""Reads what a phone answers about itself: properties, battery, heat, adb's list.
+"""Parses what a phone prints about itself: ``getprop`` and ``dumpsys`` services.
 
-Text in, frozen records out. Phones differ: what one does not tell, or tells in no
-plausible number of the documented unit, is None; only an answer that is of another
-kind altogether is an ``AnswerError``.
+Text in, frozen records out. Phones differ: what one does not print, or prints as no
+plausible number of the documented unit, is None; only text that is of another kind
+altogether is an ``AnswerError``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from android_bench.errors import BenchError
-
-
-class AnswerError(BenchError):
-    """An answer that is not of the kind asked for."""
+from android_bench.errors import AnswerError
 
 
 @dataclass(frozen=True)
@@ -89,22 +85,6 @@ class Thermal:
         return max(values, default=None)
 
 
-@dataclass(frozen=True)
-class AdbListed:
-    """One line of ``adb devices`` or ``adb devices -l``.
-
-    Attributes:
-        state: ``device`` (usable), ``unauthorized``, ``offline``, ``no permissions``,
-            ... as adb says it.
-        details: ``model``, ``product``, ``usb``, ``transport_id``, ... as listed; for
-            ``no permissions`` adb's own reason under ``reason``.
-    """
-
-    serial: str
-    state: str
-    details: Mapping[str, str] = field(default_factory=dict)
-
-
 _STATUSES = {
     1: "unknown",
     2: "charging",
@@ -132,12 +112,6 @@ _TEMPERATURE = re.compile(
 )
 _STATUS = re.compile(r"Thermal Status: (\d+)")
 _NO_SERVICE = re.compile(r"Can't find service|Permission Denial|unknown service", re.I)
-_LISTED = re.compile(
-    r"(?P<serial>\S.*?)\s+(?P<state>device|offline|bootloader|host|recovery|rescue"
-    r"|sideload|unauthorized|authorizing|connecting|detached|unknown"
-    r"|no permissions(?P<reason>.*))"
-)
-_DETAIL = re.compile(r"(.*\S)\s+([a-z_]+):(\S+)")
 
 
 def parse_getprop(text: str) -> dict[str, str]:
@@ -211,44 +185,6 @@ def parse_thermal(text: str) -> Thermal:
     if not told and text.strip() and not _NO_SERVICE.search(text):
         raise AnswerError(f"This is no dumpsys thermalservice: {_start(text)}.")
     return Thermal(status, tuple(sections.get("Current temperatures from HAL:", ())))
-
-
-def parse_adb_devices(text: str) -> list[AdbListed]:
-    """Devices in the order listed; lines about adb's own server are skipped.
-
-    Raises:
-        AnswerError: the heading is missing or a line cannot be read.
-    """
-    _, heading, listing = text.partition("List of devices attached")
-    if not heading:
-        raise AnswerError(f"This is no list of adb devices: {_start(text)}.")
-    return [
-        _listed(line)
-        for line in _lines(listing)
-        if line.strip() and not line.startswith(("*", "adb server", "adb: "))
-    ]
-
-
-def _listed(line: str) -> AdbListed:
-    rest, details = line.strip(), dict[str, str]()
-    while (match := _DETAIL.fullmatch(rest)) and not match[3].startswith("//"):
-        rest = match[1]
-        details = {match[2]: match[3]} | details
-    found = _LISTED.fullmatch(rest)
-    if found is None:
-        # A state of a later adb: certain only where a tab shows where it begins.
-        serial, tab, state = rest.partition("\t")
-        if not tab:
-            raise AnswerError(f"Line {line!r} of the list of adb devices is unknown.")
-        return AdbListed(serial.strip(), state.strip(), details)
-    if found["reason"] is None:
-        return AdbListed(found["serial"], found["state"], details)
-    reason = found["reason"].strip()
-    return AdbListed(
-        found["serial"],
-        "no permissions",
-        details | ({"reason": reason} if reason else {}),
-    )
 
 
 def _lines(text: str) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mess_tf.core.precisions import CalibrationMethod
 from mess_tf.core.supernet_spec import Preprocessing
-from mess_tf.flatbuffer.schema import Graph, read_model
+from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
 from mess_tf.terminal.output_capture import quiet
 

@@ -1,11 +1,11 @@
-"""The work law: an operator's time as a sum of work terms with weights of at least 0.
+"""The work model: an operator's time as a non-negative weighted sum of work terms.
 
 A roofline without its corner: what an operator computes and what it moves are added,
 because neither hides the other fully on a small core. With no negative weight, more of
 any term is never predicted to be faster. What matters on a processor is left to the
 measurements: multiply-accumulates as they are, or as matrix units do them, in whole
 tiles of channels; bytes; the pointers that a convolution looks up per output position
-and tap. The law is coarse; what it misses is learnt in
+and tap. It is coarse; what it misses is learnt in
 ``android_bench.latency_model.model``.
 """
 
@@ -66,7 +66,7 @@ def _whole(channels: int, tile: int) -> int:
     return -(-channels // tile) * tile
 
 
-def fit_law(
+def fit_work_model(
     models: Sequence[Sequence[Operator]],
     latency_ms: np.ndarray,
     trust: np.ndarray | None = None,
@@ -92,13 +92,16 @@ def fit_law(
     return dict(zip(names, (found.coef_ / scale).tolist(), strict=True))
 
 
-def law_ms(law: Mapping[str, float], operators: Sequence[Operator]) -> np.ndarray:
+def work_model_ms(
+    weights: Mapping[str, float], operators: Sequence[Operator]
+) -> np.ndarray:
     """Milliseconds per operator, float array of shape (n_operators,)."""
     return np.array(
         [
             LEAST_MS
             + sum(
-                law.get(name, 0.0) * work for name, work in terms_of(operator).items()
+                weights.get(name, 0.0) * work
+                for name, work in terms_of(operator).items()
             )
             for operator in operators
         ]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.compiling.operator_types import check_types
+from mess_tf.converting.operator_types import check_types
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import PieceKind, TensorInfo
 from mess_tf.core.precisions import Precision
-from mess_tf.flatbuffer.schema import Graph, read_file
+from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import open_interpreter
 
 FORBIDDEN = ("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
@@ -48,7 +48,7 @@ def check_operators(
 
 def _scales_a_convolution(graph: Graph, index: int) -> bool:
     reads = graph.reads(index)
-    constants = [t for t in map(graph.stored, reads) if t is not None]
+    constants = [t for t in map(graph.constant_source, reads) if t is not None]
     # One factor for all channels (of a hard sigmoid, say) is no normalisation.
     if all(math.prod(graph.shape(tensor)) == 1 for tensor in constants):
         return False

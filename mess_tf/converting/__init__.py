@@ -1,0 +1,1 @@
+"""From one Keras graph to one verified flatbuffer of a precision."""
