@@ -16,7 +16,7 @@ from mess_tf.core.files import sha256_of, write_file
 from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
 from mess_tf.runs import Run
@@ -192,7 +192,7 @@ def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
     heads = {final, *((choice.exit, choice.head) for choice in configuration.exits)}
     now = None
     if heads <= set(statistics.heads):
-        place = leave_at(statistics, configuration)
+        place = exit_position_per_image(statistics, configuration)
         now = routed(statistics, configuration, place, final, part)
     if now is not None and math.isclose(now.miou, promised.miou, abs_tol=1e-9):
         return

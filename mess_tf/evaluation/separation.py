@@ -14,8 +14,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mess_tf.core.segmentation_metrics import Areas, image_quality
-from mess_tf.core.statistics import Statistics
-from mess_tf.evaluation.accuracy import rows
+from mess_tf.core.statistics import Statistics, part_images
 
 
 def image_mious(statistics: Statistics) -> np.ndarray:
@@ -87,7 +86,7 @@ def head_separation(
         good: of ``good_answers``.
         part: ``calibration`` or ``report``; None takes all images.
     """
-    images, column = rows(statistics, part), statistics.heads.index(head)
+    images, column = part_images(statistics, part), statistics.heads.index(head)
     confidence = {
         key: values[images, column] for key, values in statistics.confidence.items()
     }

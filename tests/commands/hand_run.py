@@ -91,7 +91,7 @@ def make_run(folder: Path) -> Run:
     piece("decision_mean_8x8", "decision", convolutions(1, 4, 4))
     for name, count in (("probe_whole", 10), ("probe_branch_1", 12)):
         piece(name, "probe", convolutions(count, 16, 16))
-    Pieces("int8", tuple(pieces), run.pieces("int8")).save()
+    Pieces("int8", tuple(pieces), folder=run.pieces("int8")).save()
     return run
 
 

@@ -152,8 +152,10 @@ def messages() -> list[str]:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 if name.endswith("Error"):
                     found.append(message(node.args[0]))
-                elif name == "read_json":  # makes its messages of what is read
-                    found.append(f"No {message(node.args[1])} at ….")
+                # These two make their messages of what is read.
+                elif name in ("read_json", "read_record"):
+                    what = node.args[1 if name == "read_json" else 2]
+                    found.append(f"No {message(what)} at ….")
     return found
 
 

@@ -179,7 +179,7 @@ class FakeRun:
             )
             for name in MS
         )
-        Pieces(precision, pieces, self.run.pieces(precision)).save()
+        Pieces(precision, pieces, folder=self.run.pieces(precision)).save()
         return self
 
     def evaluate(self, precision: Precision = "int8", worse: int = 0) -> FakeRun:

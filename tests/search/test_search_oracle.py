@@ -18,7 +18,8 @@ from search_cases import (
     tiny_statistics,
 )
 
-from search.evaluation import final_configuration, part_images
+from mess_tf.core.statistics import part_images
+from search.evaluation import final_configuration
 from search.requirement import Requirement
 from search.resources import Resources
 from search.run import InfeasibleError, search

@@ -9,7 +9,8 @@ import pytest
 from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.errors import MessError
-from search.evaluation import final_configuration, part_images
+from mess_tf.core.statistics import part_images
+from search.evaluation import final_configuration
 from search.generalisation.parts import calibration_groups, without_group
 from search.generalisation.robust import STEPS
 from search.requirement import ROBUST, Requirement

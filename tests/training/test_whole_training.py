@@ -128,16 +128,20 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
-    tmp_path: Path, whole: tuple[Path, list[np.ndarray]]
+    tmp_path: Path,
 ) -> None:
-    folder, full = whole
-    mixed = trained(tmp_path, Display(), mixed_precision=True)
+    # Steps so small that both stay at the same weights: larger ones drive any two
+    # roundings apart, those of two processors' float32 kernels as well (by 4 % here).
+    tiny_steps = {"learning_rate": 1e-5, "stage1_epochs": 1, "stage2_epochs": 1}
+    trained(tmp_path / "full", Display(), **tiny_steps)
+    mixed = trained(tmp_path / "mixed", Display(), mixed_precision=True, **tiny_steps)
     assert all(values.dtype == np.float32 for values in mixed)
     assert all(np.isfinite(values).all() for values in mixed)
+    full, rounded = losses(tmp_path / "full"), losses(tmp_path / "mixed")
     # bfloat16 has three digits: it must show, and must not matter.
-    assert losses(tmp_path) != losses(folder)
-    np.testing.assert_allclose(losses(tmp_path), losses(folder), rtol=0.05)
-    stored = keras.saving.load_model(tmp_path / "supernet.keras")
+    assert rounded != full
+    np.testing.assert_allclose(rounded, full, rtol=0.02)
+    stored = keras.saving.load_model(tmp_path / "mixed" / "supernet.keras")
     assert {layer.compute_dtype for layer in stored.layers} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
 
