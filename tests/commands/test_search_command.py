@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_run import make_run, measure, statistics_with
 
 from android_bench.errors import BenchError
 from mess_tf.commands import finalists as finalists_command
@@ -27,6 +26,7 @@ from search.infeasible import InfeasibleError
 from search.jobs import answer_all
 from search.requirement import Requirement, Robust
 from search.result import load_results
+from tests.support.hand_made_run import make_run, measure, statistics_with
 
 
 @pytest.fixture
