@@ -4,7 +4,7 @@
     python benchmarks/camvid/systems.py RUN --statistics float32 --precision int8
     python benchmarks/camvid/systems.py RUN RUN RUN    # seeds: head spaces in one table
 
-RUN needs statistics: Keras' (`mess evaluate RUN --source keras`) or a precision's. Each
+RUN needs statistics: Keras' (`mess evaluate RUN --from keras`) or a precision's. Each
 line is one system at one speed-up over the final exit, in counted MACs:
 
 - `final`: the final exit alone; `static ...`: every exit alone, with its plain FCN head
