@@ -22,12 +22,13 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.latencies import measured_latencies
