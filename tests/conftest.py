@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,8 +49,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
 
 ROOT = Path(__file__).resolve().parents[1]
-# Helpers that several folders use (importlib mode puts nothing on the path).
-sys.path.append(str(ROOT / "tests"))
+pytest_plugins = ["tests.phone_double.fixtures"]
 
 
 @pytest.fixture(scope="session")

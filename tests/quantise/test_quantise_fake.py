@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from quantise_cases import as_list, images, network, quantised
 
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.supernet_spec import Preprocessing
@@ -16,9 +15,10 @@ from mess_tf.quantising.fake_quantisation import (
     image_range,
     round_kernel,
 )
+from mess_tf.quantising.int8_graph import make_plan
 from mess_tf.quantising.network_graph import read_network
-from mess_tf.quantising.scale_plan import make_plan
 from mess_tf.runtime.interpreter import quantise
+from tests.support.quantised_networks import as_list, images, network, quantised
 
 
 @pytest.mark.parametrize(

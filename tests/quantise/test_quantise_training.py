@@ -10,9 +10,22 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from broken_off import Display, Killed
-from little_network import little_network
-from quantise_cases import (
+
+from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.models.supernet import build_supernet
+from mess_tf.quantising.fake_quantisation import FakeQuantised, unrounded
+from mess_tf.quantising.finetune import chosen_model, exits_of, fine_tune
+from mess_tf.quantising.int8_conversion import convert_quantised
+from mess_tf.quantising.network_graph import read_network
+from mess_tf.quantising.qat_training import Distillation, Exit, FineTuning
+from mess_tf.recipe.recipe import Recipe
+from mess_tf.runtime.interpreter import LiteRTFile, dequantise
+from mess_tf.runtime.interpreter import quantise as to_int8
+from mess_tf.training.schedule import Optimisation
+from mess_tf.training.train import design_from_recipe
+from tests.support.interruption import Display, Killed
+from tests.support.little_network import little_network
+from tests.support.quantised_networks import (
     CLASSES,
     SIZE,
     as_list,
@@ -22,19 +35,6 @@ from quantise_cases import (
     network,
     quantised,
 )
-
-from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.models.supernet import build_supernet
-from mess_tf.quantising.fake_quantisation import FakeQuantised, unrounded
-from mess_tf.quantising.finetune import chosen_model, exits_of, fine_tune
-from mess_tf.quantising.finetuning_stage import Distillation, Exit, FineTuning
-from mess_tf.quantising.int8_conversion import convert_quantised
-from mess_tf.quantising.network_graph import read_network
-from mess_tf.recipe.recipe import Recipe
-from mess_tf.runtime.interpreter import LiteRTFile, dequantise
-from mess_tf.runtime.interpreter import quantise as to_int8
-from mess_tf.training.schedule import Optimisation
-from mess_tf.training.train import design_from_recipe
 
 EQUAL = np.ones(len(CLASSES), np.float32)
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
 from mess_tf.core.routing import exit_position_per_image
 from search.generalisation.threshold_transfer import leaving_shares, refit, with_shares
+from tests.support.search_problems import tiny_spec, tiny_statistics
 
 HEAD = "fcn_r1_b0"
 CHAIN = Configuration(

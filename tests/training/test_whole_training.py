@@ -13,8 +13,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from broken_off import Display, Killed
-from little_network import little_network
 
 from mess_tf.core.errors import MessError
 from mess_tf.models.blocks import normalised
@@ -24,7 +22,10 @@ from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, _JointModel
 from mess_tf.training.step_model import compile_model, predicted
 from mess_tf.training.train import _sharing, train_supernet
+from tests.support.interruption import Display, Killed
+from tests.support.little_network import little_network
 
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE: dict[str, Any] = {
     "data": {"kind": "drawn", "size": 64, "count_train": 24, "count_val": 8, "seed": 1},
     "network": {
@@ -180,15 +181,14 @@ def on_jax(code: str, **variables: str) -> str:
     script = f"""
 import sys
 sys.modules["tensorflow"] = None  # any import of it fails
-sys.path[:0] = {[p for p in sys.path if p]!r}
-import importlib.util, json, pathlib
-spec = importlib.util.spec_from_file_location("stages", {__file__!r})
-module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+import json, pathlib
+from tests.training import test_whole_training as module
 {code}
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **variables},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=280,
