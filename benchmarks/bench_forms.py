@@ -29,14 +29,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.statistics import part_images
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 
@@ -46,10 +48,10 @@ from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import PRECISIONS, Precision, has_int8_activations
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.evaluation.accuracy import head_miou, rows
+from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.exporting.linking import link_configuration, link_static
 from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.stages import link_stages, stage_files
@@ -133,7 +135,7 @@ def with_rates(
     statistics: Statistics, configuration: Configuration, rates: Sequence[float]
 ) -> Configuration:
     """The configuration with thresholds that give these exit rates in calibration."""
-    going = rows(statistics, "calibration")
+    going = part_images(statistics, "calibration")
     total, choices = len(going), []
     for choice, rate in zip(configuration.exits[:-1], rates, strict=False):
         column = statistics.heads.index((choice.exit, choice.head))
@@ -295,8 +297,8 @@ def accuracy(run: Run, precision: Precision, configuration: Configuration) -> No
         print(f"{precision}: not evaluated")
         return
     statistics = Statistics.load(run.statistics(precision))
-    place = leave_at(statistics, configuration)
-    calibration = place[rows(statistics, "calibration")]
+    place = exit_position_per_image(statistics, configuration)
+    calibration = place[part_images(statistics, "calibration")]
     rates = [float(np.mean(calibration == i)) for i in range(len(configuration.exits))]
     own = with_rates(statistics, configuration, rates)
     final = (configuration.exits[-1].exit, configuration.exits[-1].head)
@@ -304,7 +306,9 @@ def accuracy(run: Run, precision: Precision, configuration: Configuration) -> No
         f"exit {c.exit} {head_miou(statistics, (c.exit, c.head), 'report'):.2%}"
         for c in configuration.exits
     )
-    dynamic = routed(statistics, own, leave_at(statistics, own), final, "report")
+    dynamic = routed(
+        statistics, own, exit_position_per_image(statistics, own), final, "report"
+    )
     told = (
         ""
         if dynamic is None

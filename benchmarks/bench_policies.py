@@ -29,15 +29,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.statistics import part_images
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 from blocks import blocks
 from scipy.stats import spearmanr
+from separation import (
+    good_answers,
+    head_separation,
+    image_mious,
+)
 
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.errors import MessError
@@ -48,15 +55,10 @@ from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.runners import PiecesRunner
-from mess_tf.evaluation.separation import (
-    good_answers,
-    head_separation,
-    image_mious,
-)
 from mess_tf.policies.full_resolution import Edges, full_size_confidence
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
-from search.evaluation import Evaluation, final_configuration, part_images
+from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.parts import calibration_groups, with_parts, without_group
 from search.requirement import Requirement
 from search.run import search
@@ -231,11 +233,11 @@ def _left_out(
             ).configuration
         except MessError:
             configuration = final_configuration(spec)
-        evaluation = Evaluation(rest, spec, latency_ms, configuration)
+        evaluation = RoutedEvaluation.of(rest, spec, latency_ms, configuration)
         seen = evaluation.figures(part_images(rest, "calibration"), wish)
         promised.append((seen.drop_pp, seen.mean_ms))
         kept.append(evaluation.restricted(part_images(rest, "report")))
-    together = Evaluation.joined(kept)
+    together = RoutedEvaluation.joined(kept)
     images = np.arange(len(together.latency_ms))
     figures = together.figures(images, Requirement())
     means = np.mean(promised, axis=0)

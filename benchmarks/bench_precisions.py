@@ -11,11 +11,13 @@ Ratios are medians over rounds of ratios within a round, with an interval of 95 
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.statistics import part_images
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 from bench_forms import chosen, forced, parser_of
@@ -25,10 +27,9 @@ from android_bench.devices import open_device
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import PRECISIONS
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.evaluation.accuracy import rows
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.runs import Run
 
@@ -39,7 +40,9 @@ def main() -> None:
     spec = SupernetSpec.load(run.supernet_structure)
     configuration = chosen(run, arguments)
     statistics = Statistics.load(run.statistics(arguments.like))
-    place = leave_at(statistics, configuration)[rows(statistics, "report")]
+    place = exit_position_per_image(statistics, configuration)[
+        part_images(statistics, "report")
+    ]
     exits = [choice.exit for choice in configuration.exits]
     rates = [float(np.mean(place == i)) for i in range(len(exits))]
     settings = dataclasses.replace(

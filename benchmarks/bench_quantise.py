@@ -22,19 +22,20 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
@@ -154,7 +155,7 @@ def does(
 ) -> dict[str, Any]:
     if configuration is None:
         return {"text": "nothing keeps the requirement"}
-    place = leave_at(statistics, configuration)
+    place = exit_position_per_image(statistics, configuration)
     figures = routed(statistics, configuration, place, final, PART)
     if figures is None:
         return {"text": f"no images in the {PART} part"}

@@ -30,7 +30,7 @@ from pathlib import Path
 from drawn_statistics import draw_latencies, draw_spec, draw_statistics
 from search_rivals import Rivals
 
-from mess_tf.core.latency import PieceCosts
+from mess_tf.core.latency import PathLatency
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from search.evaluation import final_configuration
@@ -183,7 +183,7 @@ def _front(
             f"{seen.mean_ms:7.3f} {seen.miou:.4f} {point.budget_ms:9.3f}"
             f"  {point.proven}"
         )
-    final_ms = PieceCosts(spec, latency_ms).paths(final_configuration(spec))[0]
+    final_ms = PathLatency(spec, latency_ms).path_ms(final_configuration(spec))[0]
     points = [
         (p.outcome.calibration.mean_ms, p.outcome.calibration.miou) for p in front
     ]

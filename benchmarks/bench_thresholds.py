@@ -48,10 +48,10 @@ from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import Pieces
-from mess_tf.core.statistics import Statistics
+from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
-from search.evaluation import Evaluation, final_configuration, part_images
+from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.guarantees import Guarantee
 from search.generalisation.parts import calibration_groups, with_parts, without_group
 from search.generalisation.threshold_transfer import refit
@@ -71,11 +71,13 @@ class Tally:
 
     promised_drop: list[float] = field(default_factory=list)
     promised_ms: list[float] = field(default_factory=list)
-    kept: list[Evaluation] = field(default_factory=list)
+    kept: list[RoutedEvaluation] = field(default_factory=list)
     drops: list[float] = field(default_factory=list)
     fell_back: int = 0
 
-    def take(self, rest: Statistics, chosen: Evaluation, used: Evaluation) -> None:
+    def take(
+        self, rest: Statistics, chosen: RoutedEvaluation, used: RoutedEvaluation
+    ) -> None:
         """What was promised by the choice, and kept by what the left-out part uses."""
         seen = chosen.figures(part_images(rest, "calibration"), Requirement())
         left_out = part_images(rest, "report")
@@ -86,7 +88,7 @@ class Tally:
 
     def together(self) -> tuple[float, float, float]:
         """(drop in pp, mean ms, share of images hurt) of all left-out images."""
-        joined = Evaluation.joined(self.kept)
+        joined = RoutedEvaluation.joined(self.kept)
         figures = joined.figures(np.arange(len(joined.latency_ms)), Requirement())
         own, final = joined.image_quality()
         hurt = float(np.mean(final - own > PROMISE.max_image_drop_pp / 100))
@@ -129,9 +131,12 @@ def _left_out(
             used = _on_sight(rest, chosen) if way == RATE else chosen
             tally.take(
                 rest,
-                *(Evaluation(rest, spec, latency_ms, own) for own in (chosen, used)),
+                *(
+                    RoutedEvaluation.of(rest, spec, latency_ms, own)
+                    for own in (chosen, used)
+                ),
             )
-    final = Evaluation(statistics, spec, latency_ms, final_configuration(spec))
+    final = RoutedEvaluation.of(statistics, spec, latency_ms, final_configuration(spec))
     final_ms = final.latency_ms[0]
     tally = tallies[DYNAMIC]
     drop_pp, mean_ms, hurt = tally.together()

@@ -21,10 +21,11 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.routing import miou_of
-from mess_tf.core.statistics import Statistics
+from mess_tf.core.pareto import pareto_indices
+from mess_tf.core.segmentation_metrics import mean_iou_of_sums
+from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.evaluation import Evaluation, part_images
+from search.evaluation import RoutedEvaluation
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, Requirement
 
@@ -163,17 +164,14 @@ def _weight_from(rungs: Sequence[Rung], time_ms: float) -> float:
 
 
 def _unbeaten(labels: list[_Label]) -> list[_Label]:
-    kept: list[_Label] = []
-    for label in sorted(labels, key=lambda x: (x.paid_ms, -x.value)):
-        if not kept or label.value > kept[-1].value:
-            kept.append(label)
-    return kept
+    paid, values = [x.paid_ms for x in labels], [x.value for x in labels]
+    return [labels[i] for i in pareto_indices(paid, values)]
 
 
 def single_mious(problem: Problem) -> np.ndarray:
     """Data-set mIoU of each head alone, shape (H,)."""
     both = problem.intersection.sum(1, dtype=np.float64)
-    return np.asarray(miou_of(both, problem.union.sum(1, dtype=np.float64)))
+    return np.asarray(mean_iou_of_sums(both, problem.union.sum(1, dtype=np.float64)))
 
 
 def _report(
@@ -193,7 +191,7 @@ def _report(
     unseen: list[float] = []
     for head in heads:
         alone = Configuration((ExitChoice(*problem.heads[head]),))
-        evaluation = Evaluation(statistics, spec, latency_ms, alone)
+        evaluation = RoutedEvaluation.of(statistics, spec, latency_ms, alone)
         for part, figures in (("calibration", seen), ("report", unseen)):
             images = part_images(statistics, part)
             if len(images):

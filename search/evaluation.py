@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
-from mess_tf.core.latency import PieceCosts
-from mess_tf.core.routing import head_index, leave_at, miou_of, quantile_of
+from mess_tf.core.latency import PathLatency
+from mess_tf.core.quantiles import quantile
+from mess_tf.core.routing import answer_areas, exit_position_per_image, exit_rates
+from mess_tf.core.segmentation_metrics import (
+    Areas,
+    mean_iou,
+    mean_iou_of_labelled,
+    mean_iou_of_sums,
+)
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from search.requirement import Requirement
@@ -65,88 +72,109 @@ def final_configuration(spec: SupernetSpec) -> Configuration:
     return Configuration((ExitChoice(last, spec.final_head.id),))
 
 
-class Evaluation:
-    """A configuration's answer and cost per image, beside the final head's.
+@dataclass(frozen=True, eq=False)
+class RoutedEvaluation:
+    """What a configuration answers and costs per image, beside the final head.
 
     Attributes:
-        place: int64 array of shape (I,), position at which each image leaves.
+        configuration: its exits.
+        positions: int64 array of shape (I,), position of the exit that each image
+            leaves at.
         latency_ms: float64 array of shape (I,).
+        areas: of the configuration's answers, shape (I, C).
+        reference_areas: of the final head's answers, shape (I, C).
+        resources: ``size_mb`` and ``memory_mb`` (``Resources.of``).
     """
 
-    def __init__(
-        self,
+    configuration: Configuration
+    positions: np.ndarray
+    latency_ms: np.ndarray
+    areas: Areas
+    reference_areas: Areas
+    resources: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls,
         statistics: Statistics,
         spec: SupernetSpec,
         latency_ms: Mapping[str, float],
         configuration: Configuration,
         resources: Resources | None = None,
-    ) -> None:
-        self.configuration = configuration
-        self._takes = (resources or Resources()).of(configuration, spec)
-        self.place = leave_at(statistics, configuration)
-        self.latency_ms = PieceCosts(spec, latency_ms).paths(configuration)[self.place]
-        heads = np.array([head_index(statistics, c) for c in configuration.exits])
-        reference = head_index(statistics, final_configuration(spec).exits[0])
-        self._areas = _areas(statistics, heads[self.place])
-        self._reference = _areas(statistics, np.full(len(statistics.images), reference))
-        self._true = statistics.true_area
+    ) -> RoutedEvaluation:
+        """Routes every image of the statistics, whatever its part.
 
-    def restricted(self, images: np.ndarray) -> Evaluation:
+        Args:
+            latency_ms: milliseconds by piece name.
+
+        Raises:
+            MessError: a head, a policy or a latency is missing.
+        """
+        positions = exit_position_per_image(statistics, configuration)
+        return cls(
+            configuration,
+            positions,
+            PathLatency(spec, latency_ms).image_ms(configuration, positions),
+            answer_areas(statistics, configuration, positions),
+            answer_areas(statistics, final_configuration(spec), positions * 0),
+            (resources or Resources()).of(configuration, spec),
+        )
+
+    def restricted(self, images: np.ndarray) -> RoutedEvaluation:
         """The same on some images only, which are counted from 0 then."""
-        other = copy.copy(self)
-        other.place, other.latency_ms = self.place[images], self.latency_ms[images]
-        other._areas = self._areas[:, images]
-        other._reference = self._reference[:, images]
-        other._true = self._true[images]
-        return other
+        return dataclasses.replace(
+            self,
+            positions=self.positions[images],
+            latency_ms=self.latency_ms[images],
+            areas=self.areas[images],
+            reference_areas=self.reference_areas[images],
+        )
 
     @staticmethod
-    def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    def joined(parts: Sequence[RoutedEvaluation]) -> RoutedEvaluation:
         """Images of several evaluations one after the other, each with its answer.
 
-        Places and the configuration are those of the first: only latencies and mIoU
+        Positions and the configuration are those of the first: only latencies and mIoU
         mean something then.
         """
-        other = copy.copy(parts[0])
-        other.place = np.concatenate([p.place * 0 for p in parts])
-        other.latency_ms = np.concatenate([p.latency_ms for p in parts])
-        other._areas = np.concatenate([p._areas for p in parts], axis=1)
-        other._reference = np.concatenate([p._reference for p in parts], axis=1)
-        other._true = np.concatenate([p._true for p in parts])
-        return other
+        return dataclasses.replace(
+            parts[0],
+            positions=np.concatenate([p.positions * 0 for p in parts]),
+            latency_ms=np.concatenate([p.latency_ms for p in parts]),
+            areas=Areas.concatenate([p.areas for p in parts]),
+            reference_areas=Areas.concatenate([p.reference_areas for p in parts]),
+        )
 
     def image_quality(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each image's own mean IoU over the classes in its labels, 0..1.
+        """Each image's mean IoU over the classes in its labels, 0..1.
 
         Returns:
             of the configuration's answers and of the final head's, shape (I,) each;
             1 for an image without a labelled pixel.
         """
-        return _image_quality(self._areas, self._true), _image_quality(
-            self._reference, self._true
+        return (
+            np.nan_to_num(mean_iou_of_labelled(self.areas), nan=1.0),
+            np.nan_to_num(mean_iou_of_labelled(self.reference_areas), nan=1.0),
         )
 
     def figures(self, images: np.ndarray, requirement: Requirement) -> Figures:
         """Figures over ``images`` (indices, at least one; repeats count again)."""
         latency = self.latency_ms[images]
-        miou, reference = (
-            float(miou_of(*areas[:, images].sum(1)))
-            for areas in (self._areas, self._reference)
-        )
-        places = np.bincount(
-            self.place[images], minlength=len(self.configuration.exits)
-        )
-        mean, p90 = float(latency.mean()), quantile_of(latency, 0.9)
+        miou = mean_iou(self.areas.sum(images))
+        reference = mean_iou(self.reference_areas.sum(images))
+        mean, p90 = float(latency.mean()), quantile(latency, 0.9)
         return Figures(
             images=len(images),
             mean_ms=mean,
-            p50_ms=quantile_of(latency, 0.5),
+            p50_ms=quantile(latency, 0.5),
             p90_ms=p90,
             miou=miou,
             drop_pp=100 * (reference - miou),
-            exit_rates=tuple((places / len(images)).tolist()),
-            met=requirement.met(miou, reference, mean, p90, **self._takes),
-            **self._takes,
+            exit_rates=exit_rates(
+                self.positions[images], len(self.configuration.exits)
+            ),
+            met=requirement.met(miou, reference, mean, p90, **self.resources),
+            **self.resources,
         )
 
     def bootstrap(
@@ -182,8 +210,11 @@ class Evaluation:
         even = np.full(len(names), 1 / len(names))
         weights = rng.multinomial(len(names), even, repeats)
         mious = [
-            miou_of(*(weights @ by_group(area[images]) for area in areas))
-            for areas in (self._areas, self._reference)
+            mean_iou_of_sums(
+                weights @ by_group(areas.intersection[images]),
+                weights @ by_group(areas.union[images]),
+            )
+            for areas in (self.areas, self.reference_areas)
         ]
         drop = 100 * (mious[1] - mious[0])
         mean = (weights @ by_group(self.latency_ms[images])) / (
@@ -197,25 +228,3 @@ class Evaluation:
             low, high = np.nanquantile(values, tails).tolist()
             intervals[name] = Interval(low, high, level)
         return intervals
-
-
-def _areas(statistics: Statistics, heads: np.ndarray) -> np.ndarray:
-    """(intersection, union) of each image under its head, shape (2, I, C)."""
-    images = np.arange(len(statistics.images))
-    both = statistics.intersection[images, heads]
-    union = statistics.true_area + statistics.predicted_area[images, heads] - both
-    return np.stack([both, union])
-
-
-def _image_quality(areas: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Mean IoU of each image over the classes in its labels, shape (I,)."""
-    there = true > 0
-    iou = np.divide(areas[0], areas[1], out=np.zeros(there.shape), where=there)
-    count = there.sum(1)
-    total = (iou * there).sum(1)
-    return np.divide(total, count, out=np.ones(len(count)), where=count > 0)
-
-
-def part_images(statistics: Statistics, part: str) -> np.ndarray:
-    """Indices of the images of a part, int64 array."""
-    return np.flatnonzero(np.array(statistics.parts) == part)

@@ -1,4 +1,4 @@
-"""Picks among a search's finalists by what they took on the device."""
+"""Chooses among a search's finalists by their latency as measured on the device."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from mess_tf.core.errors import MessError
+from mess_tf.core.quantiles import quantile
 from search.result import SearchResult
 
 
-def pick(
-    result: SearchResult, measured_ms: Sequence[tuple[float, float]]
+def rerank_by_measurement(
+    result: SearchResult, measured_ms: Sequence[np.ndarray]
 ) -> SearchResult:
-    """Makes the finalist that does best by measurement the chosen one.
+    """The result with the finalist chosen that is best by measured latency.
 
     Latency limits have to hold as measured; if they do for none, the fastest is taken.
     Accuracy is what the search promised: the linked files answer as their pieces do.
 
     Args:
         result: of a search for several finalists.
-        measured_ms: per finalist the mean and the 90th percentile of its latency.
+        measured_ms: per finalist the latency of each image, float array of shape (I,).
 
     Returns:
         The same result with the measurements in it, and ``chosen`` and ``value`` of the
@@ -34,27 +37,28 @@ def pick(
             f"{len(measured_ms)} measurements were given for {len(result.finalists)}"
             f" finalists of {result.name}."
         )
-    seen = tuple(
+    measured = [(float(ms.mean()), quantile(ms, 0.9)) for ms in measured_ms]
+    finalists = tuple(
         dataclasses.replace(finalist, measured_ms=mean, measured_p90_ms=p90)
-        for finalist, (mean, p90) in zip(result.finalists, measured_ms, strict=True)
+        for finalist, (mean, p90) in zip(result.finalists, measured, strict=True)
     )
     wish = result.requirement
     ceiling = math.inf if wish.max_latency_ms is None else wish.max_latency_ms
     p90_ceiling = math.inf if wish.max_p90_ms is None else wish.max_p90_ms
-    keeps = [mean <= ceiling and p90 <= p90_ceiling for mean, p90 in measured_ms]
-    by_latency = wish.goal == "latency" or not any(keeps)
+    feasible = [mean <= ceiling and p90 <= p90_ceiling for mean, p90 in measured]
+    by_latency = wish.goal == "latency" or not any(feasible)
 
-    def key(place: int) -> tuple[float, float]:
-        mean, miou = measured_ms[place][0], -seen[place].outcome.calibration.miou
-        return (mean, miou) if by_latency else (miou, mean)
+    def key(index: int) -> tuple[float, float]:
+        mean, loss = measured[index][0], -finalists[index].outcome.calibration.miou
+        return (mean, loss) if by_latency else (loss, mean)
 
-    allowed = [place for place, kept in enumerate(keeps) if kept or not any(keeps)]
+    allowed = [i for i, kept in enumerate(feasible) if kept or not any(feasible)]
     best = min(allowed, key=key)
-    figures = seen[best].outcome.calibration
+    figures = finalists[best].outcome.calibration
     return dataclasses.replace(
         result,
-        chosen=seen[best].outcome,
+        chosen=finalists[best].outcome,
         value=figures.mean_ms if wish.goal == "latency" else figures.miou,
         proven=result.proven and best == 0,
-        finalists=seen,
+        finalists=finalists,
     )

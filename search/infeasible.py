@@ -9,7 +9,8 @@ import time
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.routing import quantile_of
+from mess_tf.core.quantiles import quantile
+from mess_tf.core.routing import first_exit
 from search.problem import Problem
 from search.requirement import Requirement
 from search.resources import MB
@@ -76,17 +77,11 @@ def failure(
 
 def _p90_of(problem: Problem, heads: tuple[int, ...], gates: tuple[int, ...]) -> float:
     """90th percentile of a configuration's latency over the calibration images."""
-    path = problem.path_ms(heads)
-    stays = np.ones(problem.images, bool)
-    asked = 0.0
-    latency = np.zeros(problem.images)
-    for place, head in enumerate(heads):
-        if place < len(gates):
-            own = problem.gates[head]
-            asked += float(own.decision_ms[gates[place]])
-            leaves = stays & (own.masks[gates[place]] > 0)
-        else:
-            leaves = stays
-        latency[leaves] = path[place] + asked
-        stays = stays & ~leaves
-    return quantile_of(latency, 0.9)
+    early = [problem.gates[head] for head in heads[:-1]]
+    leaves = np.zeros((len(early), problem.images), bool)
+    decision_ms = np.zeros(len(heads))
+    for position, (gates_here, gate) in enumerate(zip(early, gates, strict=True)):
+        leaves[position] = gates_here.masks[gate]
+        decision_ms[position] = gates_here.decision_ms[gate]
+    path_ms = problem.path_ms(heads) + np.cumsum(decision_ms)
+    return quantile(path_ms[first_exit(leaves)], 0.9)

@@ -14,6 +14,7 @@ import numpy as np
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_atomically
+from mess_tf.core.pareto import pareto_indices
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from search.problem import Problem
@@ -147,12 +148,9 @@ def _unbeaten(
 ) -> list[tuple[float, Optimum, Chosen]]:
     """Leaves out what another point beats or equals in both figures."""
     rows = [(b, o, o.best) for b, o in found if o.best is not None]
-    rows.sort(key=lambda row: (row[2].latency_ms, -row[2].miou))
-    kept: list[tuple[float, Optimum, Chosen]] = []
-    for row in rows:
-        if not kept or row[2].miou > kept[-1][2].miou:
-            kept.append(row)
-    return kept
+    latency_ms = [best.latency_ms for _, _, best in rows]
+    miou = [best.miou for _, _, best in rows]
+    return [rows[i] for i in pareto_indices(latency_ms, miou)]
 
 
 def save_pareto(path: Path, front: Sequence[ParetoPoint]) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.latency import PieceCosts
+from mess_tf.core.latency import PathLatency
 from mess_tf.core.piece_names import decision_name, segment_name
-from mess_tf.core.routing import head_index, miou_of
-from mess_tf.core.statistics import Statistics
+from mess_tf.core.routing import head_index
+from mess_tf.core.segmentation_metrics import mean_iou_of_sums
+from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
-from search.evaluation import final_configuration, part_images
+from search.evaluation import final_configuration
 from search.resources import MB, Resources, head_pieces
 
 # Confidences closer than this are one value: no threshold between them would survive
@@ -143,7 +144,9 @@ class Problem:
             )
         reference = head_index(statistics, final_configuration(spec).exits[0])
         reference_miou = float(
-            miou_of(*(a[reference].sum(0, dtype=np.float64) for a in (both, union)))
+            mean_iou_of_sums(
+                *(a[reference].sum(0, dtype=np.float64) for a in (both, union))
+            )
         )
         bytes_ = _Bytes(spec, resources or Resources(), max_peak_bytes)
         kept = [h for h, name in enumerate(statistics.heads) if bytes_.fits(*name)]
@@ -152,16 +155,16 @@ class Problem:
                 "Every head needs more memory than the"
                 f" {max_peak_bytes / MB:g} MB allowed; raise max_memory_mb."
             )
-        costs = PieceCosts(spec, latency_ms)
+        costs = PathLatency(spec, latency_ms)
         heads = tuple(statistics.heads[h] for h in kept)
         deepest = spec.exit_points[-1].index
         none = _no_gates(len(images))
         return cls(
             heads=heads,
             exit_of=np.array([e for e, _ in heads]),
-            segments_ms=np.array([costs.segments(e) for e, _ in heads]),
-            head_ms=np.array([costs.head(*h) for h in heads]),
-            output_ms=np.array([costs.output(*h) for h in heads]),
+            segments_ms=np.array([costs.segments_ms(e) for e, _ in heads]),
+            head_ms=np.array([costs.head_ms(*h) for h in heads]),
+            output_ms=np.array([costs.output_ms(*h) for h in heads]),
             segments_bytes=np.array([bytes_.segments(e) for e, _ in heads]),
             head_bytes=np.array([bytes_.head(*h) for h in heads]),
             gates=tuple(
@@ -267,7 +270,7 @@ class _Bytes:
 def _gates(
     statistics: Statistics,
     images: np.ndarray,
-    costs: PieceCosts,
+    costs: PathLatency,
     bytes_: _Bytes,
     head: int,
     limit: int,
@@ -293,7 +296,7 @@ def _gates(
         masks.append(confidence[images] >= thresholds[:, None])
         policies += [policy] * len(thresholds)
         cuts.append(thresholds)
-        prices.append(np.full(len(thresholds), costs.decision(*name, policy)))
+        prices.append(np.full(len(thresholds), costs.decision_ms(*name, policy)))
         sizes.append(np.full(len(thresholds), bytes_.decision(*name, policy)))
     if not policies:
         return _no_gates(len(images))

@@ -10,10 +10,13 @@ from typing import Any
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.json_files import read_json, write_json
 from search.evaluation import Figures, Interval
 from search.generalisation.guarantees import Certified
 from search.requirement import Requirement, Setting
+
+CHOSEN_SCHEMA = 1
+"""Version of ``chosen.json``."""
 
 _RECORDS = ("requirement", "robustness", "certified")
 _OWN_FORM = ("chosen", "best_static", "reference", "finalists", *_RECORDS)
@@ -149,7 +152,7 @@ class SearchResult:
     certified: Certified | None = None
     finalists: tuple[Finalist, ...] = ()
     predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    schema: int = SCHEMA
+    schema: int = CHOSEN_SCHEMA
 
     @property
     def configuration(self) -> Configuration:
@@ -232,7 +235,8 @@ def save_results(path: Path, results: Sequence[SearchResult]) -> None:
             f"Two search results are named {sorted(twice)[0]!r}; give each its own"
             " name."
         )
-    write_json(path, {"schema": SCHEMA, "results": [r.as_json() for r in results]})
+    rows = [result.as_json() for result in results]
+    write_json(path, {"schema": CHOSEN_SCHEMA, "results": rows})
 
 
 def load_results(path: Path) -> tuple[SearchResult, ...]:

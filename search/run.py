@@ -13,9 +13,9 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.statistics import Statistics
+from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.evaluation import Evaluation, final_configuration, part_images
+from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.guarantees import Guarantee, certify
 from search.generalisation.parts import halves
 from search.generalisation.robust import Tightened, better, tighten
@@ -120,7 +120,7 @@ def search(
             part_images(statistics, "calibration"),
             testing,
             guarantee,
-            functools.partial(Evaluation, statistics, spec, latency_ms),
+            functools.partial(RoutedEvaluation.of, statistics, spec, latency_ms),
         )
     chosen = reporter.outcome(configuration)
     drawn_back = configuration != found.configuration
@@ -229,8 +229,8 @@ def _robust(
     once that a faster configuration may break until they are very tight.
     """
 
-    def evaluate(images: Statistics, configuration: Configuration) -> Evaluation:
-        return Evaluation(
+    def evaluate(images: Statistics, configuration: Configuration) -> RoutedEvaluation:
+        return RoutedEvaluation.of(
             images, task.spec, task.latency_ms, configuration, task.resources
         )
 
@@ -329,7 +329,7 @@ class Reporter:
 
     def outcome(self, configuration: Configuration) -> Outcome:
         """Figures on both parts, with bootstrap intervals on the report part."""
-        evaluation = Evaluation(*self._given, configuration, self._resources)
+        evaluation = RoutedEvaluation.of(*self._given, configuration, self._resources)
 
         calibration = evaluation.figures(self._calibration, self._requirement)
         if not len(self._report):

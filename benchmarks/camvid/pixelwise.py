@@ -6,21 +6,20 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from lines import Line
-
-from mess_tf.core.segmentation_metrics import mean_iou
-from mess_tf.core.statistics import Statistics
-from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
-from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
-from mess_tf.evaluation.accuracy import rows
-from mess_tf.evaluation.cascade import (
+from cascade import (
     CascadeAnswer,
     Fill,
     answer,
     build_cascade,
     total_areas,
 )
+from lines import Line
+
+from mess_tf.core.segmentation_metrics import mean_iou
+from mess_tf.core.statistics import Statistics, part_images
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.data.augment import evaluation_image
+from mess_tf.data.open import open_data
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 
@@ -94,7 +93,7 @@ def cascade_lines(
     lines = []
     for threshold, own in answers.items():
         seen, unseen = (
-            [own[i] for i in rows(statistics, part)]
+            [own[i] for i in part_images(statistics, part)]
             for part in ("calibration", "report")
         )
         lines.append(

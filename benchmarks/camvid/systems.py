@@ -4,7 +4,7 @@
     python benchmarks/camvid/systems.py RUN --statistics float32 --precision int8
     python benchmarks/camvid/systems.py RUN RUN RUN    # seeds: head spaces in one table
 
-RUN needs statistics: Keras' (`mess evaluate RUN --source keras`) or a precision's. Each
+RUN needs statistics: Keras' (`mess evaluate RUN --from keras`) or a precision's. Each
 line is one system at one speed-up over the final exit, in counted MACs:
 
 - `final`: the final exit alone; `static ...`: every exit alone, with its plain FCN head
@@ -29,23 +29,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 from lines import Line, runs_table, steps_table
+from piece_macs import piece_macs
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.latency import PieceCosts
+from mess_tf.core.latency import PathLatency
 from mess_tf.core.piece_names import decision_name, output_name
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.models.piece_macs import piece_macs
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 from search.evaluation import Figures
@@ -99,7 +100,7 @@ def systems(
     supernet = Supernet.load(run.folder).at_size()
     spec = supernet.spec
     costs = mega_macs(supernet)
-    paths = PieceCosts(spec, costs)
+    paths = PathLatency(spec, costs)
     final = final_exit(spec)
     lines = [_static("final", statistics, paths, final)]
     budget = lines[0].mmacs
@@ -159,12 +160,14 @@ def only(statistics: Statistics, heads: Sequence[Head], family: str) -> Statisti
     )
 
 
-def _static(system: str, statistics: Statistics, paths: PieceCosts, head: Head) -> Line:
+def _static(
+    system: str, statistics: Statistics, paths: PathLatency, head: Head
+) -> Line:
     return Line(
         system,
         0.0,
         f"{head[0]} {head[1]}",
-        paths.segments(head[0]) + paths.head(*head),
+        paths.segments_ms(head[0]) + paths.head_ms(*head),
         100 * head_miou(statistics, head, "calibration"),
         100 * head_miou(statistics, head, "report"),
     )
@@ -238,11 +241,11 @@ def dense_latency(run: Run, precision: Any) -> str:
     from mess_tf.commands.latencies import measured_latencies
 
     spec = Supernet.load(run.folder).spec
-    costs = PieceCosts(spec, measured_latencies(run, precision).by_piece)
+    costs = PathLatency(spec, measured_latencies(run, precision).by_piece)
     last = len(spec.exit_points)
     chain = cascade_heads(spec.head_names(), final_exit(spec))
-    alone = costs.segments(last) + costs.head(*chain[-1])
-    cascade = costs.segments(last) + sum(costs.head(*head) for head in chain)
+    alone = costs.segments_ms(last) + costs.head_ms(*chain[-1])
+    cascade = costs.segments_ms(last) + sum(costs.head_ms(*head) for head in chain)
     return (
         f"dense latency, {precision}: final exit {alone:.2f} ms, cascade"
         f" {cascade:.2f} ms ({cascade / alone:.2f} times)"

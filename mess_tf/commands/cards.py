@@ -14,7 +14,6 @@ from typing import Any
 from mess_tf.commands.latencies import Latencies, Unmeasured, measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.files import sha256_of
-from mess_tf.core.json_files import SCHEMA
 from mess_tf.core.piece_names import decision_name, head_name, segment_name
 from mess_tf.core.pieces import Pieces, TensorInfo
 from mess_tf.core.precisions import Precision
@@ -22,6 +21,7 @@ from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
+from mess_tf.exporting.embedded_card import CARD_SCHEMA
 from mess_tf.exporting.options import ExportForm
 from mess_tf.runs import RECIPE, Run
 
@@ -101,7 +101,7 @@ def make_card(
     image, logits = borders
     early = [choice.threshold for choice in configuration.exits[:-1]]
     card = {
-        "schema": SCHEMA,
+        "schema": CARD_SCHEMA,
         "form": dataclasses.asdict(form),
         "precision": pieces.precision,
         "quantisation": {"precision": pieces.precision, **pieces.made},

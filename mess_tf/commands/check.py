@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from android_bench.compare import compare
+from android_bench.device import Device
 from android_bench.devices import open_device
-from android_bench.records import MeasureSettings, ModelFile
+from android_bench.errors import BenchError
+from android_bench.records import Failure, MeasureSettings, ModelFile
 from mess_tf.commands.arguments import next_command, several
 from mess_tf.commands.latencies import measured_latencies, network_input, tensor_of
 from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
-from mess_tf.core.piece_names import WHOLE_PROBE, segment_name
+from mess_tf.core.json_files import read_json, write_json
+from mess_tf.core.piece_names import WHOLE_PROBE
 from mess_tf.core.pieces import Pieces
-from mess_tf.core.precisions import Precision
-from mess_tf.core.routing import leave_at
+from mess_tf.core.quantiles import quantile
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import Areas, count_areas, mean_iou
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
@@ -30,6 +31,9 @@ from mess_tf.data.open import OpenedData, open_data
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
+
+CHECK_SCHEMA = 1
+"""Version of ``check.json``."""
 
 _OF_A_CARD = ("files", "precision", "input", "promise")
 
@@ -114,32 +118,35 @@ def _check_one(
     image_input, count_images = tensor_of(card["input"]), len(data.evaluation)
     where = device or run.recipe.profile.device
     count = threads or run.recipe.profile.threads
-    precision: Precision = card["precision"]
+    pieces = Pieces.load(run.pieces(card["precision"]))
+    whole = ModelFile.read(pieces.path(WHOLE_PROBE), WHOLE_PROBE)
+    settings = MeasureSettings.preset("quick", count)
     images = []
     with progress(f"Checking {folder.name}", (1 + PASSES) * count_images) as step:
         for index in range(count_images):
             picture = data.evaluation.load(index).image
             images.append(network_input(picture, image_input, spec.preprocessing))
             step()
-        before = _whole_ms(run, precision, where, count)
         with open_device(where) as reached:
+            before = _whole_ms(reached, whole, settings)
             latency_ms, answers = answers_on_device(
                 folder, card, images, reached, count, step=step
             )
-        after = _whole_ms(run, precision, where, count)
+            after = _whole_ms(reached, whole, settings)
     taken = np.array([answer.exit for answer in answers])
     drift = (before + after) / 2 / promised.whole_ms
-    place = leave_at(statistics, configuration)
-    expected = np.array([configuration.exits[i].exit for i in place])
+    place = exit_position_per_image(statistics, configuration)
+    exits = [choice.exit for choice in configuration.exits]
+    expected = np.array(exits)[place]
     result: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": CHECK_SCHEMA,
         "name": folder.name,
         "device": where,
         "threads": count,
         "images": len(images),
         "images_with_other_exit": int((taken != expected).sum()),
         "slower_than_profiled": drift,
-        "exits": [choice.exit for choice in configuration.exits],
+        "exits": exits,
         "parts": {},
         "taken": [int(exit_index) for exit_index in taken],
         "image_names": list(data.evaluation.names),
@@ -149,34 +156,51 @@ def _check_one(
         figures = card["promise"][part]
         if not chosen or figures is None:
             continue
-        result["parts"][part] = {
-            "promised_ms": figures["mean_ms"],
-            "promised_at_present_speed_ms": figures["mean_ms"] * drift,
-            "measured_ms": float(latency_ms[chosen].mean()),
-            "measured_p90_ms": float(np.quantile(latency_ms[chosen], 0.9)),
-            "promised_exit_rates": list(figures["exit_rates"]),
-            "measured_exit_rates": [
-                float((taken[chosen] == choice.exit).mean())
-                for choice in configuration.exits
-            ],
-            "promised_miou": figures["miou"],
-            "measured_miou": _miou(data, spec, chosen, answers),
-        }
+        row = _part_row(figures, exits, latency_ms[chosen], taken[chosen], drift)
+        row["measured_miou"] = _miou(data, spec, chosen, answers)
+        result["parts"][part] = row
     return result
 
 
-def _whole_ms(run: Run, precision: Precision, device: str, threads: int) -> float:
-    """The final network in one file, now: median milliseconds."""
-    pieces = Pieces.load(run.pieces(precision))
-    file = ModelFile
-    # A comparison wants two sides; the first segment is the cheapest second one.
-    names = (WHOLE_PROBE, segment_name(1))
-    settings = MeasureSettings.preset("quick", threads)
-    with open_device(device) as reached:
-        compared = compare(
-            reached, [file.read(pieces.path(name), name) for name in names], settings
-        )
-    return float(compared.median_ms(WHOLE_PROBE))
+def _whole_ms(reached: Device, whole: ModelFile, settings: MeasureSettings) -> float:
+    """Present latency of the final network in one file: median of rounds, ms."""
+    medians_us = []
+    for _ in range(settings.rounds):
+        for _, outcome in reached.benchmark([whole], settings):
+            if isinstance(outcome, Failure):
+                raise BenchError(
+                    f"{whole.path} cannot be measured: it failed at stage"
+                    f" {outcome.stage!r} ({outcome.message})."
+                )
+            medians_us.append(outcome.median_us)
+    return float(np.median(medians_us)) / 1000
+
+
+def _part_row(
+    promised: dict[str, Any],
+    exits: Sequence[int],
+    latency_ms: np.ndarray,
+    taken: np.ndarray,
+    slower: float,
+) -> dict[str, Any]:
+    """Promised and measured figures of one part, without the measured mIoU.
+
+    Args:
+        promised: the part's figures on the card.
+        exits: exit indices of the configuration.
+        latency_ms: measured, of the part's images, float array of shape (I,).
+        taken: exit index at which each of them left, int array of shape (I,).
+        slower: present latency of the final network over the profiled one.
+    """
+    return {
+        "promised_ms": promised["mean_ms"],
+        "promised_at_present_speed_ms": promised["mean_ms"] * slower,
+        "measured_ms": float(latency_ms.mean()),
+        "measured_p90_ms": quantile(latency_ms, 0.9),
+        "promised_exit_rates": list(promised["exit_rates"]),
+        "measured_exit_rates": [float((taken == exit_).mean()) for exit_ in exits],
+        "promised_miou": promised["miou"],
+    }
 
 
 def _miou(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from android_bench.device import Device
 from android_bench.devices import open_device
 from mess_tf.commands.cards import Source
 from mess_tf.commands.export import write_export
@@ -17,15 +19,16 @@ from mess_tf.core.errors import MessError
 from mess_tf.data.open import open_data
 from mess_tf.exporting.options import ExportForm
 from mess_tf.terminal.progress import Step, progress
-from search.finalists import pick
+from search.finalists import rerank_by_measurement
+from search.result import SearchResult
 
 ROUNDS = 3
 
 
-def measured(
-    source: Source, result: Any, reached: Any, step: Step
-) -> list[tuple[float, float]]:
-    """Runs a result's finalists over the calibration images, in turns.
+def measure_finalists(
+    source: Source, result: SearchResult, reached: Device, step: Step
+) -> list[np.ndarray]:
+    """Latencies of a result's finalists over the calibration images, run in turns.
 
     Args:
         source: what they are linked from.
@@ -34,7 +37,7 @@ def measured(
         step: told after every round of a finalist.
 
     Returns:
-        Per finalist its latency over the images, ms: mean and 90th percentile.
+        Per finalist the median latency of each image, ms, float64 array of shape (I,).
 
     Raises:
         BenchError: the device cannot be used, or a file fails on it.
@@ -45,12 +48,14 @@ def measured(
     with tempfile.TemporaryDirectory() as folder:
         folders, cards = [], []
         for number, finalist in enumerate(result.finalists):
-            own = Path(folder, str(number))
-            own.mkdir()
+            export = Path(folder, str(number))
+            export.mkdir()
             name = f"{result.name}_{number}"
-            folders.append(own)
+            folders.append(export)
             try:
-                card = write_export(source, result, finalist.outcome, form, own, name)
+                card = write_export(
+                    source, result, finalist.outcome, form, export, name
+                )
             except OSError as error:
                 raise MessError(
                     f"Finalists cannot be written to {folder} ({error.strerror}); free"
@@ -66,8 +71,7 @@ def measured(
                 )
                 rounds[number].append(latency_ms)
                 step()
-    per_image = [np.median(own, axis=0) for own in rounds]
-    return [(float(ms.mean()), float(np.quantile(ms, 0.9))) for ms in per_image]
+    return [np.median(taken, axis=0) for taken in rounds]
 
 
 def _images(source: Source, card: dict[str, Any]) -> list[np.ndarray]:
@@ -83,11 +87,13 @@ def _images(source: Source, card: dict[str, Any]) -> list[np.ndarray]:
     ]
 
 
-def pick_by_measurement(source: Source, results: list[Any], device: str) -> list[Any]:
-    """Results with several finalists are answered by the one that measures best."""
+def pick_by_measurement(
+    source: Source, results: Sequence[SearchResult], device: str
+) -> list[SearchResult]:
+    """The results, those with several finalists reranked by measured latency."""
     several = sum(len(r.finalists) for r in results if len(r.finalists) > 1)
     if not several:
-        return results
+        return list(results)
     picked = []
     with (
         progress(f"Measuring finalists on {device}", several * ROUNDS) as step,
@@ -95,7 +101,7 @@ def pick_by_measurement(source: Source, results: list[Any], device: str) -> list
     ):
         for result in results:
             if len(result.finalists) > 1:
-                seen = measured(source, result, reached, step)
-                result = pick(result, seen)
+                latency_ms = measure_finalists(source, result, reached, step)
+                result = rerank_by_measurement(result, latency_ms)
             picked.append(result)
     return picked

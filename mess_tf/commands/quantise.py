@@ -13,10 +13,10 @@ from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.latencies import Latencies, measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
-from mess_tf.core.json_files import SCHEMA, write_json
+from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
@@ -35,6 +35,8 @@ ALIKE: Precision = "int8"
 """Its pieces have the same operators and shapes, and so the same latencies."""
 SearchedPrecision = Literal["float32", "int8"]
 _BESIDE: tuple[Precision, ...] = ("float32", "int8")
+RESULT_SCHEMA = 1
+"""Version of ``quantise/result.json``."""
 _PARTS = ("report", "calibration")
 _THEN = ("profile", "export")
 
@@ -117,7 +119,7 @@ def quantise(
         "heads": _head_rows(opened, spec),
         "thresholds": thresholds,
     }
-    write_json(opened.quantise / "result.json", {"schema": SCHEMA, **outcome})
+    write_json(opened.quantise / "result.json", {"schema": RESULT_SCHEMA, **outcome})
     steps = [next_command(c, run, device=device, precision=QAT) for c in _THEN]
     return outcome | {"next": " && ".join(steps)}
 
@@ -208,7 +210,7 @@ def _does(
     """What a configuration does on both parts, as plain values."""
     from mess_tf.quantising.thresholds import routed
 
-    place = leave_at(statistics, configuration)
+    place = exit_position_per_image(statistics, configuration)
     result: dict[str, Any] = {"configuration": configuration.to_json()}
     for part in _PARTS:
         figures = routed(statistics, configuration, place, final, part)

@@ -16,7 +16,7 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
 from mess_tf.core.pieces import Pieces
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
@@ -115,7 +115,7 @@ def _told(run: Run, first: Told | None) -> Told:
         run,
         _measured(run),
         _searched(run),
-        Tools(leave_at, _best_within),
+        Tools(exit_position_per_image, _best_within),
         datetime.datetime.now(datetime.UTC),
     )
     return _with_pictures(run, info, first)
@@ -248,7 +248,7 @@ def _gallery(
     choices = []
     if first is not None and precision in first[1]:
         names = [shot.name for shot in first[1][precision].shots]
-        choices = same_images(statistics, configuration, leave_at, names)
+        choices = same_images(statistics, configuration, exit_position_per_image, names)
         same = [t for t in first[0].targets if t.precision == precision]
         leading = [early_head(target.featured_view) for target in same]
         heads.update(head for head in leading if head in statistics.heads)
@@ -257,7 +257,7 @@ def _gallery(
         spec,
         Pieces.load(run.pieces(precision)),
         statistics,
-        choices or choose_images(statistics, configuration, leave_at),
+        choices or choose_images(statistics, configuration, exit_position_per_image),
         heads,
         pixel_threshold(configuration),
     )

@@ -92,7 +92,7 @@ def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None
 
 
 def _so_far(store: PieceStore) -> Pieces:
-    return Pieces(store.precision, tuple(store.pieces), store.folder)
+    return Pieces(store.precision, tuple(store.pieces), folder=store.folder)
 
 
 def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:

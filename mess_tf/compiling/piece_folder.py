@@ -40,7 +40,7 @@ def write_pieces(
         partial.mkdir(parents=True)
         store = PieceStore(partial, precision)
         fill(store)
-        pieces = Pieces(precision, tuple(store.pieces), partial, made or {})
+        pieces = Pieces(precision, tuple(store.pieces), made or {}, folder=partial)
         pieces.save()
         swap(partial, folder)
     except OSError as error:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import Json, from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,11 @@ class Configuration:
                     " threshold."
                 )
 
-    def to_json(self) -> list[dict[str, Any]]:
-        # As JSON gives it back, so that both compare equal.
-        return [
-            {**dataclasses.asdict(choice), "parameters": list(choice.parameters)}
-            for choice in self.exits
-        ]
+    def to_json(self) -> list[dict[str, Json]]:
+        """The list of exits as plain JSON types, as JSON gives it back."""
+        return [to_json(choice) for choice in self.exits]
 
     @classmethod
-    def from_json(cls, data: list[dict[str, Any]]) -> Configuration:
-        return cls(
-            tuple(
-                ExitChoice(**{**c, "parameters": tuple(c.get("parameters", ()))})
-                for c in data
-            )
-        )
+    def from_json(cls, data: list[dict[str, Json]]) -> Configuration:
+        """Inverse of ``to_json``; raises MessError like ``json_files.from_json``."""
+        return cls(from_json(data, tuple[ExitChoice, ...], "A configuration"))

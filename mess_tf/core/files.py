@@ -23,8 +23,13 @@ UNREADABLE = (
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` that replaces it when the block succeeds.
 
+    The folder is made where it is missing. The content is on the disk before the name
+    is, so that after a crash there is the old file or the new one; of several writers
+    at a time the last one wins.
+
     Raises:
-        MessError: the folder or the disk refuses the write.
+        MessError: the folder or the disk refuses the write; what was there before
+            stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +60,10 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's contents."""
-    digest = hashlib.sha256()
+    """Hex digest of a file's contents.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

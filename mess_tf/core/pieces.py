@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.json_files import read_record, write_record
 from mess_tf.core.piece_names import (
     head_name,
 )
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
+
+PIECES_SCHEMA = 1
+"""Version of ``pieces.json``."""
 
 PieceKind = Literal["segment", "head", "decision", "output", "probe"]
 
@@ -54,19 +56,31 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Contents of ``pieces.json``; ``folder`` is where it was read from.
+class PiecesFile:
+    """Contents of ``pieces.json``.
 
     Attributes:
+        precision: of all pieces.
+        pieces: in the order they were made.
         made: how the numbers came about, e.g. calibration method and images; goes onto
             the cards of what is exported.
     """
 
     precision: Precision
     pieces: tuple[Piece, ...]
-    folder: Path
     made: Mapping[str, Any] = field(default_factory=dict)
-    schema: int = SCHEMA
+    schema: int = PIECES_SCHEMA
+
+
+@dataclass(frozen=True)
+class Pieces(PiecesFile):
+    """The pieces of one precision and the folder that holds them.
+
+    Attributes:
+        folder: of ``pieces.json`` and the files.
+    """
+
+    folder: Path = field(kw_only=True)
 
     def __getitem__(self, name: str) -> Piece:
         for piece in self.pieces:
@@ -86,29 +100,17 @@ class Pieces:
         return spec.with_heads(kept)
 
     def save(self) -> None:
-        data = dataclasses.asdict(self)
-        del data["folder"]
-        write_json(self.folder / "pieces.json", data)
+        """Writes ``pieces.json``."""
+        content = PiecesFile(self.precision, self.pieces, self.made, self.schema)
+        write_record(self.folder / "pieces.json", content)
 
     @classmethod
     def load(cls, folder: Path) -> Pieces:
+        """Reads ``pieces.json``; raises like ``read_record``."""
         run = folder.parent.parent
         made_by = f"mess compile {run} --precision {folder.name}"
         if folder.name == "int8-qat":
             made_by = f"mess quantise {run}"
-        data = read_json(folder / "pieces.json", "list of pieces", made_by)
-
-        def tensors(items: list[dict[str, Any]]) -> tuple[TensorInfo, ...]:
-            return tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in items)
-
-        data["pieces"] = tuple(
-            Piece(
-                **{
-                    **p,
-                    "inputs": tensors(p["inputs"]),
-                    "outputs": tensors(p["outputs"]),
-                }
-            )
-            for p in data["pieces"]
-        )
-        return cls(folder=folder, **data)
+        file = folder / "pieces.json"
+        read = read_record(file, PiecesFile, "list of pieces", made_by)
+        return cls(read.precision, read.pieces, read.made, read.schema, folder=folder)

@@ -1,49 +1,33 @@
-"""Where each image leaves a configuration, and the mIoU of what is then answered."""
+"""Which exit answers each image of a configuration, and the areas of the answers."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import Areas
 from mess_tf.core.statistics import Statistics
 
 
-def miou_of(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """Mean IoU of summed areas.
-
-    A class that neither the labels nor the prediction contain has no IoU and is left
-    out; one that is only predicted counts with 0.
+def first_exit(leaves: np.ndarray) -> np.ndarray:
+    """Position of the first early exit that lets each image leave.
 
     Args:
-        intersection: array of shape (..., C), pixels, summed over the images.
-        union: likewise.
+        leaves: bool array of shape (..., n_early, I): whether the image would leave at
+            the early exit, if it came there.
 
     Returns:
-        float64 array of shape (...), 0..1; NaN where no class has a union.
+        int64 array of shape (..., I); ``n_early``, the last exit, where none does.
     """
-    seen = union > 0
-    iou = np.divide(intersection, union, out=np.zeros(seen.shape), where=seen)
-    count = seen.sum(-1)
-    return np.divide(
-        iou.sum(-1), count, out=np.full(count.shape, np.nan), where=count > 0
-    )
+    last = np.ones((*leaves.shape[:-2], 1, leaves.shape[-1]), bool)
+    return np.argmax(np.concatenate([leaves, last], axis=-2), axis=-2)
 
 
-def rank_of(quantile: float, count: int) -> int:
-    """Least number of ``count`` values that must not exceed their ``quantile``."""
-    return max(1, math.ceil(quantile * count - 1e-9))
-
-
-def quantile_of(values: np.ndarray, quantile: float) -> float:
-    """The smallest of ``values`` that at least this part of them does not exceed."""
-    return float(np.sort(values)[rank_of(quantile, len(values)) - 1])
-
-
-def leave_at(statistics: Statistics, configuration: Configuration) -> np.ndarray:
-    """Where each image leaves: position in the configuration.
+def exit_position_per_image(
+    statistics: Statistics, configuration: Configuration
+) -> np.ndarray:
+    """Position in the configuration at which each image leaves.
 
     Returns:
         int64 array of shape (I,).
@@ -51,10 +35,9 @@ def leave_at(statistics: Statistics, configuration: Configuration) -> np.ndarray
     Raises:
         MessError: a head or policy of the configuration was not evaluated.
     """
-    last = len(configuration.exits) - 1
-    place = np.full(len(statistics.images), last)
-    for index in range(last - 1, -1, -1):
-        choice = configuration.exits[index]
+    early = configuration.exits[:-1]
+    leaves = np.zeros((len(early), len(statistics.images)), bool)
+    for position, choice in enumerate(early):
         head = head_index(statistics, choice)
         if choice.policy is None or choice.threshold is None:
             raise MessError(f"Exit {choice.exit} has no policy to leave by.")
@@ -64,8 +47,19 @@ def leave_at(statistics: Statistics, configuration: Configuration) -> np.ndarray
                 f" {', '.join(statistics.confidence)}."
             )
         confidence = statistics.confidence[choice.policy][:, head].astype(np.float64)
-        place[confidence >= choice.threshold] = index
-    return place
+        leaves[position] = confidence >= choice.threshold
+    return first_exit(leaves)
+
+
+def exit_rates(positions: np.ndarray, n_exits: int) -> tuple[float, ...]:
+    """Share of the images that leaves at each exit; zeros where there is no image.
+
+    Args:
+        positions: int array of shape (I,), as ``exit_position_per_image``.
+        n_exits: exits of the configuration.
+    """
+    counts = np.bincount(positions, minlength=n_exits)
+    return tuple((counts / max(len(positions), 1)).tolist())
 
 
 def head_index(statistics: Statistics, choice: ExitChoice) -> int:
@@ -77,3 +71,36 @@ def head_index(statistics: Statistics, choice: ExitChoice) -> int:
             f"Head {choice.head!r} of exit {choice.exit} is not in the statistics; run"
             " `mess evaluate` for it."
         ) from None
+
+
+def answer_areas(
+    statistics: Statistics, configuration: Configuration, positions: np.ndarray
+) -> Areas:
+    """Areas of each image as the exit answers at which it leaves, shape (I, C).
+
+    Args:
+        positions: int array of shape (I,), position at which each image leaves.
+    """
+    heads = np.array([head_index(statistics, c) for c in configuration.exits])
+    images = np.arange(len(positions))
+    answering = heads[positions]
+    return Areas(
+        statistics.true_area,
+        statistics.predicted_area[images, answering],
+        statistics.intersection[images, answering],
+    )
+
+
+def routed_areas(
+    statistics: Statistics,
+    configuration: Configuration,
+    positions: np.ndarray,
+    images: np.ndarray,
+) -> Areas:
+    """Areas of a configuration's answers, summed over images; shape (C,).
+
+    Args:
+        positions: int array of shape (I,), position at which each image leaves.
+        images: indices of the images to sum over.
+    """
+    return answer_areas(statistics, configuration, positions).sum(images)

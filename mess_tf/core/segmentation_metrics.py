@@ -10,21 +10,54 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Areas:
-    """Pixel counts per class of one or many images; int64 arrays of shape (C,).
+    """Pixel counts per class: int64 arrays of shape (..., C), C the classes.
 
     Sums of ``Areas`` are the ``Areas`` of the union of the images: a data set's mIoU
     comes from the sums, never from an average of per-image figures.
+
+    Attributes:
+        true: pixels labelled c.
+        predicted: labelled pixels predicted as c.
+        intersection: both.
     """
 
     true: np.ndarray
     predicted: np.ndarray
     intersection: np.ndarray
 
+    @property
+    def union(self) -> np.ndarray:
+        """Pixels labelled c, predicted as c or both."""
+        return self.true + self.predicted - self.intersection
+
     def __add__(self, other: Areas) -> Areas:
         return Areas(
             self.true + other.true,
             self.predicted + other.predicted,
             self.intersection + other.intersection,
+        )
+
+    def __getitem__(self, images: np.ndarray) -> Areas:
+        """Areas of some images, of ``Areas`` of shape (I, C)."""
+        return Areas(
+            self.true[images], self.predicted[images], self.intersection[images]
+        )
+
+    def sum(self, images: np.ndarray) -> Areas:
+        """Areas summed over some images (repeats count again), shape (C,)."""
+        return Areas(
+            self.true[images].sum(axis=0),
+            self.predicted[images].sum(axis=0),
+            self.intersection[images].sum(axis=0),
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Areas]) -> Areas:
+        """Images of several ``Areas`` of shape (I, C) one after the other."""
+        return Areas(
+            np.concatenate([p.true for p in parts]),
+            np.concatenate([p.predicted for p in parts]),
+            np.concatenate([p.intersection for p in parts]),
         )
 
 
@@ -44,27 +77,63 @@ def count_areas(labels: np.ndarray, predicted: np.ndarray, classes: int) -> Area
 
 
 def iou(areas: Areas) -> np.ndarray:
-    """float64 array of shape (C,): IoU per class, NaN where a class never occurs."""
-    union = areas.true + areas.predicted - areas.intersection
+    """IoU per class, NaN where a class never occurs; float64 of the areas' shape."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, areas.intersection / union, np.nan)
+        return np.where(areas.union > 0, areas.intersection / areas.union, np.nan)
+
+
+def mean_iou_of_sums(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Mean IoU of areas summed over images, of many data sets at once.
+
+    A class that neither the labels nor the prediction contain has no IoU and is left
+    out; one that is only predicted counts with 0.
+
+    Args:
+        intersection: array of shape (..., C), pixels (or weighted pixels).
+        union: likewise.
+
+    Returns:
+        float64 array of shape (...), 0..1; NaN where no class has a union.
+    """
+    return _mean_over(intersection, union, union > 0)
 
 
 def mean_iou(areas: Areas) -> float:
     """Mean IoU in 0..1 over the classes that occur in labels or predictions."""
-    values = iou(areas)
-    present = ~np.isnan(values)
-    return float(values[present].mean()) if present.any() else float("nan")
+    return float(mean_iou_of_sums(areas.intersection, areas.union))
 
 
-def image_quality(areas: Areas) -> float:
-    """One image's mean IoU in 0..1 over the classes in its labels; NaN without any.
+def mean_iou_of_labelled(areas: Areas) -> np.ndarray:
+    """Mean IoU of each image over the classes in its labels; NaN without any.
 
     Classes that are only predicted are left out: over a few classes, one wrong pixel of
     one more would weigh as much as a whole class.
+
+    Args:
+        areas: of shape (..., C).
+
+    Returns:
+        float64 array of shape (...), 0..1.
     """
-    there = areas.true > 0
-    return float(iou(areas)[there].mean()) if there.any() else float("nan")
+    return _mean_over(areas.intersection, areas.union, areas.true > 0)
+
+
+def image_quality(areas: Areas) -> float:
+    """``mean_iou_of_labelled`` of one image."""
+    return float(mean_iou_of_labelled(areas))
+
+
+def _mean_over(
+    intersection: np.ndarray, union: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Mean IoU over the classes marked True; NaN where there is none."""
+    per_class = np.divide(
+        intersection, union, out=np.zeros(classes.shape), where=classes
+    )
+    count = classes.sum(-1)
+    return np.divide(
+        per_class.sum(-1), count, out=np.full(count.shape, np.nan), where=count > 0
+    )
 
 
 def background_class(classes: Sequence[str]) -> int | None:

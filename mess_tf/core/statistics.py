@@ -11,7 +11,9 @@ import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import UNREADABLE, write_atomically
-from mess_tf.core.json_files import SCHEMA
+
+STATISTICS_SCHEMA = 1
+"""Version of ``statistics/PRECISION.npz``."""
 
 _PARAMETERS = "parameters_"  # before a policy family's name in the file
 
@@ -50,7 +52,7 @@ class Statistics:
     confidence: Mapping[str, np.ndarray]
     source: str
     parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
-    schema: int = SCHEMA
+    schema: int = STATISTICS_SCHEMA
 
     def parameters_of(self, policy: str, head: int) -> tuple[float, ...]:
         """A policy key's numbers at a head (its index); empty where it has none."""
@@ -121,3 +123,10 @@ class Statistics:
                 f"The statistics file {path} cannot be read ({error}); delete it and"
                 " run `mess evaluate` again."
             ) from error
+
+
+def part_images(statistics: Statistics, part: str | None = None) -> np.ndarray:
+    """Indices of the images of a part, int64 array; of all images for None."""
+    if part is None:
+        return np.arange(len(statistics.images))
+    return np.flatnonzero(np.array(statistics.parts) == part)

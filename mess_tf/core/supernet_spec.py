@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.json_files import read_record, write_record
+
+SUPERNET_SCHEMA = 1
+"""Version of ``supernet.json``."""
 
 HeadKind = Literal["fcn", "dlb", "own"]
 REDUCTIONS = (1, 2, 4, 8)
@@ -165,7 +168,7 @@ class SupernetSpec:
     head_options: Mapping[str, Any]
     preprocessing: Preprocessing
     own_stride: int | None = None
-    schema: int = SCHEMA
+    schema: int = SUPERNET_SCHEMA
 
     @property
     def final_head(self) -> HeadSpec:
@@ -207,18 +210,10 @@ class SupernetSpec:
         )
 
     def save(self, path: Path) -> None:
-        write_json(path, dataclasses.asdict(self))
+        """Writes ``supernet.json``."""
+        write_record(path, self)
 
     @classmethod
     def load(cls, path: Path) -> SupernetSpec:
-        data = read_json(path, "trained network", f"mess train {path.parent}")
-        data["exit_points"] = tuple(ExitPoint(**p) for p in data["exit_points"])
-        data["heads"] = tuple(
-            tuple(HeadSpec(**{**h, "skips": tuple(h["skips"])}) for h in heads)
-            for heads in data["heads"]
-        )
-        data["classes"] = tuple(data["classes"])
-        data["preprocessing"] = Preprocessing(
-            **{k: tuple(v) for k, v in data["preprocessing"].items()}
-        )
-        return cls(**data)
+        """Reads ``supernet.json``; raises like ``read_record``."""
+        return read_record(path, cls, "trained network", f"mess train {path.parent}")

@@ -1,4 +1,4 @@
-"""mIoU of heads and of routed predictions, from ``Statistics``."""
+"""mIoU of single heads, from ``Statistics``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mess_tf.core.segmentation_metrics import Areas, mean_iou
-from mess_tf.core.statistics import Statistics
-
-
-def rows(statistics: Statistics, part: str | None = None) -> np.ndarray:
-    """Indices of the images of a part (None: all)."""
-    if part is None:
-        return np.arange(len(statistics.images))
-    return np.flatnonzero(np.array(statistics.parts) == part)
+from mess_tf.core.statistics import Statistics, part_images
 
 
 def head_areas(
@@ -33,4 +26,4 @@ def head_miou(
     statistics: Statistics, head: tuple[int, str], part: str | None = None
 ) -> float:
     """Data-set mIoU (0..1) of one head on a part."""
-    return mean_iou(head_areas(statistics, head, rows(statistics, part)))
+    return mean_iou(head_areas(statistics, head, part_images(statistics, part)))

@@ -16,9 +16,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as fb
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import SCHEMA
 from mess_tf.flatbuffer.reader import read_file, read_model
 from mess_tf.flatbuffer.writer import write_model
+
+CARD_SCHEMA = 1
+"""Version of ``card.json`` and of the card inside a file."""
 
 ENTRY = b"mess_tf_card"
 
@@ -63,9 +65,10 @@ def _parsed(text: bytes, path: Path) -> dict[str, Any]:
         raise MessError(
             f"The card inside {path} cannot be read ({error}); export it again."
         ) from error
-    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
+    if not isinstance(card, dict) or card.get("schema") != CARD_SCHEMA:
         found = card.get("schema") if isinstance(card, dict) else None
         raise MessError(
-            f"The card inside {path} has schema {found}; this version reads {SCHEMA}."
+            f"The card inside {path} has schema {found}; this version reads"
+            f" {CARD_SCHEMA}."
         )
     return card

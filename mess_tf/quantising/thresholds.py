@@ -15,9 +15,10 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.segmentation_metrics import Areas, mean_iou
-from mess_tf.core.statistics import Statistics
-from mess_tf.evaluation.accuracy import head_miou, rows
+from mess_tf.core.routing import exit_rates, routed_areas
+from mess_tf.core.segmentation_metrics import mean_iou
+from mess_tf.core.statistics import Statistics, part_images
+from mess_tf.evaluation.accuracy import head_miou
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,12 @@ def routed(
         final: (exit index, head id) of the final head.
         part: ``calibration`` or ``report``.
     """
-    chosen = rows(statistics, part)
+    chosen = part_images(statistics, part)
     if not len(chosen):
         return None
-    heads = np.array(
-        [statistics.heads.index((c.exit, c.head)) for c in configuration.exits]
-    )[place]
-    images = np.arange(len(heads))
-    areas = Areas(
-        statistics.true_area[chosen].sum(axis=0),
-        statistics.predicted_area[images, heads][chosen].sum(axis=0),
-        statistics.intersection[images, heads][chosen].sum(axis=0),
-    )
-    miou = mean_iou(areas)
-    counts = np.bincount(place[chosen], minlength=len(configuration.exits))
+    miou = mean_iou(routed_areas(statistics, configuration, place, chosen))
     return Routed(
-        tuple((counts / len(chosen)).tolist()),
+        exit_rates(place[chosen], len(configuration.exits)),
         miou,
         100 * (head_miou(statistics, final, part) - miou),
     )

@@ -17,9 +17,8 @@ from mess_tf.core.json_files import read_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import PRECISIONS
 from mess_tf.core.segmentation_metrics import background_class
-from mess_tf.core.statistics import Statistics
+from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.evaluation.accuracy import rows
 from mess_tf.recipe.sections import Training
 from mess_tf.reporting.exports import export_rows
 from mess_tf.reporting.inputs import Measured, Searched
@@ -136,7 +135,7 @@ def _parts(statistics: Statistics) -> tuple[PartInfo, ...]:
     groups = np.array(statistics.groups)
     parts = []
     for name in ("calibration", "report"):
-        chosen = rows(statistics, name)
+        chosen = part_images(statistics, name)
         parts.append(PartInfo(name, len(chosen), len(set(groups[chosen].tolist()))))
     return tuple(parts)
 

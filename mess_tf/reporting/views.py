@@ -9,9 +9,9 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.segmentation_metrics import Areas, iou
-from mess_tf.core.statistics import Statistics
+from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.evaluation.accuracy import head_areas, rows
+from mess_tf.evaluation.accuracy import head_areas
 from mess_tf.reporting.costs import adds_up, make_bars
 from mess_tf.reporting.inputs import FrontFigures
 from mess_tf.reporting.records import Answer, Bar, Entry, FrontPoint, View
@@ -97,8 +97,8 @@ def routed_areas(
 
 def told_images(statistics: Statistics) -> np.ndarray:
     """Indices of the report part, or of all images where nothing was kept apart."""
-    images = rows(statistics, "report")
-    return images if len(images) else rows(statistics)
+    images = part_images(statistics, "report")
+    return images if len(images) else part_images(statistics)
 
 
 def _iou(
@@ -128,7 +128,7 @@ def _of_point(
     places = leave_at(statistics, configuration)
 
     def entry(part: str, figures: FrontFigures) -> Entry:
-        there = places[rows(statistics, part)]
+        there = places[part_images(statistics, part)]
         counts = np.bincount(there, minlength=len(configuration.exits))
         return Entry(
             exits=configuration.exits,

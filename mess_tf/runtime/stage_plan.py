@@ -7,16 +7,14 @@ threshold, or is there no decision, ``answer`` turns the logits into the answer.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import SCHEMA, read_json, write_json
+from mess_tf.core.json_files import read_record, write_record
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.runtime.interpreter import LiteRTFile
@@ -24,6 +22,7 @@ from mess_tf.runtime.linked_model import Answer, as_input, read_answer
 from mess_tf.runtime.signature_names import CONFIDENCE, LOGITS
 
 PLAN = "plan.json"
+PLAN_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -62,30 +61,16 @@ class Plan:
     """Stages in order of depth."""
 
     stages: tuple[PlannedStage, ...]
-    schema: int = SCHEMA
+    schema: int = PLAN_SCHEMA
 
     def save(self, folder: Path) -> None:
-        write_json(folder / PLAN, dataclasses.asdict(self))
+        """Writes ``plan.json``."""
+        write_record(folder / PLAN, self)
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
-        data = read_json(folder / PLAN, "plan", "mess export --form stages")
-        try:
-            stages = tuple(_read_stage(row) for row in data["stages"])
-        except (KeyError, TypeError) as error:
-            raise MessError(
-                f"The plan {folder / PLAN} cannot be read ({error}); export again."
-            ) from error
-        return cls(stages, data["schema"])
-
-
-def _read_stage(row: dict[str, Any]) -> PlannedStage:
-    tensors = {
-        key: tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in row[key])
-        for key in ("inputs", "outputs")
-    }
-    compares = tuple(row.get("compares", ()))
-    return PlannedStage(**{**row, **tensors, "compares": compares})
+        """Reads ``plan.json``; raises like ``read_record``."""
+        return read_record(folder / PLAN, cls, "plan", "mess export --form stages")
 
 
 class StagedModel:

@@ -31,7 +31,7 @@ import numpy as np
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
-from search.evaluation import Evaluation
+from search.evaluation import RoutedEvaluation
 from search.generalisation.threshold_transfer import leaving_shares, with_shares
 
 STEPS = 20
@@ -185,7 +185,7 @@ def certify(
     tuning: np.ndarray,
     testing: np.ndarray,
     guarantee: Guarantee,
-    evaluate: Callable[[Configuration], Evaluation],
+    evaluate: Callable[[Configuration], RoutedEvaluation],
 ) -> tuple[Configuration, Certified]:
     """The boldest configuration on the way to this one that the guarantee holds for.
 

@@ -28,8 +28,8 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.statistics import Statistics
-from search.evaluation import Evaluation, part_images
+from mess_tf.core.statistics import Statistics, part_images
+from search.evaluation import RoutedEvaluation
 from search.generalisation.parts import calibration_groups, without_group
 from search.requirement import Objective, Requirement
 
@@ -42,7 +42,7 @@ STEPS = 10
 # Finds the best configuration for a requirement on some statistics.
 Find = Callable[[Statistics, Requirement], Configuration]
 # Makes a configuration's evaluation on some statistics.
-Evaluate = Callable[[Statistics, Configuration], Evaluation]
+Evaluate = Callable[[Statistics, Configuration], RoutedEvaluation]
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _left_out(
         own = part_images(other, "report")
         images.append(own)
         parts.append(evaluate(other, find(other, asked)).restricted(own))
-    together = Evaluation.joined(parts)
+    together = RoutedEvaluation.joined(parts)
     figures = together.figures(np.arange(sum(map(len, images))), Requirement())
     return Pessimistic(figures.drop_pp, figures.mean_ms)
 

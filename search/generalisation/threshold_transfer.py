@@ -14,7 +14,7 @@ import numpy as np
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.routing import head_index, leave_at
+from mess_tf.core.routing import exit_position_per_image, head_index
 from mess_tf.core.statistics import Statistics
 
 
@@ -29,7 +29,7 @@ def leaving_shares(
     Returns:
         float64 array of shape (n_exits - 1,), 0 where no image comes.
     """
-    place = leave_at(statistics, configuration)[images]
+    place = exit_position_per_image(statistics, configuration)[images]
     early = len(configuration.exits) - 1
     left = np.bincount(place, minlength=early + 1)
     coming = len(images) - np.concatenate([[0], np.cumsum(left)[:-1]])

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from mess_tf.core.routing import rank_of
+from mess_tf.core.quantiles import quantile_rank
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.solver.coordinate_ascent import answers, climb
@@ -153,7 +153,7 @@ class Search:
         Args:
             gates: int64 array of shape (B, n_heads - 1).
         """
-        needed = rank_of(0.9, self.problem.images)
+        needed = quantile_rank(0.9, self.problem.images)
         for batch in exact_blocks(self.problem, heads, gates, self.target.p90_ms):
             self.listed += len(batch.gates)
             allowed = batch.miou >= self.target.floor - MIOU_TOLERANCE

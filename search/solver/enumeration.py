@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mess_tf.core.routing import miou_of
+from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.solver.nodes import Node
@@ -65,7 +65,9 @@ def evaluate_batch(
         latency += leaving * (path[place] + asked)
         punctual = path[place] + asked <= p90_ms + LATENCY_TOLERANCE_MS
         in_time += leaving * punctual
-    return Batch(heads, gates, latency / problem.images, miou_of(both, union), in_time)
+    return Batch(
+        heads, gates, latency / problem.images, mean_iou_of_sums(both, union), in_time
+    )
 
 
 def exact_blocks(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mess_tf.core.routing import rank_of
+from mess_tf.core.quantiles import quantile_rank
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
 from search.solver.miou_tangent import Linear
@@ -274,7 +274,7 @@ class Bounder:
         keep = upper[..., count] + total >= floor - MIOU_TOLERANCE
         limit_ms = ceiling_ms + LATENCY_TOLERANCE_MS + self._fine_ms
         keep &= -upper[..., count + 1] <= limit_ms
-        keep &= upper[..., count + 2] >= rank_of(0.9, self.problem.images) - 0.5
+        keep &= upper[..., count + 2] >= quantile_rank(0.9, self.problem.images) - 0.5
         if ceiling_ms < np.inf:
             limits = floor - MIOU_TOLERANCE - self.rates * limit_ms
             keep &= (upper[..., :count] + total[..., None] >= limits).all(-1)

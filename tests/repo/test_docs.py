@@ -13,13 +13,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from page_blocks import PAGES, ROOT, Block, blocks, commands_of, name_of
 
 import mess_tf
 from mess_tf.cli import _make_parser
 from mess_tf.data.open import open_split
 from mess_tf.recipe.files import load_recipe
 from mess_tf.recipe.recipe import Recipe
+from tests.support.doc_blocks import PAGES, ROOT, Block, blocks, commands_of, name_of
 
 
 def anchors(page: Path) -> set[str]:
@@ -152,8 +152,10 @@ def messages() -> list[str]:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 if name.endswith("Error"):
                     found.append(message(node.args[0]))
-                elif name == "read_json":  # makes its messages of what is read
-                    found.append(f"No {message(node.args[1])} at ….")
+                # These two make their messages of what is read.
+                elif name in ("read_json", "read_record"):
+                    what = node.args[1 if name == "read_json" else 2]
+                    found.append(f"No {message(what)} at ….")
     return found
 
 

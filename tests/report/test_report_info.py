@@ -8,21 +8,21 @@ import shlex
 from pathlib import Path
 
 import pytest
-from report_cases import EARLY, FINAL, FakeRun
 
 from mess_tf.commands.report import _best_within, _measured, _searched
 from mess_tf.core.errors import MessError
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.reporting.build_report import gather
 from mess_tf.reporting.records import HeadFigure, Info, Target
 from mess_tf.reporting.targets import Tools, _rounded_up, best_of
+from tests.support.report_run import EARLY, FINAL, FakeRun
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 
 
 def info_of(fake: FakeRun) -> Info:
     run = fake.run
-    tools = Tools(leave_at, _best_within)
+    tools = Tools(exit_position_per_image, _best_within)
     return gather(run, _measured(run), _searched(run), tools, NOW)
 
 
@@ -237,7 +237,7 @@ def test_a_search_that_fails_costs_fig_7_only(fake: FakeRun) -> None:
         raise MessError("nothing was found in time")
 
     run = fake.everything().run
-    tools = Tools(leave_at, fail)
+    tools = Tools(exit_position_per_image, fail)
     info = gather(run, _measured(run), _searched(run), tools, NOW)
     (target,) = info.targets
     assert target.rings == () and len(target.views) == 3

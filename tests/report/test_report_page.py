@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 
 from mess_tf.commands.report import render, report
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import UsageError
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.reporting.figures import write
 from mess_tf.reporting.gallery import choose_images
 from mess_tf.reporting.page.axes import log_ticks, ticks
 from mess_tf.runtime import piece_runner as runner
+from tests.support.report_run import NAMES, FakeRun, FakeRunner, make_statistics
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = ("images", "mean_ms", "p90_ms", "miou", "drop_pp", "exit_rates")
@@ -316,8 +316,8 @@ def test_images_go_from_easy_to_hard(count: int, threshold: float) -> None:
     configuration = Configuration(
         (ExitChoice(1, "fcn_r1_b0", "mean", threshold), ExitChoice(2, "fcn_r1_b0"))
     )
-    chosen = choose_images(statistics, configuration, leave_at, count)
-    places = leave_at(statistics, configuration)
+    chosen = choose_images(statistics, configuration, exit_position_per_image, count)
+    places = exit_position_per_image(statistics, configuration)
     reported = [i for i, name in enumerate(NAMES) if name[0] == "r"]
     assert len(chosen) == len({c.index for c in chosen}) == min(count, len(reported))
     assert all(c.index in reported and c.place == places[c.index] for c in chosen)

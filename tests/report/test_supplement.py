@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_cases import EARLY, FINAL, MS, NAMES, FakeRun, make_spec, make_statistics
 
 from android_bench.records import Conditions
 from mess_tf.commands.report import _best_within
 from mess_tf.core.configuration import Configuration, ExitChoice
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import (
     background_class,
     count_areas,
@@ -37,8 +36,17 @@ from mess_tf.reporting.speedups import SEARCHED, SPEEDUPS, UNIFORM, make_rings
 from mess_tf.reporting.spider import MOST_SPOKES, spokes
 from mess_tf.reporting.views import routed_areas
 from mess_tf.runtime import piece_runner as runner
+from tests.support.report_run import (
+    EARLY,
+    FINAL,
+    MS,
+    NAMES,
+    FakeRun,
+    make_spec,
+    make_statistics,
+)
 
-LEAVE_AT = leave_at
+LEAVE_AT = exit_position_per_image
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([None, 0, 2]))

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.latency import PieceCosts
-from mess_tf.core.routing import miou_of, quantile_of
-from mess_tf.core.statistics import Statistics
-from search.evaluation import Evaluation, part_images
+from mess_tf.core.latency import PathLatency
+from mess_tf.core.quantiles import quantile
+from mess_tf.core.segmentation_metrics import mean_iou_of_sums
+from mess_tf.core.statistics import Statistics, part_images
+from search.evaluation import RoutedEvaluation
 from search.pareto import load_pareto, pareto_front, save_pareto
 from search.problem import Problem, choose_thresholds
 from search.requirement import Requirement
@@ -24,6 +24,12 @@ from search.result import load_results, save_results
 from search.run import InfeasibleError, search
 from search.solver.branch_and_bound import Search
 from search.solver.target import Target
+from tests.support.search_problems import (
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 FCN = "fcn_r1_b0"
 LATENCY_MS = {
@@ -81,7 +87,7 @@ CHAIN = Configuration(
 
 
 def test_unfired_heads_and_decisions_are_paid_and_the_output_grid_is_free():
-    paths = PieceCosts(SPEC, LATENCY_MS).paths(CHAIN)
+    paths = PathLatency(SPEC, LATENCY_MS).path_ms(CHAIN)
     # Exit 1 has the output's own grid (8x12); 2 and 3 must be resized.
     assert paths == pytest.approx(
         [
@@ -93,8 +99,8 @@ def test_unfired_heads_and_decisions_are_paid_and_the_output_grid_is_free():
 
 
 def test_figures_of_a_chain_by_hand():
-    evaluation = Evaluation(hand_made(), SPEC, LATENCY_MS, CHAIN)
-    assert evaluation.place.tolist() == [0, 1, 1, 2] * 2
+    evaluation = RoutedEvaluation.of(hand_made(), SPEC, LATENCY_MS, CHAIN)
+    assert evaluation.positions.tolist() == [0, 1, 1, 2] * 2
     figures = evaluation.figures(np.arange(4), Requirement(max_latency_ms=33))
     assert figures.mean_ms == pytest.approx((1.11 + 2 * 11.333 + 111.733) / 4)
     assert figures.p50_ms == pytest.approx(11.333)
@@ -106,7 +112,7 @@ def test_figures_of_a_chain_by_hand():
 
 def test_miou_sums_over_images_before_it_divides():
     # Head 2 everywhere: class x: 20 of union 30; class y: 10 of union 20.
-    evaluation = Evaluation(
+    evaluation = RoutedEvaluation.of(
         hand_made(), SPEC, LATENCY_MS, Configuration((ExitChoice(2, FCN),))
     )
     figures = evaluation.figures(np.arange(4), Requirement())
@@ -115,8 +121,10 @@ def test_miou_sums_over_images_before_it_divides():
 
 
 def test_class_that_nobody_has_is_left_out_and_one_only_predicted_counts_zero():
-    assert miou_of(np.array([5, 0, 0]), np.array([10, 0, 4])) == pytest.approx(0.25)
-    assert np.isnan(miou_of(np.zeros(2), np.zeros(2)))
+    assert mean_iou_of_sums(np.array([5, 0, 0]), np.array([10, 0, 4])) == pytest.approx(
+        0.25
+    )
+    assert np.isnan(mean_iou_of_sums(np.zeros(2), np.zeros(2)))
 
 
 def test_search_finds_the_hand_made_optimum():
@@ -231,7 +239,7 @@ def test_reported_figures_are_those_of_the_report_images():
 
 def test_bootstrap_draws_whole_groups_and_is_seeded():
     statistics, report = hand_made(), np.arange(4, 8)
-    evaluation = Evaluation(statistics, SPEC, LATENCY_MS, CHAIN)
+    evaluation = RoutedEvaluation.of(statistics, SPEC, LATENCY_MS, CHAIN)
     first = evaluation.bootstrap(report, statistics.groups, seed=1)
     assert first == evaluation.bootstrap(report, statistics.groups, seed=1)
     # Two groups: their own means are the extremes a resample can have.
@@ -254,8 +262,8 @@ def test_thresholds_lie_midway_and_leave_out_all_and_none():
 
 
 def test_quantile_is_the_least_value_that_enough_do_not_exceed():
-    assert quantile_of(np.arange(1.0, 11.0), 0.9) == 9
-    assert quantile_of(np.arange(1.0, 12.0), 0.9) == 10
+    assert quantile(np.arange(1.0, 11.0), 0.9) == 9
+    assert quantile(np.arange(1.0, 12.0), 0.9) == 10
 
 
 def test_confidence_that_is_missing_for_one_image_is_an_error():

@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binom
-from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from search.evaluation import Evaluation, final_configuration
+from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.guarantees import (
     Guarantee,
     certify,
@@ -22,6 +21,7 @@ from search.generalisation.guarantees import (
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import search
+from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.2])
@@ -86,11 +86,11 @@ def test_guarantee_holds_over_many_splits(share):
     head = statistics.heads[0][1]
     chain = Configuration((ExitChoice(1, head, "mean", 0.05), ExitChoice(2, head)))
     promise = Guarantee(max_image_drop_pp=15.0, max_share=share, confidence=0.9)
-    known: dict[Configuration, Evaluation] = {}
+    known: dict[Configuration, RoutedEvaluation] = {}
 
-    def evaluate(configuration: Configuration) -> Evaluation:
+    def evaluate(configuration: Configuration) -> RoutedEvaluation:
         if configuration not in known:
-            known[configuration] = Evaluation(
+            known[configuration] = RoutedEvaluation.of(
                 statistics, spec, latency_ms, configuration
             )
         return known[configuration]

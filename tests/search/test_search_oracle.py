@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from search_cases import (
+
+from mess_tf.core.statistics import part_images
+from search.evaluation import final_configuration
+from search.requirement import Requirement
+from search.resources import Resources
+from search.run import InfeasibleError, search
+from search.solver import branch_and_bound as exact
+from tests.support.search_problems import (
     all_configurations,
     plain_figures,
     plain_takes,
@@ -17,12 +24,6 @@ from search_cases import (
     tiny_spec,
     tiny_statistics,
 )
-
-from search.evaluation import final_configuration, part_images
-from search.requirement import Requirement
-from search.resources import Resources
-from search.run import InfeasibleError, search
-from search.solver import branch_and_bound as exact
 
 EPSILON = 1e-9
 

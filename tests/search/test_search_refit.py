@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.routing import leave_at
+from mess_tf.core.routing import exit_position_per_image
 from search.generalisation.threshold_transfer import leaving_shares, refit, with_shares
+from tests.support.search_problems import tiny_spec, tiny_statistics
 
 HEAD = "fcn_r1_b0"
 CHAIN = Configuration(
@@ -31,7 +31,7 @@ def drawn(seed=0, images=200):
 
 def test_shares_are_of_those_that_come_to_the_exit():
     statistics, first, _ = drawn()
-    place = leave_at(statistics, CHAIN)[first]
+    place = exit_position_per_image(statistics, CHAIN)[first]
     shares = leaving_shares(statistics, CHAIN, first)
     assert shares[0] == pytest.approx((place == 0).mean())
     assert shares[1] == pytest.approx((place == 1).sum() / (place > 0).sum())
@@ -40,8 +40,8 @@ def test_shares_are_of_those_that_come_to_the_exit():
 def test_the_same_images_keep_their_exits():
     statistics, first, _ = drawn()
     again = refit(statistics, CHAIN, first, first)
-    kept = leave_at(statistics, again)[first]
-    assert kept.tolist() == leave_at(statistics, CHAIN)[first].tolist()
+    kept = exit_position_per_image(statistics, again)[first]
+    assert kept.tolist() == exit_position_per_image(statistics, CHAIN)[first].tolist()
 
 
 def test_shares_survive_a_shift_of_all_confidences():
@@ -74,7 +74,7 @@ def test_labels_are_not_read():
 def test_none_and_all_can_leave(share, leaving):
     statistics, first, _ = drawn(5)
     ends = with_shares(statistics, CHAIN, np.array([share, 0.5]), first)
-    assert (leave_at(statistics, ends)[first] == 0).sum() == leaving
+    assert (exit_position_per_image(statistics, ends)[first] == 0).sum() == leaving
 
 
 def test_no_image_is_an_error():

@@ -6,22 +6,22 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import (
+
+from mess_tf.core.configuration import Configuration, ExitChoice
+from mess_tf.core.latency import PathLatency
+from mess_tf.core.piece_names import decision_name
+from mess_tf.core.statistics import part_images
+from mess_tf.core.supernet_spec import HeadSpec
+from mess_tf.policies.comparison_exit import reference_exit
+from search.requirement import Requirement
+from search.run import search
+from tests.support.search_problems import (
     all_configurations,
     plain_figures,
     tiny_latencies,
     tiny_spec,
     tiny_statistics,
 )
-
-from mess_tf.core.configuration import Configuration, ExitChoice
-from mess_tf.core.latency import PieceCosts
-from mess_tf.core.piece_names import decision_name
-from mess_tf.core.supernet_spec import HeadSpec
-from mess_tf.policies.comparison_exit import reference_exit
-from search.evaluation import part_images
-from search.requirement import Requirement
-from search.run import search
 
 REGION = ("region_1", "region_2")
 
@@ -108,5 +108,5 @@ def test_every_exit_pays_for_its_own_reference():
             for head, policy in zip(heads, REGION, strict=False)
         ]
         configuration = Configuration((*early, ExitChoice(*heads[-1])))
-        paths[price] = PieceCosts(spec, latency_ms).paths(configuration)
+        paths[price] = PathLatency(spec, latency_ms).path_ms(configuration)
     assert paths[7.0] - paths[0.0] == pytest.approx([7, 77, 77])

@@ -6,15 +6,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.errors import MessError
-from search.evaluation import final_configuration, part_images
+from mess_tf.core.statistics import part_images
+from search.evaluation import final_configuration
 from search.generalisation.parts import calibration_groups, without_group
 from search.generalisation.robust import STEPS
 from search.requirement import ROBUST, Requirement
 from search.result import load_results, save_results
 from search.run import search
+from tests.support.search_problems import (
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 
 def drawn(seed, images=24):
