@@ -27,6 +27,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from search.parameters import SearchParameters
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from mess_tf.commands.compile import calibration_images
@@ -139,9 +141,11 @@ def fit(
             spec,
             latencies,
             result.requirement,
-            setting=result.setting,
-            max_early_exits=result.max_early_exits,
-            thresholds_per_policy=result.thresholds_per_policy,
+            SearchParameters(
+                setting=result.setting,
+                max_early_exits=result.max_early_exits,
+                thresholds_per_policy=result.thresholds_per_policy,
+            ),
         ).configuration
     except InfeasibleError:
         return None

@@ -34,6 +34,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.parameters import SearchParameters
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from lines import Line, runs_table, steps_table
@@ -189,9 +191,9 @@ def _searched(
             supernet.spec,
             costs,
             requirement,
-            max_early_exits=2,
-            time_limit_s=limit_s,
-            thresholds_per_policy=12,
+            SearchParameters(
+                max_early_exits=2, time_limit_s=limit_s, thresholds_per_policy=12
+            ),
         )
     except MessError:
         return []
