@@ -10,10 +10,11 @@ own, with its MACs both our way and the way its authors' framework ran it.
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import keras
 

@@ -11,13 +11,14 @@ piece at the end of its chain and its Keras layers.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
 SIZE = (240, 320)
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--compare", type=int, default=1, help="images for comparing")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_tensorflow_defaults()
 
     from mess_tf.compiling.pieces import compile_supernet
     from mess_tf.compiling.verify import compare_pieces

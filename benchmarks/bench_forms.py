@@ -29,7 +29,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -37,8 +36,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mess_tf.core.statistics import part_images
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+set_tensorflow_defaults()
 
 import numpy as np
 

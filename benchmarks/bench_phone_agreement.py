@@ -28,12 +28,9 @@ from android_bench.host.device import HostDevice
 from android_bench.phones.device import AdbDevice
 from android_bench.records import Failure, MeasureSettings, ModelFile
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1]))
 
-from phone_double.adb_binary import Adb  # noqa: E402
-from phone_double.benchmark_tool import write_tool  # noqa: E402
-from phone_double.double import PhoneDouble  # noqa: E402
-from phone_double.tiny_model import convolutions  # noqa: E402
+from tests.phone_double import Adb, PhoneDouble, convolutions, write_tool  # noqa: E402
 
 OWN = ((2, 16, 8), (4, 32, 16), (8, 32, 32), (8, 64, 32), (16, 64, 64))
 

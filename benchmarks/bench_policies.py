@@ -29,14 +29,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mess_tf.core.statistics import part_images
-from search.parameters import SearchParameters
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+set_tensorflow_defaults()
 
 import numpy as np
 from blocks import blocks
@@ -61,6 +60,7 @@ from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
 from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 

@@ -11,13 +11,13 @@ Ratios are medians over rounds of ratios within a round, with an interval of 95 
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from pathlib import Path
 
 from mess_tf.core.statistics import part_images
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+set_tensorflow_defaults()
 
 import numpy as np
 from bench_forms import chosen, forced, parser_of

@@ -22,14 +22,13 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from search.parameters import SearchParameters
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+set_tensorflow_defaults()
 
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.latencies import measured_latencies
@@ -44,6 +43,7 @@ from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.quantising.thresholds import only_heads, routed
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress, show_progress
+from search.parameters import SearchParameters
 from search.result import SearchResult, load_results
 from search.run import InfeasibleError, search
 

@@ -28,10 +28,9 @@ from android_bench.phones.rounds import run_commands
 from android_bench.phones.session import PhoneSession
 from android_bench.phones.shell_batch import STATE_COMMANDS, run_batch
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1]))
 
-from phone_double.adb_binary import Adb  # noqa: E402
-from phone_double.double import PhoneDouble  # noqa: E402
+from tests.phone_double import Adb, PhoneDouble  # noqa: E402
 
 QUICK = {"quick": STATE_COMMANDS["quick"]}
 

@@ -14,11 +14,12 @@ there, where conversion after training fails; see `docs/quantisation.md`.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 import numpy as np
 

@@ -18,7 +18,8 @@ put right. Beside them stand ``adopt`` and ``flatten`` for networks of your own,
 
 Nothing is imported before it is used: TensorFlow takes seconds to load. What it prints
 is left alone here; ``mess_tf.terminal.output_capture.quiet`` sends it into a file, as
-the commands do.
+the commands do. What TensorFlow reads from the environment when it is loaded is set by
+the first use of a name here, unless you set it (``core.tensorflow_environment``).
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'mess_tf' has no attribute {name!r}")
+    from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+    set_tensorflow_defaults()
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 

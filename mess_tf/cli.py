@@ -37,6 +37,7 @@ from mess_tf.commands.signatures import (
     read_signature,
     read_summary,
 )
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 from mess_tf.terminal.output_capture import quiet
 from mess_tf.terminal.progress import show_progress
 
@@ -127,8 +128,7 @@ def main(
 @contextlib.contextmanager
 def _logged(line: str, log: Path | None, debug: bool) -> Iterator[None]:
     """Sends what is printed, and the trace of an error, into the log of the run."""
-    # TensorFlow reads it on import; a user's own setting wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_tensorflow_defaults()
     if debug:
         yield
         return

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 # Two test processes share two cores: pools of threads would only get in the way.
 for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -48,8 +49,7 @@ for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
 
 ROOT = Path(__file__).resolve().parents[1]
-# Helpers that several folders use (importlib mode puts nothing on the path).
-sys.path.append(str(ROOT / "tests"))
+pytest_plugins = ["tests.phone_double.fixtures"]
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+
+set_tensorflow_defaults()
 
 from rows import RECIPE, ROWS, Row
 

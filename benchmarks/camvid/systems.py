@@ -4,7 +4,7 @@
     python benchmarks/camvid/systems.py RUN --statistics float32 --precision int8
     python benchmarks/camvid/systems.py RUN RUN RUN    # seeds: head spaces in one table
 
-RUN needs statistics: Keras' (`mess evaluate RUN --source keras`) or a precision's. Each
+RUN needs statistics: Keras' (`mess evaluate RUN --from keras`) or a precision's. Each
 line is one system at one speed-up over the final exit, in counted MACs:
 
 - `final`: the final exit alone; `static ...`: every exit alone, with its plain FCN head
@@ -29,14 +29,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.parameters import SearchParameters
+from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+set_tensorflow_defaults()
 
 from lines import Line, runs_table, steps_table
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
@@ -51,6 +50,7 @@ from mess_tf.models.piece_macs import piece_macs
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 from search.evaluation import Figures
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.commands.cards import Source, make_card
 from mess_tf.core.configuration import Configuration
-from mess_tf.core.errors import MessError
+from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import sha256_of, write_file
 from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import TensorInfo
@@ -73,6 +73,8 @@ def export(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
+    for wanted in choices or by_name:
+        _check_threshold_input(by_name[wanted], form)
     source = Source.open(opened, precision, device, unmeasured_heads="leave out")
     exports = []
     with progress("Exporting", len(choices or by_name)) as step:
@@ -150,6 +152,16 @@ def _outcome(result: Any, form: ExportForm) -> Any:
             " or search with another requirement."
         )
     return result.best_static
+
+
+def _check_threshold_input(result: Any, form: ExportForm) -> None:
+    """A single exit has no threshold that could be an input."""
+    if form.threshold_input and len(result.configuration.exits) == 1:
+        raise UsageError(
+            f"{result.name} leaves at one exit and has no threshold, so"
+            " --threshold-input is without effect; leave it out, or name results with"
+            " early exits by --choice."
+        )
 
 
 def _must_be_measured(source: Source, result: Any) -> None:

@@ -97,6 +97,7 @@ def profile(
         rows = [row for run in runs for row in run.measurements]
         infos = [run.info for run in runs if run.info is not None]
         write_csv(rows, Path(csv), infos)
+    predicted = [] if share is None else predictions(target, place, runs)
     return {
         "target": str(target),
         "store": shown(place),
@@ -108,7 +109,7 @@ def profile(
             for row in run.measurements
             if not row.failed
         ],
-        "predictions": [] if share is None else predictions(target, place, runs),
+        "predictions": predicted,
         "failed_measurements": [failure for run in runs for failure in _failures(run)],
         "next": None
         if target.is_file()
@@ -118,7 +119,7 @@ def profile(
             device=names,
             precision=_to_search(precision, models),
             threads=options.threads,
-            predicted=share is not None,
+            predicted=any(row["predicted"] for row in predicted),
         ),
     }
 

@@ -179,7 +179,7 @@ def search(
         raise found[names[0]].errors[0]
     return {
         "run": str(run),
-        "devices": [_finish(name, found[name]) for name in names],
+        "devices": [_finish(name, found[name], early) for name in names],
         "hint": None if requirement.robust or options.confidence else _hint(any_source),
         "next": next_command(
             "export",
@@ -269,7 +269,7 @@ def _tell(step: Step, state: Any, limit_s: float) -> None:
     step.at(min(state.elapsed_s, limit_s), limit_s, text)
 
 
-def _finish(device: str, found: _Answers) -> dict[str, Any]:
+def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     """Measures a device's finalists, if any, and tells of all its answers."""
     picked = pick_by_measurement(found.source, found.results, device)
     results = [_with_predicted(result, found.source.latencies) for result in picked]
@@ -281,7 +281,9 @@ def _finish(device: str, found: _Answers) -> dict[str, Any]:
         "results": [result.as_json() for result in results],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
-        "front_early_exits": FRONT_EARLY_EXITS if found.front else None,
+        "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)
+        if found.front
+        else None,
     }
 
 

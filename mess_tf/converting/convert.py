@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
 from mess_tf.converting.calibrate import Calibration, with_ranges
-from mess_tf.converting.dilated_conv import native_dilations
+from mess_tf.converting.dilated_conv import NativeDilations
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, Precision
 from mess_tf.flatbuffer.reader import Graph, read_model
@@ -69,19 +69,9 @@ def convert_model(
             )
         specs.append(InputSpec(name, tuple(shape)))
 
-    # As constants instead of variables, weights need no freezing: half the time.
-    weights = [
-        [variable.value.numpy() for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    ]
-
-    def function(*tensors: Any) -> list[Any]:
-        given = as_inputs(model, tensors)
-        with native_dilations(model):
-            result, _ = model.stateless_call(*weights, given, training=False)
-        return list(result) if isinstance(result, list | tuple) else [result]
-
-    return convert_function(function, specs, outputs, precision, calibration)
+    return convert_function(
+        NativeDilations(model), specs, outputs, precision, calibration
+    )
 
 
 def as_inputs(model: keras.Model, tensors: Sequence[Any]) -> Any:

@@ -22,11 +22,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from mess_tf.converting.keras_graph import nodes_in_order
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.segmentation_metrics import Areas, count_areas
 from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.models.flatten import nodes_in_order
 from mess_tf.models.macs import layer_macs
 from mess_tf.models.supernet import Supernet
 from mess_tf.training.losses import resize_to

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mess_tf.models.flatten import nodes_in_order, refuse
+from mess_tf.converting.keras_graph import nodes_in_order
+from mess_tf.models.flatten import refuse
 from mess_tf.models.macs import layer_macs
 
 LEAST_CELLS = 2

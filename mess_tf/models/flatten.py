@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import keras
 
+from mess_tf.converting.keras_graph import nodes_in_order
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.models.macs import has_known_macs
@@ -46,37 +47,6 @@ def flatten(model: keras.Model, image_size: tuple[int, int] | None = None) -> An
     copier = Copier()
     (output,) = copier.copy(model.outputs, {id(model.inputs[0]): image})
     return keras.Model(image, output, name=model.name)
-
-
-def node_of(tensor: Any) -> Any:
-    """The call that a Keras tensor comes from."""
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index]
-
-
-def nodes_in_order(outputs: Sequence[Any], known: Mapping[int, Any] = {}) -> list[Any]:
-    """The calls that ``outputs`` need, inputs first.
-
-    Args:
-        outputs: Keras tensors.
-        known: ids of tensors beyond which nothing is looked at.
-    """
-    order: list[Any] = []
-    done: set[int] = set()
-    # Deep networks would exhaust Python's stack: an explicit one instead of recursion.
-    stack = [(tensor, False) for tensor in reversed(outputs)]
-    while stack:
-        tensor, ready = stack.pop()
-        node = node_of(tensor)
-        if id(node) in done or id(tensor) in known:
-            continue
-        if ready:
-            done.add(id(node))
-            order.append(node)
-            continue
-        stack.append((tensor, True))
-        stack += [(t, False) for t in reversed(node.input_tensors)]
-    return order
 
 
 def output_of(model: Any, name: str) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mess_tf.converting.keras_graph import nodes_in_order
 from mess_tf.core.piece_names import head_name, segment_name
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.models.flatten import nodes_in_order, output_of
+from mess_tf.models.flatten import output_of
 from mess_tf.models.macs import model_macs
 
 

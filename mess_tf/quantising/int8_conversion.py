@@ -233,13 +233,23 @@ def _depthwise(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
         "dilations": (1, 1),
     }
     settings = plain if step.node.kind == "norm" else step.node.settings
-    y = tf.raw_ops.DepthwiseConv2dNative(
-        input=given[0],
-        filter=kernel,
-        strides=[1, *settings["strides"], 1],
-        padding=settings["padding"].upper(),
-        dilations=[1, *settings["dilations"], 1],
-    )
+    strides = [1, *settings["strides"], 1]
+    padding = settings["padding"].upper()
+    if tf.executing_eagerly():
+        # TensorFlow's own CPU kernel, in use wherever oneDNN is not, takes no dilation:
+        # numbers come from the space-to-batch form of the same sums.
+        y = tf.nn.depthwise_conv2d(
+            given[0], kernel, strides, padding, dilations=settings["dilations"]
+        )
+    else:
+        # A graph is only traced: dilation reaches the flatbuffer as one operator.
+        y = tf.raw_ops.DepthwiseConv2dNative(
+            input=given[0],
+            filter=kernel,
+            strides=strides,
+            padding=padding,
+            dilations=[1, *settings["dilations"], 1],
+        )
     return y + bias
 
 

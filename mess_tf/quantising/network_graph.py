@@ -15,9 +15,9 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from mess_tf.converting.keras_graph import nodes_in_order
 from mess_tf.core.errors import MessError
 from mess_tf.models.batch_norm import BatchNormalization
-from mess_tf.models.flatten import nodes_in_order
 
 Kind = Literal[
     "input",

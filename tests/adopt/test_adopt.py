@@ -8,7 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from adopt_cases import (
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import mess_tf
+from mess_tf.core.errors import MessError
+from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
+from mess_tf.models.macs import model_macs
+from mess_tf.models.supernet import build_supernet
+from mess_tf.models.weights import load_backbone_weights
+from tests.support.imported_networks import (
     CLASSES,
     NETWORKS,
     SIZE,
@@ -22,15 +31,6 @@ from adopt_cases import (
     randomised,
     unet,
 )
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-
-import mess_tf
-from mess_tf.core.errors import MessError
-from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
-from mess_tf.models.macs import model_macs
-from mess_tf.models.supernet import build_supernet
-from mess_tf.models.weights import load_backbone_weights
 
 layers = keras.layers
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from adopt_cases import deeplab, plain, unet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from mess_tf.models.exit_candidates import (
     read_steps,
 )
 from mess_tf.models.flatten import flatten
+from tests.support.imported_networks import deeplab, plain, unet
 
 
 def names(steps: list[Step], cuts: list[Cut]) -> dict[str, list[str]]:

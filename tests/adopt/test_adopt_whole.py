@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adopt_cases import deeplab, unet
 
 from mess_tf.commands.compile import compile
 from mess_tf.commands.evaluate import evaluate
@@ -25,6 +24,7 @@ from mess_tf.exporting.linking import link_configuration
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from mess_tf.training.train import design_from_recipe
+from tests.support.imported_networks import deeplab, unet
 
 RECIPE = """
 [data]

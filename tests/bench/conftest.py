@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,11 +23,7 @@ from android_bench.records import (
     Round,
     Tool,
 )
-
-# The module beside this file (importlib mode puts nothing on the path).
-sys.path.append(str(Path(__file__).parent))
-
-from postgresql_server import PostgreSQLServer  # noqa: E402
+from tests.support.postgresql_server import PostgreSQLServer
 
 NOW = "2026-01-02T03:04:05.678+00:00"
 

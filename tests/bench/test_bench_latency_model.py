@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phone_double.tiny_model import convolutions
 
 from android_bench.errors import BenchError
 from android_bench.latency_model.choose import choose
@@ -22,6 +21,7 @@ from android_bench.latency_model.work_model import (
     terms_of,
     work_model_ms,
 )
+from tests.phone_double import convolutions
 
 Models = dict[str, tuple[Operator, ...]]
 

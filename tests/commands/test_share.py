@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_run import HEADS, law_us, make_run, measure, statistics_with
 
 from android_bench.devices import open_device
 from android_bench.errors import BenchError
@@ -28,6 +27,13 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from search.requirement import Requirement
 from search.result import load_results
+from tests.support.hand_made_run import (
+    HEADS,
+    law_us,
+    make_run,
+    measure,
+    statistics_with,
+)
 
 ALWAYS = {
     *("segment_1", "segment_2", "head_1_fcn_r1_b0", "head_2_fcn_r1_b0"),

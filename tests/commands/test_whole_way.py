@@ -23,11 +23,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_blocks import ROOT, Block, blocks, commands_of
-from page_walk import LEFT_OUT, REPLACED, Walk
-from phone_double.benchmark_tool import write_tool
-from phone_double.double import PhoneDouble
-from phone_double.tiny_model import convolutions
 from PIL import Image
 
 import mess_tf
@@ -37,6 +32,9 @@ from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.drawn import open_drawn
 from mess_tf.runs import Run
+from tests.phone_double import PhoneDouble, convolutions, write_tool
+from tests.support.doc_blocks import ROOT, Block, blocks, commands_of
+from tests.support.doc_walk import LEFT_OUT, REPLACED, Walk
 
 RECIPE = """
 [data]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.piece_runner import PieceRunner
-
-sys.path.append(str(Path(__file__).parent))  # form_cases.py
 
 HEIGHT, WIDTH = 64, 96
 EARLY = ((1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (3, "dlb_r4_b1"))

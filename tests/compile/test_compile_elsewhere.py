@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from form_cases import FORMS
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.flatbuffer.reader import Graph, read_file
+from tests.support.export_forms import FORMS
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

@@ -23,7 +23,6 @@ from ai_edge_litert.cpu_kernel_mode import CpuKernelMode
 from ai_edge_litert.cpu_options import CpuOptions
 from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from ai_edge_litert.options import Options
-from form_cases import FORMS
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.pieces import TensorInfo
@@ -35,6 +34,7 @@ from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
 from mess_tf.terminal.output_capture import quiet
+from tests.support.export_forms import FORMS
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]

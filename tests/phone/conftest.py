@@ -1,72 +1,78 @@
-"""Phone doubles, Google's own adb beside them, and small files to push."""
+"""The phone double, reached as a user's phone is: directly and through a server."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from phone_double.adb_binary import Adb
-from phone_double.benchmark_tool import write_tool
-from phone_double.client import Client
-from phone_double.double import PhoneDouble
-from phone_double.phones import OLD
-from phone_double.tiny_model import convolutions
 
-TMP = "/data/local/tmp"
+from android_bench.adb.reach import find
+from android_bench.phones.device import AdbDevice
+from android_bench.phones.session import ReconnectTimeouts
+from tests.phone_double import Adb, PhoneDouble
 
-
-@pytest.fixture
-def phone_double() -> Iterator[PhoneDouble]:
-    """A new big.LITTLE phone that lets any key in."""
-    with PhoneDouble() as double:
-        yield double
+PATIENCE = ReconnectTimeouts(total_s=10.0, pause_s=0.1, close_s=3.0)
 
 
-@pytest.fixture
-def old_phone() -> Iterator[PhoneDouble]:
-    """An old one: no shell v2, no sha256sum, no thermalservice, 32-bit programs."""
-    with PhoneDouble(OLD) as double:
-        yield double
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the user's keys, adb server or cache."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    with socket.socket() as probe:  # a port where no server runs
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(probe.getsockname()[1]))
+    for name in ("ADB_SERVER_SOCKET", "ANDROID_SERIAL", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MESS_PHONES", "MESS_BENCHMARK_MODEL", "ADB_VENDOR_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    return home
 
 
-@pytest.fixture
-def adb(tmp_path: Path) -> Iterator[Adb]:
-    """Google's adb with a server and a key of its own."""
-    with Adb(tmp_path / "adb") as adb:
+@pytest.fixture(scope="session")
+def shared_adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
+    """A server for many tests: its start takes seconds."""
+    with Adb(tmp_path_factory.mktemp("adb")) as adb:
         yield adb
 
 
-@pytest.fixture
-def tool_file(tmp_path: Path) -> Path:
-    """What to push as ``benchmark_model``."""
-    return write_tool(tmp_path / "benchmark_model")
+@pytest.fixture(params=["direct", "server"])
+def way(request: pytest.FixtureRequest) -> str:
+    """Both ways to a phone: without and through an adb server."""
+    way: str = request.param
+    return way
 
 
 @pytest.fixture
-def model_file(tmp_path: Path) -> Path:
-    """A model of two small convolutions."""
-    path = tmp_path / "tiny.tflite"
-    path.write_bytes(convolutions())
-    return path
+def phone_name(
+    way: str,
+    phone_double: PhoneDouble,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """What a user types to reach the double that way."""
+    if way == "direct":
+        yield f"tcp:{phone_double.serial}"
+        return
+    adb: Adb = request.getfixturevalue("shared_adb")
+    adb.connect(phone_double.serial)
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(adb.port))
+    yield f"server:{phone_double.serial}"
+    adb("disconnect", phone_double.serial)
 
 
 @pytest.fixture
-def put(phone_double: PhoneDouble) -> Callable[..., str]:
-    """Puts a file below the phone's /data/local/tmp, as a push does; gives its path."""
+def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[..., AdbDevice]]:
+    """Opens the double as a device; closed at the end."""
+    opened: list[AdbDevice] = []
 
-    def put(source: Path | bytes, name: str, mode: int = 0o777) -> str:
-        target = phone_double.host_path(f"{TMP}/{name}")
-        target.write_bytes(source if isinstance(source, bytes) else source.read_bytes())
-        target.chmod(mode)
-        return f"{TMP}/{name}"
+    def open_phone(patience: ReconnectTimeouts = PATIENCE) -> AdbDevice:
+        opened.append(AdbDevice(find(phone_name), tool_file, patience=patience))
+        return opened[-1]
 
-    return put
-
-
-@pytest.fixture
-def client(phone_double: PhoneDouble) -> Iterator[Client]:
-    """The least client there is, let in without a key."""
-    phone_double.trust.required = False
-    with Client(phone_double.address) as client:
-        yield client
+    yield open_phone
+    for device in opened:
+        device.close()

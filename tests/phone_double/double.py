@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from phone_double.auth import Trust
-from phone_double.connection import Connection, Link, Service
-from phone_double.faults import Faults
-from phone_double.phones import BIG_LITTLE, Phone
-from phone_double.shell_service import ShellRequest, ShellSession
-from phone_double.state import PhoneState
-from phone_double.streams import Stream
-from phone_double.sync_service import SyncService
-from phone_double.system import System
+from tests.phone_double.adbd.auth import Trust
+from tests.phone_double.adbd.connection import Connection, Link, Service
+from tests.phone_double.adbd.streams import Stream
+from tests.phone_double.faults import Faults
+from tests.phone_double.phones.phone import BIG_LITTLE, Phone
+from tests.phone_double.phones.state import PhoneState
+from tests.phone_double.system.shell_service import ShellRequest, ShellSession
+from tests.phone_double.system.sync_service import SyncService
+from tests.phone_double.system.system import System
 
 _BIND_S = 10.0
 

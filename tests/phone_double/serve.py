@@ -1,4 +1,4 @@
-"""Runs a phone double by hand: ``serve.py --phone big-little --port 5555``."""
+"""Runs a phone double by hand: ``python -m tests.phone_double.serve --list``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
-if __name__ == "__main__":
-    # Run by its path: the folder of the package is not on the module path.
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from phone_double.auth import Trust
-from phone_double.benchmark_tool import write_tool
-from phone_double.double import PhoneDouble
-from phone_double.phones import PHONES, Phone
-from phone_double.recorded_phones import RECORDINGS, load_recorded
+from tests.phone_double.adbd.auth import Trust
+from tests.phone_double.benchmark.tool import write_tool
+from tests.phone_double.double import PhoneDouble
+from tests.phone_double.phones.phone import PHONES, Phone
+from tests.phone_double.phones.recorded import RECORDINGS, load_recorded
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:

@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import pytest
-from quantise_cases import wake_up
 
 import mess_tf.commands.cards as cards_module
 import mess_tf.commands.quantise as quantise_module
@@ -32,6 +31,7 @@ from mess_tf.recipe.files import load_recipe
 from mess_tf.runs import Run
 from mess_tf.runtime.linked_model import LinkedModel
 from mess_tf.training.train import design_from_recipe
+from tests.support.quantised_networks import wake_up
 
 RECIPE = """
 [data]

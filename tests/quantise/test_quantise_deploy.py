@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import tensorflow as tf
-from quantise_cases import NETWORKS, images, network, quantised
 
 from mess_tf.core.errors import MessError
 from mess_tf.flatbuffer.reader import Graph, read_model
@@ -18,6 +17,7 @@ from mess_tf.quantising.keras2 import tf_keras
 from mess_tf.quantising.scale_plan import Plan, make_plan
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8
+from tests.support.quantised_networks import NETWORKS, images, network, quantised
 
 # What LiteRT runs in int8 for these networks; nothing else may be in the file.
 ACCEPTED = {

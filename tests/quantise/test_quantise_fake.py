@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from quantise_cases import as_list, images, network, quantised
 
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.supernet_spec import Preprocessing
@@ -19,6 +18,7 @@ from mess_tf.quantising.fake_quantisation import (
 from mess_tf.quantising.network_graph import read_network
 from mess_tf.quantising.scale_plan import make_plan
 from mess_tf.runtime.interpreter import quantise
+from tests.support.quantised_networks import as_list, images, network, quantised
 
 
 @pytest.mark.parametrize(

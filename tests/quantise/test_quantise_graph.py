@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import pytest
-from quantise_cases import network
 
 from mess_tf.core.errors import MessError
 from mess_tf.quantising.network_graph import read_network
+from tests.support.quantised_networks import network
 
 layers = keras.layers
 

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from quantise_cases import NETWORKS, as_list, images, network
 
 from mess_tf.quantising.keras2_mirror import build_mirror
 from mess_tf.quantising.network_graph import read_network
+from tests.support.quantised_networks import NETWORKS, as_list, images, network
 
 
 @pytest.mark.parametrize("name", NETWORKS)

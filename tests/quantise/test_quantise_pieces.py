@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quantise_cases import awake, images, mobile_spec, quantised
 
 from mess_tf.compiling.pieces import compile_supernet
 from mess_tf.compiling.verify import compare_linked
@@ -23,6 +22,7 @@ from mess_tf.quantising.pieces import convert_network, write_quantised
 from mess_tf.runtime.interpreter import LiteRTFile
 from mess_tf.runtime.interpreter import quantise as to_int8
 from mess_tf.runtime.piece_runner import PieceRunner
+from tests.support.quantised_networks import awake, images, mobile_spec, quantised
 
 KEPT = [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (4, "dlb_r1_b0_s2_s1")]
 

@@ -10,18 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from broken_off import Display, Killed
-from little_network import little_network
-from quantise_cases import (
-    CLASSES,
-    SIZE,
-    as_list,
-    awake,
-    images,
-    mobile_spec,
-    network,
-    quantised,
-)
 
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.models.supernet import build_supernet
@@ -35,6 +23,18 @@ from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.train import design_from_recipe
+from tests.support.interruption import Display, Killed
+from tests.support.little_network import little_network
+from tests.support.quantised_networks import (
+    CLASSES,
+    SIZE,
+    as_list,
+    awake,
+    images,
+    mobile_spec,
+    network,
+    quantised,
+)
 
 EQUAL = np.ones(len(CLASSES), np.float32)
 

@@ -12,7 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from mess_tf.converting.decision_graphs import add_resize
+from mess_tf.exporting.embedded_card import CARD_SCHEMA, with_card
+from mess_tf.flatbuffer.graph_builder import ModelBuilder
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mess_tf", "android_bench", "search")
@@ -101,6 +107,53 @@ def test_help_loads_neither_numpy_nor_a_framework(command: str) -> None:
     assert modules_after(code) & (HEAVY | {"numpy"}) == set()
 
 
-def test_running_an_export_loads_neither_tensorflow_nor_matplotlib() -> None:
-    loaded = modules_after("import mess_tf\nmess_tf.LinkedModel\nmess_tf.run")
-    assert loaded & {"tensorflow", "keras", "matplotlib", "sklearn"} == set()
+FRAMEWORKS = {"tensorflow", "keras", "tf_keras", "jax", "matplotlib", "sklearn"}
+
+
+def tiny_export(path: Path) -> None:
+    """Writes an exported file of 8 x 8 pixels that halves its image to logits."""
+    builder = ModelBuilder()
+    graph = builder.add_graph("main")
+    image = graph.add_tensor("image", (1, 8, 8, 3), "float32")
+    logits = add_resize(graph, image, (4, 4))
+    number = np.array([2], np.int32)
+    exit_number = graph.add_tensor("exit", (1,), "int32", value=number)
+    graph.inputs, graph.outputs = [image], [logits, exit_number]
+    graph.rename(logits, "logits")
+    card = {
+        "schema": CARD_SCHEMA,
+        "form": {"form": "linked"},
+        "preprocessing": {"mean": [0.0] * 3, "std": [1.0] * 3},
+        "palette": [[0, 0, 0], [255, 0, 0], [0, 255, 0]],
+        "classes": ["red", "green", "blue"],
+        "thresholds": {"default": [], "input": False},
+        "exits": [{"exit": 2}],
+    }
+    path.write_bytes(with_card(builder.finish(), card))
+
+
+def test_an_export_runs_in_python_without_a_framework(tmp_path: Path) -> None:
+    tiny_export(tmp_path / "model.tflite")
+    loaded = modules_after(
+        "import mess_tf, numpy as np\n"
+        f"model = mess_tf.LinkedModel({str(tmp_path / 'model.tflite')!r})\n"
+        "answer = model.run(np.ones((8, 8, 3), np.float32))\n"
+        "assert answer.exit == 2 and answer.logits.shape == (4, 4, 3)"
+    )
+    assert "ai_edge_litert" in loaded
+    assert loaded & FRAMEWORKS == set()
+
+
+def test_mess_run_loads_no_framework(tmp_path: Path) -> None:
+    tiny_export(tmp_path / "model.tflite")
+    Image.new("RGB", (8, 8), (0, 0, 200)).save(tmp_path / "blue.png")
+    arguments = [
+        "run", str(tmp_path / "model.tflite"), str(tmp_path / "blue.png"),
+        "--output", str(tmp_path / "overlays"),
+    ]  # fmt: skip
+    loaded = modules_after(
+        f"from mess_tf.cli import main\nassert main({arguments!r}) == 0"
+    )
+    assert (tmp_path / "overlays/blue.png").is_file()
+    assert "ai_edge_litert" in loaded
+    assert loaded & FRAMEWORKS == set()

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_cases import FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
 from mess_tf.reporting.figures import write
 from mess_tf.runtime import piece_runner as runner
+from tests.support.report_run import FakeRun, FakeRunner
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

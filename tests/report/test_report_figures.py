@@ -8,11 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from report_cases import CHOSEN, FakeRun, FakeRunner
 
 from mess_tf.commands.report import report
 from mess_tf.core.configuration import Configuration
 from mess_tf.runtime import piece_runner as runner
+from tests.support.report_run import CHOSEN, FakeRun, FakeRunner
 
 CHARTS = ("pareto", "exit_rates", "latency", "class_iou", "speedups")
 

@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from report_cases import EARLY, FINAL, FakeRun
 
 from mess_tf.commands.report import _best_within, _measured, _searched
 from mess_tf.core.errors import MessError
@@ -16,6 +15,7 @@ from mess_tf.core.routing import exit_position_per_image
 from mess_tf.reporting.build_report import gather
 from mess_tf.reporting.records import HeadFigure, Info, Target
 from mess_tf.reporting.targets import Tools, _rounded_up, best_of
+from tests.support.report_run import EARLY, FINAL, FakeRun
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_cases import NAMES, FakeRun, FakeRunner, make_statistics
 
 from mess_tf.commands.report import render, report
 from mess_tf.core.configuration import Configuration, ExitChoice
@@ -28,6 +27,7 @@ from mess_tf.reporting.figures import write
 from mess_tf.reporting.gallery import choose_images
 from mess_tf.reporting.page.axes import log_ticks, ticks
 from mess_tf.runtime import piece_runner as runner
+from tests.support.report_run import NAMES, FakeRun, FakeRunner, make_statistics
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = ("images", "mean_ms", "p90_ms", "miou", "drop_pp", "exit_rates")

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from report_cases import EARLY, FINAL, MS, NAMES, FakeRun, make_spec, make_statistics
 
 from android_bench.records import Conditions
 from mess_tf.commands.report import _best_within
@@ -37,6 +36,15 @@ from mess_tf.reporting.speedups import SEARCHED, SPEEDUPS, UNIFORM, make_rings
 from mess_tf.reporting.spider import MOST_SPOKES, spokes
 from mess_tf.reporting.views import routed_areas
 from mess_tf.runtime import piece_runner as runner
+from tests.support.report_run import (
+    EARLY,
+    FINAL,
+    MS,
+    NAMES,
+    FakeRun,
+    make_spec,
+    make_statistics,
+)
 
 LEAVE_AT = exit_position_per_image
 

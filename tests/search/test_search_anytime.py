@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import head_name, output_name, segment_name
 from mess_tf.core.supernet_spec import HeadSpec
 from search.anytime import Rung, search_anytime
+from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
 
 
 def plain_value(statistics, spec, latency_ms, chain, rungs, part="calibration"):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
@@ -26,6 +25,12 @@ from search.result import load_results, save_results
 from search.run import InfeasibleError, search
 from search.solver.branch_and_bound import Search
 from search.solver.target import Target
+from tests.support.search_problems import (
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 FCN = "fcn_r1_b0"
 LATENCY_MS = {

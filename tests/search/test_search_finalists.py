@@ -9,13 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from search_cases import (
-    all_configurations,
-    plain_figures,
-    tiny_latencies,
-    tiny_spec,
-    tiny_statistics,
-)
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import part_images
@@ -25,6 +18,13 @@ from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.result import SearchResult, load_results, save_results
 from search.run import RUNNER_UP_TOLERANCE, search
+from tests.support.search_problems import (
+    all_configurations,
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 EPSILON = 1e-9
 

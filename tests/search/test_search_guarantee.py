@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binom
-from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
@@ -23,6 +22,7 @@ from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import search
+from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.2])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.errors import MessError
 from search.infeasible import InfeasibleError
 from search.jobs import SearchJob, run_jobs
 from search.parameters import SearchParameters
 from search.requirement import Requirement
+from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
 
 
 @pytest.fixture

@@ -8,15 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from search_cases import (
-    all_configurations,
-    plain_figures,
-    plain_takes,
-    tiny_bytes,
-    tiny_latencies,
-    tiny_spec,
-    tiny_statistics,
-)
 
 from mess_tf.core.statistics import part_images
 from search.evaluation import final_configuration
@@ -25,6 +16,15 @@ from search.requirement import Requirement
 from search.resources import Resources
 from search.run import InfeasibleError, search
 from search.solver import branch_and_bound as exact
+from tests.support.search_problems import (
+    all_configurations,
+    plain_figures,
+    plain_takes,
+    tiny_bytes,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 EPSILON = 1e-9
 

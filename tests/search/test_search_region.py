@@ -6,13 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import (
-    all_configurations,
-    plain_figures,
-    tiny_latencies,
-    tiny_spec,
-    tiny_statistics,
-)
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.latency import PathLatency
@@ -23,6 +16,13 @@ from mess_tf.policies.comparison_exit import reference_exit
 from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
+from tests.support.search_problems import (
+    all_configurations,
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 REGION = ("region_1", "region_2")
 

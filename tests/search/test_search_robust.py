@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import plain_figures, tiny_latencies, tiny_spec, tiny_statistics
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import part_images
@@ -17,6 +16,12 @@ from search.parameters import SearchParameters
 from search.requirement import ROBUST, Requirement
 from search.result import load_results, save_results
 from search.run import search
+from tests.support.search_problems import (
+    plain_figures,
+    tiny_latencies,
+    tiny_spec,
+    tiny_statistics,
+)
 
 
 def drawn(seed, images=24):

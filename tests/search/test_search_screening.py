@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from search_cases import tiny_latencies, tiny_spec, tiny_statistics
 
 from search.problem import Problem
 from search.solver import branch_and_bound as exact
@@ -23,6 +22,7 @@ from search.solver.pairwise_bounds import Screener
 from search.solver.prefix_bounds import Begun
 from search.solver.suffix import Rest
 from search.solver.target import Target
+from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
 
 IMAGES = 30
 

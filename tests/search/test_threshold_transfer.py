@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from search_cases import tiny_spec, tiny_statistics
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
@@ -16,6 +15,7 @@ from search.generalisation.threshold_transfer import (
     transfer_thresholds,
     with_exit_rates,
 )
+from tests.support.search_problems import tiny_spec, tiny_statistics
 
 HEAD = "fcn_r1_b0"
 CHAIN = Configuration(

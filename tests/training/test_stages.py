@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from little_network import little_model
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.supernet_spec import HeadSpec, Preprocessing
@@ -23,6 +22,7 @@ from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.teacher import Teacher
+from tests.support.little_network import little_model
 
 PLAIN = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
 EQUAL = np.ones(3, np.float32)

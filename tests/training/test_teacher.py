@@ -10,7 +10,6 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from broken_off import Killed
 
 from mess_tf.commands.train import train
 from mess_tf.core.errors import MessError
@@ -22,6 +21,7 @@ from mess_tf.training.loop import Batch, EpochData, run_stage
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import Joint, StageOne, _JointModel
 from mess_tf.training.teacher import Teacher, check_teacher
+from tests.support.interruption import Killed
 
 CLASSES = ("a", "b", "c")
 EQUAL = np.ones(3, np.float32)

@@ -1,0 +1,1 @@
+"""Tests of the project; the helpers they share are in ``tests.support``."""

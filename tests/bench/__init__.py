@@ -1,0 +1,1 @@
+"""Tests of measuring: devices, logs, the store, the latency model."""

@@ -1,0 +1,1 @@
+"""Tests of whole commands, and of the whole way from data to report."""

@@ -1,0 +1,1 @@
+"""Tests of compiling, slicing, linking and exporting."""

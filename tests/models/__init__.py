@@ -1,0 +1,1 @@
+"""Tests of networks, heads and exit policies."""

@@ -1,0 +1,1 @@
+"""Tests of measuring on phones, before the phone double."""

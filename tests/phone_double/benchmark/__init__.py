@@ -1,0 +1,1 @@
+"""The stand-in of TFLite's benchmark tool."""

@@ -1,0 +1,1 @@
+"""Which phone it is, what state it is in, and what it says of both."""

@@ -1,0 +1,1 @@
+"""The phone's system: files, processes, shell, commands, and adb's two services."""
