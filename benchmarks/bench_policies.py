@@ -40,6 +40,11 @@ set_tensorflow_defaults()
 import numpy as np
 from blocks import blocks
 from scipy.stats import spearmanr
+from separation import (
+    good_answers,
+    head_separation,
+    image_mious,
+)
 
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.errors import MessError
@@ -50,11 +55,6 @@ from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.runners import PiecesRunner
-from mess_tf.evaluation.separation import (
-    good_answers,
-    head_separation,
-    image_mious,
-)
 from mess_tf.policies.full_resolution import Edges, full_size_confidence
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
