@@ -18,7 +18,13 @@ from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
+from mess_tf.exporting.options import (
+    AnswerContent,
+    ExportForm,
+    Form,
+    IoType,
+    Resolution,
+)
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.result import load_results
@@ -56,9 +62,9 @@ def export(
         UsageError: options that do not go together.
     """
     check_choice("form", form.form, get_args(Form))
-    check_choice("input", form.input, get_args(BorderType))
-    check_choice("output", form.output, get_args(BorderType))
-    check_choice("answer", form.answer, get_args(Answer))
+    check_choice("input", form.input, get_args(IoType))
+    check_choice("output", form.output, get_args(IoType))
+    check_choice("answer", form.answer, get_args(AnswerContent))
     check_choice("resolution", form.resolution, get_args(Resolution))
     opened = Run.open(run)
     name = device or opened.recipe.profile.device
@@ -209,7 +215,7 @@ def _write_files(
 ) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
     """Writes the files, the one for the card first; also image input and logits."""
     from mess_tf.exporting.linking import link_configuration
-    from mess_tf.exporting.stages import link_stages, stage_files
+    from mess_tf.exporting.staged_export import link_stages, stage_files
     from mess_tf.runtime.linked_model import LinkedModel
     from mess_tf.runtime.stage_plan import StagedModel
 

@@ -20,7 +20,8 @@ from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
 from search.infeasible import InfeasibleError
-from search.jobs import Job, answer_all
+from search.jobs import SearchJob, run_jobs
+from search.parameters import SearchParameters
 from search.pareto import hypervolume, save_pareto
 from search.requirement import Requirement
 from search.resources import Resources
@@ -205,40 +206,39 @@ def _hint(source: Source) -> str | None:
 
 def _job(
     question: _Question, source: Source, options: SearchOptions, early_exits: int
-) -> Job:
+) -> SearchJob:
     """The question as the search takes it."""
     by_piece = source.latencies.by_piece
-    arguments: dict[str, Any] = {
-        "setting": options.setting,
-        "thresholds_per_policy": source.run.recipe.search.thresholds_per_policy,
-        "time_limit_s": options.time_limit_s,
-    }
+    parameters = SearchParameters(
+        setting=options.setting,
+        max_early_exits=early_exits,
+        thresholds_per_policy=source.run.recipe.search.thresholds_per_policy,
+        time_limit_s=options.time_limit_s,
+    )
     if question.wish is None:
         early = min(early_exits, FRONT_EARLY_EXITS)
-        return Job(by_piece, None, {"max_early_exits": early, **arguments})
+        parameters = dataclasses.replace(parameters, max_early_exits=early)
+        return SearchJob(by_piece, None, parameters)
     sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
-    arguments |= {
-        "name": question.label,
-        "resources": Resources(sizes),
-        "max_early_exits": early_exits,
-        "finalists": options.finalists,
-    }
-    if options.guarantee is not None:
-        arguments["guarantee"] = options.guarantee
-    return Job(by_piece, question.wish, arguments)
+    parameters = dataclasses.replace(
+        parameters, finalists=options.finalists, guarantee=options.guarantee
+    )
+    return SearchJob(
+        by_piece, question.wish, parameters, question.label, Resources(sizes)
+    )
 
 
 def _answers(
     source: Source,
     questions: Sequence[_Question],
-    jobs: Sequence[Job],
+    jobs: Sequence[SearchJob],
     options: SearchOptions,
 ) -> Iterator[tuple[_Question, Any]]:
     """Every question with its answer, while it is shown how far things are."""
     several = len({question.device for question in questions}) > 1
     told: dict[str, Step] = {}
     limit_s = options.time_limit_s
-    answers = answer_all(
+    answers = run_jobs(
         source.statistics,
         source.spec,
         jobs,
