@@ -15,6 +15,7 @@ from mess_tf.commands.arguments import as_tuple
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
+from mess_tf.core.json_files import to_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
@@ -184,7 +185,7 @@ def _searched(run: Run) -> list[Searched]:
     searched = []
     for path in sorted(run.folder.glob("search/*/*/chosen.json")):
         results = tuple(
-            {**result.as_json(), "wish": str(result.requirement)}
+            {**to_json(result), "wish": str(result.requirement)}
             for result in load_results(path)
         )
         front = None

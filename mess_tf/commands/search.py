@@ -15,6 +15,7 @@ from mess_tf.commands.latencies import Latencies, Unmeasured
 from mess_tf.commands.search_options import SearchOptions
 from mess_tf.commands.search_text import render as render
 from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.json_files import to_json
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
@@ -278,7 +279,7 @@ def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     return {
         "device": device,
         "folder": str(found.folder),
-        "results": [result.as_json() for result in results],
+        "results": [to_json(result) for result in results],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
         "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)
