@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mess_tf.core.errors import MessError
-from mess_tf.recipe.files import load_recipe, write_recipe
+from mess_tf.recipe.files import read_stored_recipe, write_recipe
 from mess_tf.recipe.recipe import Recipe
 
 RECIPE = "recipe.toml"
@@ -52,7 +52,7 @@ class Run:
                 f"{folder} is no run folder: it has no {RECIPE}. Give the folder that"
                 " `mess train` made."
             )
-        return cls(folder, load_recipe(folder / RECIPE))
+        return cls(folder, read_stored_recipe(folder / RECIPE))
 
     @classmethod
     def create(cls, folder: str | Path, recipe: Recipe) -> Run:

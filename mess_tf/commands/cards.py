@@ -94,7 +94,7 @@ def make_card(
         files: all ``.tflite`` files of the export.
         borders: image input and output of logits (None without).
     """
-    from mess_tf.exporting.inventory import inventory, kept_in_float
+    from mess_tf.exporting.inventory import float_operators, inventory
 
     pieces, spec = source.pieces, source.spec
     configuration: Configuration = outcome.configuration
@@ -113,7 +113,7 @@ def make_card(
         "palette": source.palette,
         "exits": _exits(source, configuration),
         "inventory": inventory(files),
-        "in_float": kept_in_float(files, pieces.precision),
+        "in_float": float_operators(files, pieces.precision),
         "requirement": result.as_json()["requirement"],
         "promise": outcome.as_json(),
         "best_static": result.best_static and result.best_static.as_json(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mess_tf.commands.arguments import check_choice, next_command
+from mess_tf.core.errors import UsageError
 from mess_tf.core.files import sha256_of
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
@@ -44,10 +45,16 @@ def evaluate(
 
     Raises:
         MessError: not compiled yet, or the data set cannot be used.
+        UsageError: a precision for Keras.
     """
     from mess_tf.evaluation.evaluate import evaluate as fill
 
     check_choice("source", source, get_args(SourceName))
+    if source == "keras" and precision is not None:
+        raise UsageError(
+            f"--precision {precision} is of compiled pieces, and --from keras runs none"
+            " of them; leave one of the two out."
+        )
     opened = Run.open(run)
     recipe = opened.recipe
     whole = SupernetSpec.load(opened.supernet_structure)

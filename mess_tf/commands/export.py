@@ -11,14 +11,20 @@ from typing import Any, get_args
 from mess_tf.commands.arguments import check_choice, next_command, several
 from mess_tf.commands.cards import Source, make_card
 from mess_tf.core.configuration import Configuration
-from mess_tf.core.errors import MessError
+from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import sha256_of, write_file
 from mess_tf.core.json_files import write_json
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
+from mess_tf.exporting.options import (
+    AnswerContent,
+    ExportForm,
+    Form,
+    IoType,
+    Resolution,
+)
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.result import load_results
@@ -56,9 +62,9 @@ def export(
         UsageError: options that do not go together.
     """
     check_choice("form", form.form, get_args(Form))
-    check_choice("input", form.input, get_args(BorderType))
-    check_choice("output", form.output, get_args(BorderType))
-    check_choice("answer", form.answer, get_args(Answer))
+    check_choice("input", form.input, get_args(IoType))
+    check_choice("output", form.output, get_args(IoType))
+    check_choice("answer", form.answer, get_args(AnswerContent))
     check_choice("resolution", form.resolution, get_args(Resolution))
     opened = Run.open(run)
     name = device or opened.recipe.profile.device
@@ -73,6 +79,8 @@ def export(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
+    for wanted in choices or by_name:
+        _check_threshold_input(by_name[wanted], form)
     source = Source.open(opened, precision, device, unmeasured_heads="leave out")
     exports = []
     with progress("Exporting", len(choices or by_name)) as step:
@@ -152,6 +160,16 @@ def _outcome(result: Any, form: ExportForm) -> Any:
     return result.best_static
 
 
+def _check_threshold_input(result: Any, form: ExportForm) -> None:
+    """A single exit has no threshold that could be an input."""
+    if form.threshold_input and len(result.configuration.exits) == 1:
+        raise UsageError(
+            f"{result.name} leaves at one exit and has no threshold, so"
+            " --threshold-input is without effect; leave it out, or name results with"
+            " early exits by --choice."
+        )
+
+
 def _must_be_measured(source: Source, result: Any) -> None:
     """A card promises what was measured, never what was predicted."""
     if not result.predicted:
@@ -197,7 +215,7 @@ def _write_files(
 ) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
     """Writes the files, the one for the card first; also image input and logits."""
     from mess_tf.exporting.linking import link_configuration
-    from mess_tf.exporting.stages import link_stages, stage_files
+    from mess_tf.exporting.staged_export import link_stages, stage_files
     from mess_tf.runtime.linked_model import LinkedModel
     from mess_tf.runtime.stage_plan import StagedModel
 

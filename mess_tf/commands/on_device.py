@@ -38,7 +38,7 @@ def answers_on_device(
 
     Returns:
         Median latency per image, float64 array of shape (n,), milliseconds (of stages:
-        the sum over the files that an image needs); and per image its ``Answer``.
+        the sum over the files that an image needs); and per image its ``Prediction``.
 
     Raises:
         BenchError: the device cannot be used, or a file fails on it.
@@ -48,7 +48,7 @@ def answers_on_device(
     info = tensor_of(card["input"])
     given = [as_input(image, info, folder) for image in images]
     latencies = []
-    runner = _OnDevice(reached, folder, threads)
+    runner = _DeviceRunner(reached, folder, threads)
     for _ in range(passes):
         if card["form"]["form"] == "stages":
             latency_ms, answers = _follow_plan(runner, folder, given, step)
@@ -58,7 +58,7 @@ def answers_on_device(
     return np.median(latencies, axis=0), answers
 
 
-class _OnDevice:
+class _DeviceRunner:
     """Runs files of one folder on an opened device."""
 
     def __init__(self, reached: Any, folder: Path, threads: int) -> None:
@@ -76,12 +76,12 @@ class _OnDevice:
 
 
 def _run_file(
-    runner: _OnDevice,
+    runner: _DeviceRunner,
     card: dict[str, Any],
     images: Sequence[np.ndarray],
     step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
-    from mess_tf.runtime.linked_model import read_answer
+    from mess_tf.runtime.linked_model import read_prediction
     from mess_tf.runtime.signature_names import EXIT, THRESHOLDS
 
     row = card["outputs"].get("logits")
@@ -97,11 +97,11 @@ def _run_file(
             step()
 
     latency_ms, outputs = runner.run(card["model"], inputs())
-    return latency_ms, [read_answer(o, logits, int(o[EXIT][0])) for o in outputs]
+    return latency_ms, [read_prediction(o, logits, int(o[EXIT][0])) for o in outputs]
 
 
 def _follow_plan(
-    runner: _OnDevice,
+    runner: _DeviceRunner,
     folder: Path,
     images: Sequence[np.ndarray],
     step: Callable[[], object],

@@ -26,6 +26,7 @@ from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.infeasible import InfeasibleError
+from search.parameters import SearchParameters
 from search.resources import Resources
 from search.result import load_results, save_results
 from search.run import search as solve
@@ -192,11 +193,13 @@ def _fit_anew(
             spec,
             latencies.by_piece,
             result.requirement,
-            setting=result.setting,
-            max_early_exits=result.max_early_exits,
-            thresholds_per_policy=result.thresholds_per_policy,
+            SearchParameters(
+                setting=result.setting,
+                max_early_exits=result.max_early_exits,
+                thresholds_per_policy=result.thresholds_per_policy,
+                guarantee=None if certified is None else certified.guarantee,
+            ),
             resources=Resources(sizes),
-            guarantee=None if certified is None else certified.guarantee,
             name=result.name,
         )
     except InfeasibleError as error:

@@ -34,6 +34,7 @@ from mess_tf.reporting.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.infeasible import InfeasibleError
+from search.parameters import SearchParameters
 from search.pareto import load_pareto
 from search.requirement import Requirement
 from search.result import load_results
@@ -135,8 +136,7 @@ def _best_within(
             spec,
             latency_ms,
             wish,
-            max_early_exits=1,
-            time_limit_s=FIG_7_LIMIT_S,
+            SearchParameters(max_early_exits=1, time_limit_s=FIG_7_LIMIT_S),
         )
     except InfeasibleError:
         return None

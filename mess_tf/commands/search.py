@@ -20,7 +20,8 @@ from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
 from search.infeasible import InfeasibleError
-from search.jobs import Job, answer_all
+from search.jobs import SearchJob, run_jobs
+from search.parameters import SearchParameters
 from search.pareto import hypervolume, save_pareto
 from search.requirement import Requirement
 from search.resources import Resources
@@ -178,7 +179,7 @@ def search(
         raise found[names[0]].errors[0]
     return {
         "run": str(run),
-        "devices": [_finish(name, found[name]) for name in names],
+        "devices": [_finish(name, found[name], early) for name in names],
         "hint": None if requirement.robust or options.confidence else _hint(any_source),
         "next": next_command(
             "export",
@@ -205,40 +206,39 @@ def _hint(source: Source) -> str | None:
 
 def _job(
     question: _Question, source: Source, options: SearchOptions, early_exits: int
-) -> Job:
+) -> SearchJob:
     """The question as the search takes it."""
     by_piece = source.latencies.by_piece
-    arguments: dict[str, Any] = {
-        "setting": options.setting,
-        "thresholds_per_policy": source.run.recipe.search.thresholds_per_policy,
-        "time_limit_s": options.time_limit_s,
-    }
+    parameters = SearchParameters(
+        setting=options.setting,
+        max_early_exits=early_exits,
+        thresholds_per_policy=source.run.recipe.search.thresholds_per_policy,
+        time_limit_s=options.time_limit_s,
+    )
     if question.wish is None:
         early = min(early_exits, FRONT_EARLY_EXITS)
-        return Job(by_piece, None, {"max_early_exits": early, **arguments})
+        parameters = dataclasses.replace(parameters, max_early_exits=early)
+        return SearchJob(by_piece, None, parameters)
     sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
-    arguments |= {
-        "name": question.label,
-        "resources": Resources(sizes),
-        "max_early_exits": early_exits,
-        "finalists": options.finalists,
-    }
-    if options.guarantee is not None:
-        arguments["guarantee"] = options.guarantee
-    return Job(by_piece, question.wish, arguments)
+    parameters = dataclasses.replace(
+        parameters, finalists=options.finalists, guarantee=options.guarantee
+    )
+    return SearchJob(
+        by_piece, question.wish, parameters, question.label, Resources(sizes)
+    )
 
 
 def _answers(
     source: Source,
     questions: Sequence[_Question],
-    jobs: Sequence[Job],
+    jobs: Sequence[SearchJob],
     options: SearchOptions,
 ) -> Iterator[tuple[_Question, Any]]:
     """Every question with its answer, while it is shown how far things are."""
     several = len({question.device for question in questions}) > 1
     told: dict[str, Step] = {}
     limit_s = options.time_limit_s
-    answers = answer_all(
+    answers = run_jobs(
         source.statistics,
         source.spec,
         jobs,
@@ -269,7 +269,7 @@ def _tell(step: Step, state: Any, limit_s: float) -> None:
     step.at(min(state.elapsed_s, limit_s), limit_s, text)
 
 
-def _finish(device: str, found: _Answers) -> dict[str, Any]:
+def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     """Measures a device's finalists, if any, and tells of all its answers."""
     picked = pick_by_measurement(found.source, found.results, device)
     results = [_with_predicted(result, found.source.latencies) for result in picked]
@@ -281,7 +281,9 @@ def _finish(device: str, found: _Answers) -> dict[str, Any]:
         "results": [result.as_json() for result in results],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
-        "front_early_exits": FRONT_EARLY_EXITS if found.front else None,
+        "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)
+        if found.front
+        else None,
     }
 
 

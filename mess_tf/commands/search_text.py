@@ -37,7 +37,10 @@ def _of_device(device: dict[str, Any], run: str) -> list[str]:
         lines += [f"  {line}" for line in _predictions(row, run)]
     lines += [f"{row['name']}: {row['reason']}" for row in device["unmet"]]
     if device["hypervolume"] is not None:
-        lines.append(f"Pareto front: hypervolume {device['hypervolume']:.4f}")
+        lines.append(
+            f"Pareto front: hypervolume {device['hypervolume']:.4f}, at most"
+            f" {device['front_early_exits']} early exits"
+        )
     return lines
 
 
@@ -46,6 +49,9 @@ def _proof(row: dict[str, Any]) -> str:
         return "proven optimal"
     if any(f["measured_ms"] is not None for f in row["finalists"]):
         return "picked by measurement"
+    certified = row["certified"]
+    if certified is not None and certified["step"] > 0:
+        return "thresholds drawn back for the guarantee"
     return f"gap {row['gap']:.3g} at the time limit"
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mess_tf.compiling.latency_composition import probe_policy
-from mess_tf.compiling.piece_folder import PieceStore
+from mess_tf.compiling.piece_folder import PieceWriter
 from mess_tf.converting.decision_graphs import (
     decision_piece,
     output_piece,
-    stand_in_parameters,
+    placeholder_parameters,
     with_pixel_threshold,
 )
 from mess_tf.core.configuration import Configuration, ExitChoice
@@ -26,14 +26,14 @@ from mess_tf.core.piece_names import (
 )
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.exit_stages import PieceGraphs
 from mess_tf.exporting.linking import link_configuration
-from mess_tf.exporting.stage_graphs import Parts
 from mess_tf.policies.comparison_exit import reference_exit
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 
 
 def add_auxiliary(
-    spec: SupernetSpec, store: PieceStore, policies: Sequence[str]
+    spec: SupernetSpec, store: PieceWriter, policies: Sequence[str]
 ) -> None:
     """Adds decisions, output resizes and probes to a store of segments and heads.
 
@@ -55,7 +55,7 @@ def add_auxiliary(
 
 
 def _add_decisions_and_resizes(
-    spec: SupernetSpec, store: PieceStore, policies: Sequence[str]
+    spec: SupernetSpec, store: PieceWriter, policies: Sequence[str]
 ) -> None:
     classes = len(spec.classes)
     sizes = {
@@ -72,9 +72,9 @@ def _add_decisions_and_resizes(
             store.add(output_name(size), "output", content)
 
 
-def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None:
+def _add_comparisons(spec: SupernetSpec, store: PieceWriter, family: str) -> None:
     """Adds the decisions of a family that compares: with the other head inside."""
-    parts = Parts(_so_far(store), spec)
+    piece_graphs = PieceGraphs(_pieces_so_far(store), spec)
     done = set()
     for point, heads in zip(spec.exit_points, spec.heads, strict=True):
         reference = reference_exit(spec, point.index)
@@ -83,7 +83,7 @@ def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None
         policy = Policy(family, reference=reference).key
         for size in sorted({spec.head_size(point.index, head) for head in heads}):
             if (name := decision_name(policy, size)) not in done:
-                head = parts.reference(reference)
+                head = piece_graphs.reference(reference)
                 content = decision_piece(
                     policy, size, len(spec.classes), store.precision, head
                 )
@@ -91,14 +91,16 @@ def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None
                 done.add(name)
 
 
-def _so_far(store: PieceStore) -> Pieces:
+def _pieces_so_far(store: PieceWriter) -> Pieces:
     return Pieces(store.precision, tuple(store.pieces), folder=store.folder)
 
 
-def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
+def _add_probes(
+    spec: SupernetSpec, store: PieceWriter, policies: Sequence[str]
+) -> None:
     """Adds per exit the network that ends there, and the final one behind an IF."""
     policy = with_pixel_threshold(probe_policy(family_of(p) for p in policies))
-    own = stand_in_parameters(policy, len(spec.classes))
+    own = placeholder_parameters(policy, len(spec.classes))
     final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
     never = 2.0  # no confidence reaches it: the branch behind the exit always runs
     probes: dict[str, tuple[ExitChoice, ...]] = {WHOLE_PROBE: (final,)}
@@ -108,7 +110,7 @@ def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) 
             probes[single_probe(index)] = (ExitChoice(index, head),)
             asked = ExitChoice(index, head, policy, never, own)
             probes[branch_probe(index)] = (asked, final)
-    pieces = _so_far(store)
+    pieces = _pieces_so_far(store)
     for name, choices in probes.items():
         path = store.folder / f"{name}.tflite"
         link_configuration(pieces, spec, Configuration(choices), path)

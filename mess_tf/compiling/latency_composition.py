@@ -38,7 +38,7 @@ def probe_policy(families: Iterable[str]) -> str:
     return min(alone, default="")
 
 
-def composed(
+def compose_latencies(
     by_piece: Mapping[str, float],
     spec: SupernetSpec,
     rounds_ms: Mapping[str, Sequence[float]] | None = None,
@@ -64,7 +64,7 @@ def composed(
     """
     if WHOLE_PROBE not in by_piece:
         return dict(by_piece)
-    ratio = _ratio(by_piece, spec, rounds_ms or {})
+    ratio = _linked_to_pieces_ratio(by_piece, spec, rounds_ms or {})
     result = {
         name: ms * ratio if name.startswith(("segment_", "head_")) else ms
         for name, ms in by_piece.items()
@@ -78,7 +78,7 @@ def composed(
     for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False):
         if heads:
             asked = (
-                _beyond_ms(branch_probe(point.index), by_piece, rounds_ms or {})
+                _beyond_whole_ms(branch_probe(point.index), by_piece, rounds_ms or {})
                 - result[head_name(point.index, heads[0].id)]
                 - by_piece[decision_name(policy, spec.head_size(point.index, heads[0]))]
             )
@@ -86,7 +86,7 @@ def composed(
     return result
 
 
-def _ratio(
+def _linked_to_pieces_ratio(
     by_piece: Mapping[str, float],
     spec: SupernetSpec,
     rounds_ms: Mapping[str, Sequence[float]],
@@ -115,7 +115,7 @@ def _ratio(
     return statistics.median(ratios)
 
 
-def _beyond_ms(
+def _beyond_whole_ms(
     probe: str, by_piece: Mapping[str, float], rounds_ms: Mapping[str, Sequence[float]]
 ) -> float:
     """How much longer a probe takes than the whole network."""

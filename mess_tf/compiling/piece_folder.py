@@ -20,7 +20,7 @@ from mess_tf.flatbuffer.reader import Graph
 def write_pieces(
     folder: Path,
     precision: Precision,
-    fill: Callable[[PieceStore], None],
+    fill: Callable[[PieceWriter], None],
     made: Mapping[str, Any] | None = None,
 ) -> Pieces:
     """Writes a folder of pieces; an existing one stays until the new one is complete.
@@ -38,7 +38,7 @@ def write_pieces(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        store = PieceStore(partial, precision)
+        store = PieceWriter(partial, precision)
         fill(store)
         pieces = Pieces(precision, tuple(store.pieces), made or {}, folder=partial)
         pieces.save()
@@ -50,7 +50,7 @@ def write_pieces(
     return replace(pieces, folder=folder)
 
 
-class PieceStore:
+class PieceWriter:
     """Writes pieces into a folder and verifies each as it comes."""
 
     def __init__(self, folder: Path, precision: Precision) -> None:

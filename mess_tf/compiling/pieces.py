@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mess_tf.compiling.auxiliary_pieces import add_auxiliary
-from mess_tf.compiling.piece_folder import PieceStore, write_pieces
+from mess_tf.compiling.piece_folder import PieceWriter, write_pieces
 from mess_tf.compiling.slice import (
-    adopt_scales,
     crossing_names,
     cut_between,
     cut_in_sequence,
+    snap_input_scales,
     write_cut,
 )
-from mess_tf.converting.calibrate import Calibration, pixel_range, run_as_calibrated
+from mess_tf.converting.calibrate import Calibration, pixel_range, run_reference_kernels
 from mess_tf.converting.convert import convert_model
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import (
@@ -104,7 +104,7 @@ def compile_supernet(
 
 def _compile_all(
     supernet: Supernet,
-    store: PieceStore,
+    store: PieceWriter,
     images: Calibration | None,
     policies: Sequence[str],
     report: Progress,
@@ -131,7 +131,7 @@ def _compile_all(
             samples = [[f[exit_tensor(i)] for i in inputs] for f in features]
             calibration = Calibration(samples, images.method)
         group = _convert_heads(supernet, exit_index, ids, precision, calibration)
-        adopt_scales(group, borders)
+        snap_input_scales(group, borders)
         for head_id in ids:
             name = head_name(exit_index, head_id)
             given = [exit_tensor(i) for i in inputs]
@@ -164,7 +164,7 @@ def _convert_backbone(
     features = []
     if images is not None:
         exact = convert_model(model, [IMAGE_TENSOR], exits, "float32", None, sizes)
-        features = run_as_calibrated(exact, images.samples)
+        features = run_reference_kernels(exact, images.samples)
     content = convert_model(model, [IMAGE_TENSOR], exits, precision, images, sizes)
     return Graph(read_model(content, "the backbone")), features
 

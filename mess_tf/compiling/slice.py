@@ -126,9 +126,11 @@ def write_cut(
         promised = (borders or {}).get(own.name, own)
         if (promised.shape, promised.dtype) != (own.shape, own.dtype):
             raise MessError(f"Piece {cut.name} reads {own} where {promised} comes in.")
-        given[tensor] = piece.add_like(promised)
+        given[tensor] = piece.add_tensor_from_info(promised)
     piece.inputs = list(given.values())
-    known = {t: _at_scale(piece, here, graph, t) for t, here in given.items()}
+    known = {
+        t: _requantise_if_needed(piece, here, graph, t) for t, here in given.items()
+    }
     here = piece.append(graph, cut.operators, known)
     piece.outputs = [here[tensor] for tensor in cut.outputs]
     for tensor in cut.outputs:
@@ -138,16 +140,18 @@ def write_cut(
     return builder.finish()
 
 
-def _at_scale(piece: GraphBuilder, incoming: int, graph: Graph, tensor: int) -> int:
+def _requantise_if_needed(
+    piece: GraphBuilder, incoming: int, graph: Graph, tensor: int
+) -> int:
     """``incoming`` where its scale is the graph's, else its requantised copy."""
     if scale_of(piece.tensors[incoming]) == scale_of(graph.tensors[tensor]):
         return incoming
-    copy = piece.add_twin(graph.tensors[tensor], "requantised")
+    copy = piece.add_tensor_like(graph.tensors[tensor], "requantised")
     piece.add_quantize(incoming, copy)
     return copy
 
 
-def adopt_scales(graph: Graph, borders: Mapping[str, TensorInfo]) -> None:
+def snap_input_scales(graph: Graph, borders: Mapping[str, TensorInfo]) -> None:
     """Gives input tensors the exact scales of ``borders`` where only rounding differs.
 
     Calibrating one tensor in two graphs agrees to some 1e-7: far below a quantisation

@@ -53,7 +53,7 @@ def pixel_range(preprocessing: Preprocessing) -> Range:
     return float((-mean / std).min()), float(((255 - mean) / std).max())
 
 
-def with_ranges(content: bytes, calibration: Calibration) -> bytes:
+def set_activation_ranges(content: bytes, calibration: Calibration) -> bytes:
     """The converter's calibrated float graph with the ranges that were asked for.
 
     Args:
@@ -119,7 +119,7 @@ def mse_range(counts: np.ndarray, low: float, high: float) -> Range:
     return float(lows[row]), float(highs[column])
 
 
-def run_as_calibrated(
+def run_reference_kernels(
     content: bytes, samples: Sequence[Sequence[np.ndarray]]
 ) -> list[dict[str, np.ndarray]]:
     """Outputs of a float graph per sample, by the kernels that calibration runs on.

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
-from mess_tf.converting.calibrate import Calibration, with_ranges
+from mess_tf.converting.calibrate import Calibration, set_activation_ranges
 from mess_tf.converting.dilated_conv import NativeDilations
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, Precision
@@ -146,7 +146,7 @@ def _convert(
             # What the converter itself does after calibration, with chosen ranges.
             return bytes(
                 mlir_quantize(
-                    with_ranges(content, calibration),
+                    set_activation_ranges(content, calibration),
                     input_data_type=tf.int8,
                     output_data_type=tf.int8,
                 )

@@ -28,9 +28,9 @@ from mess_tf.runtime.signature_names import CONFIDENCE
 LOGITS = "logits"
 REFERENCE = "reference"
 DECISION = "decision_"  # before the names of a decision's own tensors
-STAND_IN_SCALE = 0.1
+PLACEHOLDER_SCALE = 0.1
 _LEAST_SMOOTHED = 2  # MIRROR_PAD adds at most a side's length
-STAND_IN_PIXEL_THRESHOLD = 0.9
+PLACEHOLDER_PIXEL_THRESHOLD = 0.9
 
 
 @functools.lru_cache(maxsize=64)
@@ -129,11 +129,11 @@ def with_pixel_threshold(policy: str) -> str:
 
     family = POLICIES.get(policy)
     if family is not None and family.needs_pixel_threshold:
-        return f"{policy}@{STAND_IN_PIXEL_THRESHOLD}"
+        return f"{policy}@{PLACEHOLDER_PIXEL_THRESHOLD}"
     return policy
 
 
-def stand_in_parameters(policy: str, classes: int) -> tuple[float, ...]:
+def placeholder_parameters(policy: str, classes: int) -> tuple[float, ...]:
     """Numbers for a policy key where only the cost matters; no two are alike, so that
     the converter can leave nothing out."""
     count = Policy.parse(policy).parameters(classes)
@@ -221,10 +221,12 @@ def decision_piece(
     builder = ModelBuilder()
     graph = builder.add_graph(decision_name(policy, size))
     logits = _add_logits(graph, size, classes, precision)
-    own = stand_in_parameters(policy, classes)
+    own = placeholder_parameters(policy, classes)
     graph.inputs, other = [logits], None
     if reference is not None:
-        known = {t: graph.add_like(reference.info(t)) for t in reference.inputs}
+        known = {
+            t: graph.add_tensor_from_info(reference.info(t)) for t in reference.inputs
+        }
         graph.inputs += known.values()
         other = add_reference(graph, reference, known)
     confidence = add_decision(graph, logits, policy, own, other)
@@ -263,5 +265,5 @@ def _add_logits(
 ) -> int:
     if not has_int8_activations(precision):
         return graph.add_tensor(LOGITS, (1, *size, classes), "float32")
-    scale = per_tensor_quantization(STAND_IN_SCALE, 0)
+    scale = per_tensor_quantization(PLACEHOLDER_SCALE, 0)
     return graph.add_tensor(LOGITS, (1, *size, classes), "int8", scale)

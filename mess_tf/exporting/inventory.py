@@ -82,7 +82,7 @@ def inventory(paths: Path | Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def kept_in_float(
+def float_operators(
     paths: Path | Sequence[Path], precision: Precision
 ) -> list[dict[str, Any]]:
     """Operators that work on float values, counted, with the reason.

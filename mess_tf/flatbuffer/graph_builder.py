@@ -124,14 +124,14 @@ class GraphBuilder:
         )
         return len(self.tensors) - 1
 
-    def add_like(self, info: TensorInfo, name: str | None = None) -> int:
+    def add_tensor_from_info(self, info: TensorInfo, name: str | None = None) -> int:
         """Adds a computed tensor of a border record's shape, dtype and scale."""
         quantized = (
             per_tensor_quantization(info.scale, info.zero_point) if info.scale else None
         )
         return self.add_tensor(name or info.name, info.shape, info.dtype, quantized)
 
-    def add_twin(self, tensor: Any, name: str | None = None) -> int:
+    def add_tensor_like(self, tensor: Any, name: str | None = None) -> int:
         """Adds a computed tensor of the same shape, type and scale as ``tensor``."""
         dtype = NUMPY_TYPES[tensor.type]
         own_name = name or tensor.name.decode()

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from mess_tf.core.supernet_spec import Preprocessing
+from mess_tf.quantising.int8_graph import CONVOLUTIONS, Plan, Step, make_plan
 from mess_tf.quantising.keras2 import (
     QuantizeConfig,
     Quantizer,
@@ -27,7 +28,6 @@ from mess_tf.quantising.keras2 import (
 )
 from mess_tf.quantising.keras2_mirror import Mirror, build_mirror
 from mess_tf.quantising.network_graph import Network, Node
-from mess_tf.quantising.scale_plan import CONVOLUTIONS, Plan, Step, make_plan
 from mess_tf.runtime.interpreter import TIE_RAISE_STEPS
 
 RANGE_MOMENTUM = 0.99  # tfmot's 0.999 is too slow for some hundred steps

@@ -17,8 +17,8 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.models.supernet import Supernet
 from mess_tf.quantising.fake_quantisation import FakeQuantised, fake_quantise, unrounded
-from mess_tf.quantising.finetuning_stage import Distillation, Exit, FineTuning
 from mess_tf.quantising.network_graph import read_network
+from mess_tf.quantising.qat_training import Distillation, Exit, FineTuning
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.schedule import Optimisation

@@ -23,8 +23,8 @@ from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised, round_kernel
+from mess_tf.quantising.int8_graph import Plan, Step, make_plan
 from mess_tf.quantising.network_graph import Node
-from mess_tf.quantising.scale_plan import Plan, Step, make_plan
 from mess_tf.terminal.output_capture import quiet
 
 Ranges = Mapping[str, tuple[float, float]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mess_tf.compiling.auxiliary_pieces import add_auxiliary
-from mess_tf.compiling.piece_folder import PieceStore, write_pieces
+from mess_tf.compiling.piece_folder import PieceWriter, write_pieces
 from mess_tf.compiling.slice import (
     crossing_names,
     cut_between,
@@ -39,7 +39,7 @@ def write_quantised(
     """
     graph = Graph(read_model(convert_network(trained, spec), "the fine-tuned network"))
 
-    def fill(store: PieceStore) -> None:
+    def fill(store: PieceWriter) -> None:
         _add_segments(graph, spec, store)
         for exit_index, head_id in spec.head_names():
             name = head_name(exit_index, head_id)
@@ -60,7 +60,7 @@ def convert_network(trained: FakeQuantised, spec: SupernetSpec) -> bytes:
     return convert_quantised(trained, (spec.image_height, spec.image_width), outputs)
 
 
-def _add_segments(graph: Graph, spec: SupernetSpec, store: PieceStore) -> None:
+def _add_segments(graph: Graph, spec: SupernetSpec, store: PieceWriter) -> None:
     names = [segment_name(point.index) for point in spec.exit_points]
     ends = [exit_tensor(point.index) for point in spec.exit_points]
     cuts = cut_in_sequence(graph, names, ends)

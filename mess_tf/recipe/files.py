@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sysconfig
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from mess_tf.core.files import write_atomically
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.recipe.sections import BUILT_IN_WEIGHTS, NETWORK_FILE
 from mess_tf.recipe.settings import show
+from mess_tf.recipe.void_settings import refuse_void_settings, void_settings
 
 _PATHS = (
     ("data", "path"), ("data", "sbd"), ("network", "weights"), ("network", "backbone"),
@@ -39,17 +41,19 @@ def load_recipe(
         changes: further changes such as ``training.seed=1``, applied in order.
 
     Raises:
-        MessError: no such recipe, no TOML, or a setting that is not accepted.
-        UsageError: a change that cannot be read.
+        MessError: no such recipe, no TOML, or a setting that is not accepted, or that
+            another one in the file makes void.
+        UsageError: a change that cannot be read, or that is without effect.
     """
     path = find_recipe(recipe)
     table = _read_toml(path)
-    try:
+    with _named(path):
         # Only what the recipe itself names is relative to it; what comes from the
         # command line is relative to where the command was typed.
         _anchor(table, path.resolve().parent)
-        for change in changes:
-            _apply(table, change)
+        refuse_void_settings(table)
+        changed = [_apply(table, change) for change in changes]
+        _refuse_void_changes(table, changed)
         if data is not None:
             _apply_value(table, "data", "path", str(data))
             _of_files(table)
@@ -57,10 +61,18 @@ def load_recipe(
             _apply_value(table, "network", "weights", weights)
         _anchor(table, Path.cwd())
         return Recipe.from_table(table)
-    except UsageError:
-        raise
-    except MessError as error:
-        raise MessError(f"Recipe {path}: {error}") from error
+
+
+def read_stored_recipe(path: Path) -> Recipe:
+    """Reads what ``write_recipe`` wrote; a setting may be void in it.
+
+    Raises:
+        MessError: no TOML, or a setting that is not accepted.
+    """
+    table = _read_toml(path)
+    with _named(path):
+        _anchor(table, path.resolve().parent)
+        return Recipe.from_table(table)
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
@@ -97,6 +109,17 @@ def find_recipe(recipe: str | Path) -> Path:
     )
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Names the recipe in the message of what is wrong in it."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except MessError as error:
+        raise MessError(f"Recipe {path}: {error}") from error
+
+
 def _built_in_recipes() -> Iterator[Path]:
     # A checkout has them beside the package; an installed wheel under share/.
     checkout = Path(__file__).resolve().parents[2] / "recipes"
@@ -129,7 +152,19 @@ def _of_files(table: dict[str, Any]) -> None:
         values["kind"] = "folder"
 
 
-def _apply(table: dict[str, Any], change: str) -> None:
+def _refuse_void_changes(
+    table: Mapping[str, Any], changed: Sequence[tuple[str, str]]
+) -> None:
+    void = void_settings(table)
+    for section, key in changed:
+        if (section, key) in void:
+            raise UsageError(
+                f"--set {section}.{key} is without effect {void[section, key]}"
+            )
+
+
+def _apply(table: dict[str, Any], change: str) -> tuple[str, str]:
+    """Applies a change; returns the section and key that it names."""
     name, equals, raw = change.partition("=")
     parts = name.strip().split(".")
     if not equals or len(parts) != 2 or not all(parts):
@@ -143,6 +178,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
         # A bare word is what people type, and shells eat quotes.
         value = raw.strip()
     _apply_value(table, parts[0], parts[1], value)
+    return parts[0], parts[1]
 
 
 def _apply_value(table: dict[str, Any], section: str, key: str, value: Any) -> None:

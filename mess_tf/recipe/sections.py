@@ -59,7 +59,7 @@ class Data(Section):
         size: side of a drawn image in pixels.
         count_train, count_val: drawn images.
         seed: of what is drawn.
-        workers: threads or processes that prepare batches; 0 = none.
+        workers: threads or processes that prepare batches.
         multiprocessing: processes instead of threads.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.compiling.latency_composition import composed
+from mess_tf.compiling.latency_composition import compose_latencies
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import Pieces
@@ -183,7 +183,7 @@ def latencies(
     if len(by_piece) < len(pieces.pieces):
         return by_piece
     rounds_ms = {name: figure.rounds_ms for name, figure in figures.items()}
-    return composed(by_piece, spec, rounds_ms)
+    return compose_latencies(by_piece, spec, rounds_ms)
 
 
 def head_figures(

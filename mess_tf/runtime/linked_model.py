@@ -16,7 +16,7 @@ from mess_tf.runtime.signature_names import CLASSES, EXIT, LOGITS, SERVE, THRESH
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Prediction:
     """What an exported file says of an image.
 
     Attributes:
@@ -73,7 +73,7 @@ class LinkedModel:
 
     def run(
         self, image: np.ndarray, thresholds: Sequence[float] | None = None
-    ) -> Answer:
+    ) -> Prediction:
         """Segments one image.
 
         Args:
@@ -91,7 +91,7 @@ class LinkedModel:
                 )
             tensors[THRESHOLDS] = np.array(limits, np.float32)
         outputs = self._file.run(tensors)
-        return read_answer(outputs, self.logits, int(outputs[EXIT][0]))
+        return read_prediction(outputs, self.logits, int(outputs[EXIT][0]))
 
 
 def as_input(image: np.ndarray, info: TensorInfo, path: Path) -> np.ndarray:
@@ -114,11 +114,11 @@ def as_input(image: np.ndarray, info: TensorInfo, path: Path) -> np.ndarray:
     return image[None] if info.dtype == "uint8" else quantise(image[None], info)
 
 
-def read_answer(
+def read_prediction(
     outputs: Mapping[str, np.ndarray], logits: TensorInfo | None, exit_index: int
-) -> Answer:
+) -> Prediction:
     """A file's outputs as an answer."""
-    return Answer(
+    return Prediction(
         exit=exit_index,
         logits=None if logits is None else dequantise(outputs[LOGITS][0], logits),
         classes=outputs[CLASSES][0] if CLASSES in outputs else None,

@@ -18,7 +18,7 @@ from mess_tf.core.json_files import read_record, write_record
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.runtime.interpreter import LiteRTFile
-from mess_tf.runtime.linked_model import Answer, as_input, read_answer
+from mess_tf.runtime.linked_model import Prediction, as_input, read_prediction
 from mess_tf.runtime.signature_names import CONFIDENCE, LOGITS
 
 PLAN = "plan.json"
@@ -57,7 +57,7 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagePlan:
     """Stages in order of depth."""
 
     stages: tuple[PlannedStage, ...]
@@ -68,7 +68,7 @@ class Plan:
         write_record(folder / PLAN, self)
 
     @classmethod
-    def load(cls, folder: Path) -> Plan:
+    def load(cls, folder: Path) -> StagePlan:
         """Reads ``plan.json``; raises like ``read_record``."""
         return read_record(folder / PLAN, cls, "plan", "mess export --form stages")
 
@@ -87,7 +87,7 @@ class StagedModel:
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        self.plan = Plan.load(folder)
+        self.plan = StagePlan.load(folder)
         self._folder = folder
         self._threads = threads
         self._files: dict[str, LiteRTFile] = {}
@@ -101,7 +101,7 @@ class StagedModel:
 
     def run(
         self, image: np.ndarray, thresholds: Sequence[float] | None = None
-    ) -> Answer:
+    ) -> Prediction:
         """Segments one image.
 
         Args:
@@ -125,16 +125,18 @@ class StagedModel:
         file = self._file(str(stage.decision))
         return float(file.run(tensors)[CONFIDENCE][0])
 
-    def _answer(self, stage: PlannedStage, logits: np.ndarray) -> Answer:
+    def _answer(self, stage: PlannedStage, logits: np.ndarray) -> Prediction:
         if stage.answer is None:
             outputs = {LOGITS: logits}
         else:
             outputs = self._file(stage.answer).run({stage.logits: logits})
         return self.read(outputs, stage)
 
-    def read(self, outputs: Mapping[str, np.ndarray], stage: PlannedStage) -> Answer:
+    def read(
+        self, outputs: Mapping[str, np.ndarray], stage: PlannedStage
+    ) -> Prediction:
         """The outputs of a stage's answer file (or its logits) as an answer."""
-        return read_answer(outputs, self.logits, stage.exit)
+        return read_prediction(outputs, self.logits, stage.exit)
 
     def _file(self, name: str) -> LiteRTFile:
         if name not in self._files:

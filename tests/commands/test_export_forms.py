@@ -39,7 +39,7 @@ from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from search.requirement import Requirement
-from search.result import SearchResult, save_results
+from search.result import SearchResult, load_results, save_results
 from search.run import Reporter
 
 SIZE = 64
@@ -212,7 +212,7 @@ def test_an_export_does_what_its_card_says(
                 part["promised_miou"], abs=0.005
             )
     model = target if form.form == "stages" else target / card["model"]
-    (shown,) = run_model(model, [_picture(folder)], tmp_path)["images"]
+    (shown,) = run_model(model, [_picture(folder)], output=tmp_path)["images"]
     assert shown["exit_point"] in taken
     with Image.open(shown["overlay"]) as overlay:
         assert overlay.size == (80, 50)
@@ -267,6 +267,25 @@ def test_what_cannot_be_exported_is_told_in_one_line(folder: Path) -> None:
     assert not (folder / "export" / "none_int8_single").exists()
 
 
+def test_options_without_effect_are_refused_before_anything_is_written(
+    folder: Path,
+) -> None:
+    before = sorted(folder.glob("export/*"))
+    run = Run.open(folder)
+    path = run.search("host", "int8") / "chosen.json"
+    results = load_results(path)
+    last = results[0].configuration.exits[-1:]
+    alone = dataclasses.replace(results[0].chosen, configuration=Configuration(last))
+    single = dataclasses.replace(results[0], name="alone", chosen=alone)
+    save_results(path, [*results, single])
+    with pytest.raises(UsageError, match="alone leaves at one exit.*--threshold-input"):
+        export(folder, ExportForm(threshold_input=True))
+    assert sorted(folder.glob("export/*")) == before
+    save_results(path, results)
+    with pytest.raises(UsageError, match="--precision float16 is of compiled pieces"):
+        evaluate(folder, precision="float16", source="keras")
+
+
 def test_a_promise_made_on_other_statistics_is_not_exported(folder: Path) -> None:
     path = Run.open(folder).statistics("float32")
     before = path.read_bytes()
@@ -307,10 +326,10 @@ def test_files_that_are_no_export_are_told_in_one_line(
     run = Run.open(folder)
     piece = run.pieces("int8") / "segment_1.tflite"
     with pytest.raises(MessError, match="has no card inside"):
-        run_model(piece, [picture], tmp_path)
+        run_model(piece, [picture], output=tmp_path)
     target, card = _export(folder, "int8", ExportForm(form="stages"))
     with pytest.raises(MessError, match="is one file of several; give its folder"):
-        run_model(target / card["model"], [picture], tmp_path)
+        run_model(target / card["model"], [picture], output=tmp_path)
     changed = target / "stage_2.tflite"
     changed.write_bytes(changed.read_bytes()[:500])
     with pytest.raises(MessError, match="stage_2.tflite is not the file its card"):
@@ -320,7 +339,7 @@ def test_files_that_are_no_export_are_told_in_one_line(
     with pytest.raises(MessError, match="lacks files; run `mess export` again"):
         check(folder, name=target.name)
     with pytest.raises(MessError, match="none"):
-        run_model(tmp_path / "none.tflite", [picture], tmp_path)
+        run_model(tmp_path / "none.tflite", [picture], output=tmp_path)
 
 
 def test_reasons_for_float_are_shown(folder: Path) -> None:

@@ -15,6 +15,7 @@ from mess_tf.commands import search as search_command
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.commands.search import render, search
 from mess_tf.commands.search_options import SearchOptions
+from mess_tf.commands.search_text import _proof
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
@@ -22,7 +23,7 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.reporting.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
-from search.jobs import answer_all
+from search.jobs import run_jobs
 from search.requirement import Requirement, Robust
 from search.result import load_results
 from tests.support.hand_made_run import make_run, measure, statistics_with
@@ -46,10 +47,10 @@ def test_answers_are_written_as_they_come(
 ) -> None:
 
     def interrupted(*given: Any) -> Any:
-        yield next(answer_all(*given))
+        yield next(run_jobs(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mess_tf.commands.search.answer_all", interrupted)
+    monkeypatch.setattr("mess_tf.commands.search.run_jobs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(run.folder)
     assert names_of(run) == ["drop0"]
@@ -77,7 +78,7 @@ def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
         (InfeasibleError("NOT MET"), []),
     ):
         monkeypatch.setattr(
-            "mess_tf.commands.search.answer_all", lambda *_, e=error: iter([e])
+            "mess_tf.commands.search.run_jobs", lambda *_, e=error: iter([e])
         )
         with pytest.raises(type(error), match="NOT MET"):
             search(run.folder, Requirement(min_miou=0.9))
@@ -155,3 +156,60 @@ def test_finalists_need_no_device_where_there_is_one_only(run: Run) -> None:
     search(run.folder, Requirement(min_miou=0.9))
     one = list(results(run.search("host", "int8") / "chosen.json"))
     assert finalists_command.pick_by_measurement(None, one, "nowhere") == one  # type: ignore[arg-type]
+
+
+def test_nothing_to_predict_is_said(run: Run) -> None:
+    with pytest.raises(UsageError, match="--predicted is without effect.*host"):
+        search(run.folder, Requirement(min_miou=0.4), predicted=True)
+
+
+def test_the_front_says_how_many_early_exits_it_has(run: Run) -> None:
+    for asked, used in ((3, 2), (1, 1)):
+        result = search(run.folder, options=SearchOptions(max_early_exits=asked))
+        assert result["devices"][0]["front_early_exits"] == used
+        assert f"at most {used} early exits" in render(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_image_drop_pp": 5.0}, "--max-image-drop-pp 5 is without effect"),
+        (
+            {"setting": "budgeted", "max_early_exits": 2},
+            "--max-early-exits 2 is without effect",
+        ),
+        ({"confidence": 1.5}, "--confidence is 1.5; give a probability"),
+        ({"confidence": 0.0}, "--confidence is 0; give a probability"),
+    ],
+)
+def test_options_without_effect_or_meaning_are_refused(
+    arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        SearchOptions(**arguments)
+
+
+def test_a_guarantee_has_a_drop_of_its_own_only_where_it_is_given() -> None:
+    promised = SearchOptions(confidence=0.9).guarantee
+    assert promised is not None and promised.max_image_drop_pp == 10.0
+    assert promised.max_share == pytest.approx(0.1)
+    given = SearchOptions(confidence=0.9, max_image_drop_pp=0.0).guarantee
+    assert given is not None and given.max_image_drop_pp == 0.0
+    assert SearchOptions().guarantee is None
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"proven": True}, "proven optimal"),
+        ({"finalists": [{"measured_ms": 1.0}]}, "picked by measurement"),
+        ({"certified": {"step": 2}}, "thresholds drawn back for the guarantee"),
+        ({"certified": {"step": 0}}, "gap 0.25 at the time limit"),
+        ({}, "gap 0.25 at the time limit"),
+    ],
+)
+def test_the_time_limit_is_named_only_where_it_was_reached(
+    row: dict[str, Any], words: str
+) -> None:
+    unproven = {"proven": False, "finalists": [], "certified": None, "gap": 0.25}
+    assert _proof({**unproven, **row}) == words

@@ -21,12 +21,12 @@ from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.exporting.linking import link_configuration, link_static
 from mess_tf.exporting.model_io import folds_pixels
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.exporting.staged_export import link_stages, stage_files
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.models.supernet import build_supernet, design_supernet
 from mess_tf.runtime.interpreter import quantise
-from mess_tf.runtime.linked_model import Answer, LinkedModel
-from mess_tf.runtime.stage_plan import Plan, StagedModel
+from mess_tf.runtime.linked_model import LinkedModel, Prediction
+from mess_tf.runtime.stage_plan import StagedModel, StagePlan
 from tests.support.tiers import sampled
 
 Compiled = Any  # the record of conftest.py
@@ -52,7 +52,7 @@ def _linked(
 
 def _answers(
     model: LinkedModel | StagedModel, pixels: list[np.ndarray]
-) -> list[Answer]:
+) -> list[Prediction]:
     takes_pixels = model.image.dtype == "uint8"
     return [model.run(p if takes_pixels else _normalised(p)) for p in pixels]
 
@@ -65,7 +65,7 @@ def configuration(compiled: Compiled) -> Configuration:
 @pytest.fixture
 def default(
     compiled: Compiled, configuration: Configuration, tmp_path: Path
-) -> list[Answer]:
+) -> list[Prediction]:
     """What the default form says of 24 images; all exits are taken."""
     model = _linked(compiled, tmp_path / "default", ExportForm(), configuration)
     answers = _answers(model, _pixels(compiled, 24))
@@ -76,7 +76,7 @@ def default(
 def test_logits_have_the_same_values_in_every_type(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     types = ["float32"] + (["int8", "uint8"] if compiled.precision == "int8" else [])
@@ -94,7 +94,7 @@ def test_logits_have_the_same_values_in_every_type(
 def test_camera_pixels_give_the_same_answers(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     form = ExportForm(input="uint8")
@@ -120,7 +120,7 @@ def test_camera_pixels_give_the_same_answers(
 def test_class_ids_are_those_of_the_largest_logits(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     both = _linked(
@@ -148,7 +148,7 @@ def test_class_ids_are_those_of_the_largest_logits(
 def test_answers_at_image_resolution_are_the_upsampled_ones(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     form = ExportForm(answer="both", resolution="image")
@@ -173,7 +173,7 @@ def test_answers_at_image_resolution_are_the_upsampled_ones(
 def test_thresholds_are_a_knob_at_run_time(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     form = ExportForm(threshold_input=True)
@@ -227,12 +227,12 @@ def test_further_signatures_run_up_to_an_exit(
 def test_stages_and_their_plan_say_the_same(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "stages"
     plan = link_stages(compiled.pieces, compiled.spec, configuration, folder)
-    assert Plan.load(folder) == plan
+    assert StagePlan.load(folder) == plan
     assert {p.name for p in folder.iterdir()} == {"plan.json", *stage_files(plan)}
     for name in stage_files(plan):
         model = read_file(folder / name)
@@ -302,9 +302,9 @@ def test_a_broken_plan_is_told_in_one_line(
         StagedModel(folder).run(compiled.images(1, seed=0)[0], [2.0, 2.0, 2.0])
     (folder / "plan.json").write_text('{"schema": 1, "stages": [{"exit": 1}]}')
     with pytest.raises(MessError, match="cannot be read"):
-        Plan.load(folder)
+        StagePlan.load(folder)
     with pytest.raises(MessError, match="--form stages"):
-        Plan.load(tmp_path)
+        StagePlan.load(tmp_path)
 
 
 @pytest.mark.parametrize("precision", sampled(["int8", "float32"], 1))

@@ -29,7 +29,7 @@ from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.exporting.staged_export import link_stages, stage_files
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
@@ -228,7 +228,10 @@ def _alone(graph: Graph, index: int) -> tuple[bytes, list[TensorInfo]]:
         t for t in graph.reads(index) if t >= 0 and graph.constant_source(t) is None
     ]
     read = list(dict.fromkeys(computed))
-    known = {t: piece.add_like(graph.info(t), f"in_{i}") for i, t in enumerate(read)}
+    known = {
+        t: piece.add_tensor_from_info(graph.info(t), f"in_{i}")
+        for i, t in enumerate(read)
+    }
     here = piece.append(graph, [index], known)
     piece.inputs = list(known.values())
     piece.outputs = [here[t] for t in graph.writes(index)]

@@ -13,8 +13,8 @@ from mess_tf.core.errors import MessError
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised
 from mess_tf.quantising.int8_conversion import convert_quantised, run_step
+from mess_tf.quantising.int8_graph import Plan, make_plan
 from mess_tf.quantising.keras2 import tf_keras
-from mess_tf.quantising.scale_plan import Plan, make_plan
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8
 from tests.support.quantised_networks import NETWORKS, images, network, quantised

@@ -15,8 +15,8 @@ from mess_tf.quantising.fake_quantisation import (
     image_range,
     round_kernel,
 )
+from mess_tf.quantising.int8_graph import make_plan
 from mess_tf.quantising.network_graph import read_network
-from mess_tf.quantising.scale_plan import make_plan
 from mess_tf.runtime.interpreter import quantise
 from tests.support.quantised_networks import as_list, images, network, quantised
 

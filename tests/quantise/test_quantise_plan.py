@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import pytest
 
+from mess_tf.quantising.int8_graph import Plan, Step, make_plan
 from mess_tf.quantising.network_graph import read_network
-from mess_tf.quantising.scale_plan import Plan, Step, make_plan
 
 layers = keras.layers
 

@@ -15,9 +15,9 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.models.supernet import build_supernet
 from mess_tf.quantising.fake_quantisation import FakeQuantised, unrounded
 from mess_tf.quantising.finetune import chosen_model, exits_of, fine_tune
-from mess_tf.quantising.finetuning_stage import Distillation, Exit, FineTuning
 from mess_tf.quantising.int8_conversion import convert_quantised
 from mess_tf.quantising.network_graph import read_network
+from mess_tf.quantising.qat_training import Distillation, Exit, FineTuning
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.supernet_spec import HeadSpec
-from mess_tf.recipe.files import find_recipe, load_recipe, to_toml, write_recipe
+from mess_tf.recipe.files import (
+    find_recipe,
+    load_recipe,
+    read_stored_recipe,
+    to_toml,
+    write_recipe,
+)
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.recipe.sections import Data, Heads, Network, Training, head_space
 from mess_tf.recipe.settings import show
@@ -229,6 +235,47 @@ def test_changes_are_toml_values_or_bare_words() -> None:
 def test_a_change_that_cannot_be_read_is_a_usage_error(change: str) -> None:
     with pytest.raises(UsageError, match=r"section\.key=value"):
         load_recipe("quickstart", changes=[change])
+
+
+VOID = [
+    ("training", "momentum = 0.5", "optimizer = 'adamw'"),
+    ("training", "stage2_epochs = 3", "scheme = 'e2e'"),
+    ("training", "stage2_learning_rate = 0.1", "scheme = 'e2e'"),
+    ("training", "early_exits_per_step = 2", "scheme = 'e2e'"),
+    ("training", "early_exits_per_step = 2", "scheme = 'frozen'"),
+    ("network", "exits = 4", "exit_layers = ['block_2_add']"),
+    ("data", "workers = 0", ""),
+]
+
+
+@pytest.mark.parametrize(("section", "void", "beside"), VOID)
+def test_a_setting_that_another_makes_void_is_refused(
+    tmp_path: Path, section: str, void: str, beside: str
+) -> None:
+    name = f"{section}.{void.split()[0]}"
+    path = write(tmp_path / "r.toml", f"[{section}]\n{void}\n{beside}\n")
+    with pytest.raises(MessError, match=rf"{name} = .* is without effect"):
+        load_recipe(path, data=tmp_path)
+
+    path = write(tmp_path / "r.toml", f"[{section}]\n{beside}\n")
+    with pytest.raises(UsageError, match=f"--set {name} is without effect"):
+        load_recipe(path, data=tmp_path, changes=[f"{section}.{void}"])
+
+
+@pytest.mark.parametrize(("section", "void", "beside"), VOID)
+def test_what_nobody_wrote_down_as_such_is_not_refused(
+    tmp_path: Path, section: str, void: str, beside: str
+) -> None:
+    """Defaults, what a change makes void, and what a run folder holds."""
+    path = write(tmp_path / "r.toml", f"[{section}]\n{beside}\n")
+    recipe = load_recipe(path, data=tmp_path)
+    write_recipe(tmp_path / "whole.toml", recipe)
+    assert load_recipe(tmp_path / "whole.toml") == recipe
+    if beside:
+        path = write(tmp_path / "r.toml", f"[{section}]\n{void}\n")
+        changed = load_recipe(path, data=tmp_path, changes=[f"{section}.{beside}"])
+        write_recipe(tmp_path / "whole.toml", changed)
+        assert read_stored_recipe(tmp_path / "whole.toml") == changed
 
 
 def test_unknown_or_broken_recipe_files_are_named(tmp_path: Path) -> None:

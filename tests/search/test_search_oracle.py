@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mess_tf.core.statistics import part_images
 from search.evaluation import final_configuration
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.resources import Resources
 from search.run import InfeasibleError, search
@@ -84,7 +85,13 @@ def check(seed, early, **size):
             for latency, p90, m, mb, peak in rows
         ]
     )
-    call = (statistics, spec, latency_ms, requirement, "input-dependent", early, 60.0)
+    call = (
+        statistics,
+        spec,
+        latency_ms,
+        requirement,
+        SearchParameters(max_early_exits=early, time_limit_s=60.0),
+    )
     resources = Resources(sizes, peaks)
     if not allowed.any():
         with pytest.raises(InfeasibleError):
@@ -159,7 +166,11 @@ def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
         single = rows[: len(statistics.heads), 2].max()
         limits["min_miou"] = floor = min(float(np.quantile(rows[:, 2], 0.9)), single)
     result = search(
-        statistics, spec, latency_ms, Requirement(**limits), "input-dependent", 2
+        statistics,
+        spec,
+        latency_ms,
+        Requirement(**limits),
+        SearchParameters(setting="input-dependent", max_early_exits=2),
     )
     kept = rows[rows[:, 2] >= floor - 1e-11]
     if goal == "latency":

@@ -1,10 +1,11 @@
-"""The stages of a configuration: which pieces run before each exit's logits."""
+"""Exit stages of a configuration: the pieces between one chosen exit and the next."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from ai_edge_litert import schema_py_generated as fb
 
 from mess_tf.converting.decision_graphs import add_decision, add_reference
 from mess_tf.core.configuration import ExitChoice
@@ -19,15 +20,15 @@ from mess_tf.policies.registry import Policy
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What runs between one kept exit and the next.
+class ExitStage:
+    """The subnetwork between one chosen exit and the next: segments and a head.
 
     Attributes:
         choice: the exit at its end.
         graphs: segments in order, then the exit's head.
-        reads: border tensors from earlier stages, by name.
-        makes: border tensors that later stages may read, and the logits, by name.
-        compares: border tensors that the decision reads beside the logits, by name.
+        reads: tensors of earlier stages that it takes, by name.
+        makes: tensors that later stages may take, and the logits, by name.
+        compares: tensors that the decision takes beside the logits, by name.
         reference: head that the decision has to run on them; None where the policy
             compares with nothing, or with logits that an earlier stage has made.
     """
@@ -49,7 +50,7 @@ class Stage:
 
         Args:
             graph: to append to.
-            known: border tensors by name, their ids in ``graph``.
+            known: tensors by name, their ids in ``graph``.
 
         Returns:
             The logits.
@@ -79,12 +80,14 @@ class Stage:
         elif self.compares:
             (name,) = self.compares
             other = known[name]
-        policy, own = str(self.choice.policy), self.choice.parameters
-        return add_decision(graph, known[self.logits], policy, own, other)
+        choice = self.choice
+        return add_decision(
+            graph, known[self.logits], str(choice.policy), choice.parameters, other
+        )
 
 
-class Parts:
-    """Opened pieces of one folder, each read once."""
+class PieceGraphs:
+    """Parsed graphs of a folder's pieces, each read once."""
 
     def __init__(self, pieces: Pieces, spec: SupernetSpec) -> None:
         self.spec = spec
@@ -101,8 +104,8 @@ class Parts:
         first = self._graph(segment_name(1))
         return first.info(first.tensor(IMAGE_TENSOR))
 
-    def stages(self, choices: Sequence[ExitChoice]) -> list[Stage]:
-        """One stage per kept exit, in order of depth."""
+    def stages(self, choices: Sequence[ExitChoice]) -> list[ExitStage]:
+        """One stage per chosen exit, in order of depth."""
         stages, done = [], 0
         made: set[str] = set()
         for choice in choices:
@@ -112,7 +115,7 @@ class Parts:
             reads = {g.name(t) for g in graphs for t in g.inputs} - makes
             compares, reference = self._compared(choice, made)
             stages.append(
-                Stage(
+                ExitStage(
                     choice,
                     tuple(graphs),
                     frozenset(reads),
@@ -133,7 +136,7 @@ class Parts:
     def _compared(
         self, choice: ExitChoice, made: set[str]
     ) -> tuple[set[str], Graph | None]:
-        """What a choice's decision reads beside its logits, and runs on that.
+        """(tensors a decision takes beside its logits, head it runs on them or None).
 
         Args:
             made: what earlier stages have made.
@@ -158,8 +161,8 @@ class Parts:
         return self._graphs[name]
 
 
-def carried_beyond(later: Sequence[Stage]) -> list[str]:
-    """Tensors that the stages ``later`` read and do not make themselves."""
+def carried_beyond(later: Sequence[ExitStage]) -> list[str]:
+    """Tensors that the stages ``later`` take and do not make themselves."""
     made: set[str] = set()
     carried: list[str] = []
     for stage in later:
@@ -179,7 +182,7 @@ def _given(
     return given
 
 
-def _check_scale(source: Graph, tensor: int, here: Any) -> None:
+def _check_scale(source: Graph, tensor: int, here: fb.TensorT) -> None:
     info = source.info(tensor)
     if info.scale and (info.scale, info.zero_point) != scale_of(here):
         raise MessError(

@@ -7,11 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-
-from mess_tf.core.errors import MessError
-from mess_tf.core.segmentation_metrics import count_areas
-from mess_tf.core.supernet_spec import HeadSpec
-from mess_tf.evaluation.cascade import (
+from cascade import (
     Cascade,
     answer,
     build_cascade,
@@ -19,6 +15,10 @@ from mess_tf.evaluation.cascade import (
     region_macs,
     total_areas,
 )
+
+from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import count_areas
+from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.models.macs import model_macs
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet

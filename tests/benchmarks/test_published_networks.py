@@ -7,12 +7,12 @@ import math
 import keras
 import numpy as np
 import pytest
+from published_networks import authors_macs, auto_deeplab_network
 
 from mess_tf.converting.convert import convert_model
 from mess_tf.core.errors import MessError
 from mess_tf.models.auto_deeplab import auto_deeplab_cells
 from mess_tf.models.backbones import get_backbone
-from mess_tf.models.published import authors_macs, auto_deeplab_network
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runtime.interpreter import LiteRTFile
 

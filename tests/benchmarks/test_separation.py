@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from separation import good_answers, head_separation, separation
 
 from mess_tf.core.statistics import Statistics
-from mess_tf.evaluation.separation import good_answers, head_separation, separation
 
 EARLY, FINAL = (1, "fcn_r1_b0"), (2, "fcn_r1_b0")
 

@@ -1,8 +1,8 @@
-"""A configuration as one file per exit and a plan, for runtimes that cannot take IF.
+"""A configuration as one file per exit stage and a plan, for delegates without IF.
 
 Delegates for GPUs and NPUs run a straight graph or nothing. So every stage (segments
 and head up to the next exit) is a file of its own, without decision; the small decision
-and the step to the answer are files too, meant for the CPU. The plan says what feeds
+and the output head are files too, meant for the CPU. The plan says what feeds
 what and when to stop; ``mess_tf.runtime.stage_plan`` follows it, and so can any app.
 """
 
@@ -16,14 +16,14 @@ from mess_tf.core.files import write_file
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.core.pieces import Pieces, TensorInfo
 from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.exit_stages import ExitStage, PieceGraphs, carried_beyond
 from mess_tf.exporting.model_io import add_image
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.output_head import Answering
-from mess_tf.exporting.stage_graphs import Parts, Stage, carried_beyond
+from mess_tf.exporting.output_head import OutputHead
 from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.runtime.signature_names import CONFIDENCE
-from mess_tf.runtime.stage_plan import Plan, PlannedStage
+from mess_tf.runtime.stage_plan import PlannedStage, StagePlan
 
 
 def link_stages(
@@ -32,7 +32,7 @@ def link_stages(
     configuration: Configuration,
     folder: Path,
     form: ExportForm | None = None,
-) -> Plan:
+) -> StagePlan:
     """Writes ``plan.json`` and the files that it names.
 
     Args:
@@ -48,14 +48,14 @@ def link_stages(
     """
     form = form or ExportForm("stages")
     form.check(pieces.precision, len(spec.classes))
-    plan, files = _Writer(pieces, spec, configuration, form).write()
+    plan, files = _StageWriter(pieces, spec, configuration, form).write()
     for name, content in files.items():
         write_file(folder / name, content)
     plan.save(folder)
     return plan
 
 
-class _Writer:
+class _StageWriter:
     def __init__(
         self,
         pieces: Pieces,
@@ -64,18 +64,18 @@ class _Writer:
         form: ExportForm,
     ) -> None:
         self._form, self._spec = form, spec
-        self._parts = Parts(pieces, spec)
-        self._stages = self._parts.stages(configuration.exits)
-        self._answering = Answering(self._parts, configuration.exits, form)
+        self._piece_graphs = PieceGraphs(pieces, spec)
+        self._stages = self._piece_graphs.stages(configuration.exits)
+        self._output_head = OutputHead(self._piece_graphs, configuration.exits, form)
         self._files: dict[str, bytes] = {}
-        self._borders: dict[str, TensorInfo] = {}
+        self._tensors: dict[str, TensorInfo] = {}
 
-    def write(self) -> tuple[Plan, dict[str, bytes]]:
+    def write(self) -> tuple[StagePlan, dict[str, bytes]]:
         planned = []
         for at, stage in enumerate(self._stages):
             exit_index, policy = stage.choice.exit, stage.choice.policy
             inputs, outputs = self._add_stage(at)
-            logits = self._borders[stage.logits]
+            logits = self._tensors[stage.logits]
             answer = self._add_answer(f"answer_{exit_index}.tflite", logits)
             decision = None
             if policy is not None:
@@ -95,56 +95,61 @@ class _Writer:
                     answer=answer,
                 )
             )
-        return Plan(tuple(planned)), self._files
+        return StagePlan(tuple(planned)), self._files
 
     def _add_stage(
         self, at: int
     ) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        """Writes a stage's file; what goes in and what comes out of it."""
+        """Writes a stage's file; returns its inputs and outputs."""
         stage = self._stages[at]
         builder = ModelBuilder()
         graph = builder.add_graph(f"stage_{stage.choice.exit}")
-        known = self._receive(graph, stage)
+        known = self._add_branch_inputs(graph, stage)
         stage.append(graph, known)
         later = self._stages[at + 1 :]
         read = {*carried_beyond(later), *stage.compares} - {stage.logits}
-        kept = sorted(read & stage.makes)
-        for name in (stage.logits, *kept):
+        passed_on = sorted(read & stage.makes)
+        for name in (stage.logits, *passed_on):
             graph.rename(known[name], name)
-        graph.outputs = [known[name] for name in (stage.logits, *kept)]
+        graph.outputs = [known[name] for name in (stage.logits, *passed_on)]
         made = self._finish(f"stage_{stage.choice.exit}.tflite", builder)
         outputs = tuple(made.info(tensor) for tensor in made.outputs)
-        self._borders.update({info.name: info for info in outputs})
+        self._tensors.update({info.name: info for info in outputs})
         return tuple(made.info(tensor) for tensor in made.inputs), outputs
 
-    def _receive(self, graph: GraphBuilder, stage: Stage) -> dict[str, int]:
+    def _add_branch_inputs(
+        self, graph: GraphBuilder, stage: ExitStage
+    ) -> dict[str, int]:
         known = {}
         if IMAGE_TENSOR in stage.reads:
             known[IMAGE_TENSOR] = add_image(
-                graph, self._parts.image, self._form.input, self._spec.preprocessing
+                graph,
+                self._piece_graphs.image,
+                self._form.input,
+                self._spec.preprocessing,
             )
         for name in sorted(stage.reads - {IMAGE_TENSOR}):
-            known[name] = graph.add_like(self._borders[name])
+            known[name] = graph.add_tensor_from_info(self._tensors[name])
             graph.inputs = [*graph.inputs, known[name]]
         return known
 
-    def _add_decision(self, name: str, stage: Stage) -> None:
+    def _add_decision(self, file: str, stage: ExitStage) -> None:
         builder = ModelBuilder()
         graph = builder.add_graph("decision")
         read = (stage.logits, *sorted(stage.compares))
-        known = {border: graph.add_like(self._borders[border]) for border in read}
+        known = {name: graph.add_tensor_from_info(self._tensors[name]) for name in read}
         confidence = stage.decide(graph, known)
         graph.rename(confidence, CONFIDENCE)
         graph.inputs, graph.outputs = list(known.values()), [confidence]
-        self._finish(name, builder)
+        self._finish(file, builder)
 
     def _add_answer(self, name: str, logits: TensorInfo) -> str | None:
-        """Writes what makes the answer of an exit's logits; None: they are it."""
+        """Writes the output head of an exit; None if its logits are the output."""
         builder = ModelBuilder()
         graph = builder.add_graph("answer")
-        given = graph.add_like(logits)
+        given = graph.add_tensor_from_info(logits)
         graph.inputs = [given]
-        self._answering.finish(graph, self._answering.values(graph, given))
+        self._output_head.set_outputs(graph, self._output_head.append(graph, given))
         if graph.outputs == graph.inputs:
             return None
         self._finish(name, builder)
@@ -155,7 +160,7 @@ class _Writer:
         return Graph(read_model(self._files[name], name))
 
 
-def stage_files(plan: Plan) -> Sequence[str]:
+def stage_files(plan: StagePlan) -> Sequence[str]:
     """Names of all files that a plan refers to."""
     named = [(s.file, s.decision, s.answer) for s in plan.stages]
     return [name for names in named for name in names if name is not None]
