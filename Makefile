@@ -12,7 +12,7 @@ PYTHON :=
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	-c constraints.txt
 
-.PHONY: help demo test test-all mutations check bench clean
+.PHONY: help demo test test-all mutations check docs bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make test    style, types and the tests of every day (-m "not slow")'
 	@echo 'make test-all   all tests: whole trainings, hundreds of searches, every fault'
 	@echo 'make check   style and types only'
+	@echo 'make docs    the documentation as a site with the API reference (site/index.html)'
 	@echo 'make bench   all benchmarks (long)'
 	@echo 'make clean   removes caches and build results; keeps .venv and runs'
 
@@ -49,6 +50,11 @@ check: $(VENV)/dev.stamp
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log 2>&1 \
 		|| { cat $(VENV)/lint-imports.log >&2; exit 1; }
 
+# Strict: a link that leads nowhere ends it.
+docs: $(VENV)/docs.stamp
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --clean
+	@echo 'site/index.html'
+
 # Some need nothing, some a run with search results and exports (RUN=...; the demo's).
 # bench_latency_model, bench_loader, bench_policies and bench_quantise, which need more,
 # are run by hand.
@@ -61,7 +67,7 @@ bench: $(VENV)/dev.stamp
 		echo "== $$file $$*"; $(VENV)/bin/python $$file $(RUN) "$$@"; done
 
 clean:
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(VENV)/demo.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
@@ -73,6 +79,11 @@ $(VENV)/dev.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
 	@echo 'Installing pinned packages for tests into $(VENV) (once, some minutes) ...'
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/docs.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
+	@echo 'Installing what makes the site into $(VENV) (once) ...'
+	@$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
 
 # A name on the path may be a stub that cannot run, or lack ensurepip (Debian without
 # python3-venv): so each is tried. An unfinished environment is made anew.

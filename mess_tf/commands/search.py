@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.latencies import Latencies, Unmeasured
 from mess_tf.commands.search_options import SearchOptions
 from mess_tf.commands.search_text import render as render
 from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.json_files import to_json
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
@@ -135,7 +136,7 @@ def search(
     """
     opened = Run.open(run)
     recipe = opened.recipe
-    named = tuple(dict.fromkeys(several(device)))
+    named = tuple(dict.fromkeys(as_tuple(device)))
     names = named or (recipe.profile.device,)
     if "all" in names:
         raise UsageError(
@@ -278,7 +279,7 @@ def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     return {
         "device": device,
         "folder": str(found.folder),
-        "results": [result.as_json() for result in results],
+        "results": [to_json(result) for result in results],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
         "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)

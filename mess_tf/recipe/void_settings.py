@@ -13,7 +13,7 @@ from typing import Any
 
 from mess_tf.core.errors import MessError
 from mess_tf.recipe.sections import SECTIONS
-from mess_tf.recipe.settings import show
+from mess_tf.recipe.settings import as_toml
 
 
 def void_settings(table: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -31,7 +31,7 @@ def refuse_void_settings(table: Mapping[str, Any]) -> None:
         value = _value(table, section, key)
         if value != _default(section, key):
             raise MessError(
-                f"{section}.{key} = {show(value)} is without effect {reason}"
+                f"{section}.{key} = {as_toml(value)} is without effect {reason}"
             )
 
 

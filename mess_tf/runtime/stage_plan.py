@@ -70,7 +70,8 @@ class StagePlan:
     @classmethod
     def load(cls, folder: Path) -> StagePlan:
         """Reads ``plan.json``; raises like ``read_record``."""
-        return read_record(folder / PLAN, cls, "plan", "mess export --form stages")
+        made_by = "mess export --form stages"
+        return read_record(folder / PLAN, cls, "plan", made_by, PLAN_SCHEMA)
 
 
 class StagedModel:

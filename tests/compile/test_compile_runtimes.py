@@ -33,7 +33,7 @@ from mess_tf.exporting.staged_export import link_stages, stage_files
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 from tests.support.export_forms import FORMS
 from tests.support.tiers import sampled
 
@@ -54,7 +54,7 @@ class Opened:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """TensorFlow announces that its interpreter moves to LiteRT."""
-    with quiet(), warnings.catch_warnings():
+    with capture_output(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -20,7 +20,7 @@ from mess_tf.recipe.files import (
 )
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.recipe.sections import Data, Heads, Network, Training, head_space
-from mess_tf.recipe.settings import show
+from mess_tf.recipe.settings import as_toml
 
 OWN = {"backbone": "u.keras", "mean": [0, 0, 0], "std": [255, 255, 255]}
 DRAWN = {"data": {"kind": "drawn"}}
@@ -56,8 +56,8 @@ def test_built_in_recipes_load_and_survive_writing(name: str, tmp_path: Path) ->
 def test_camvid_recipe_offers_eight_heads_at_each_of_five_early_exits() -> None:
     recipe = load_recipe("camvid")
     early = recipe.heads.early_heads()
-    assert recipe.network.most_exits >= 6
-    for index in range(1, recipe.network.most_exits):
+    assert recipe.network.max_exits >= 6
+    for index in range(1, recipe.network.max_exits):
         heads = early[index] if isinstance(early, dict) else early
         assert len([h for h in heads if all(skip < index for skip in h.skips)]) >= 8
     assert recipe.heads.final_heads()[0].kind == "dlb"
@@ -330,4 +330,4 @@ values = st.recursive(
 
 @given(values)
 def test_shown_values_are_toml(value: object) -> None:
-    assert tomllib.loads(f"x = {show(value)}")["x"] == value
+    assert tomllib.loads(f"x = {as_toml(value)}")["x"] == value
