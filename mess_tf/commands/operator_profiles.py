@@ -12,7 +12,7 @@ from android_bench.options import MeasureOptions
 from android_bench.records import MeasureSettings
 from android_bench.tables import check_csv, write_operators_csv
 from mess_tf.reporting.operators import OperatorCosts, operator_costs
-from mess_tf.terminal.progress import progress_of_each
+from mess_tf.terminal.progress import parallel_progress
 
 MOST_LINES = 12
 """Of a table on the terminal; the CSV file and ``--json`` have all."""
@@ -43,7 +43,7 @@ def measure_operators(
     """
     if csv is not None:
         check_csv(csv)
-    with progress_of_each() as step_of:
+    with parallel_progress() as step_of:
         runs = profile_operators(
             models,
             devices,

@@ -12,7 +12,7 @@ from android_bench.profile import profile as profile_files
 from android_bench.store_errors import without_password
 from android_bench.tables import check_csv, rounds_path, write_csv
 from mess_tf.commands.active_profiling import informative_pieces, predictions
-from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.latencies import compared_with_probes
 from mess_tf.commands.operator_profiles import measure_operators, operator_lines
 from mess_tf.core.errors import UsageError
@@ -20,7 +20,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
-from mess_tf.terminal.progress import progress_of_each
+from mess_tf.terminal.progress import parallel_progress
 
 LOST = "device"
 """Stage of the failure that stands for a device which was lost."""
@@ -81,7 +81,7 @@ def profile(
     """
     check_choice("preset", options.preset, get_args(Preset))
     check_choice("delegate", options.delegate, get_args(Delegate))
-    target, names = Path(target), several(device)
+    target, names = Path(target), as_tuple(device)
     models, defaults, groups = _models(target, precision, share)
     place = store or defaults["store"]
     settings = options.settings(defaults["preset"], defaults["threads"])
@@ -101,7 +101,7 @@ def profile(
         devices = names or (defaults["device"],)
         profiled = measure_operators(models, devices, place, settings, options, table)
         return {**found, "csv": [] if csv is None else [str(csv)], **profiled}
-    with progress_of_each() as step_of:
+    with parallel_progress() as step_of:
         runs = profile_files(
             models,
             names or (defaults["device"],),

@@ -11,7 +11,7 @@ from typing import Any
 
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
-from mess_tf.commands.arguments import several
+from mess_tf.commands.arguments import as_tuple
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
@@ -82,7 +82,7 @@ def report(
     from mess_tf.reporting.figures.write import write_figures, write_side_by_side
     from mess_tf.reporting.page.render import render_page
 
-    folders = [Path(folder) for folder in (run, *several(others))]
+    folders = [Path(folder) for folder in (run, *as_tuple(others))]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("A run is given twice; give each run once.")
     opened = [Run.open(folder) for folder in folders]

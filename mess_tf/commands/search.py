@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.latencies import Latencies, Unmeasured
@@ -136,7 +136,7 @@ def search(
     """
     opened = Run.open(run)
     recipe = opened.recipe
-    named = tuple(dict.fromkeys(several(device)))
+    named = tuple(dict.fromkeys(as_tuple(device)))
     names = named or (recipe.profile.device,)
     if "all" in names:
         raise UsageError(
