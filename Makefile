@@ -12,13 +12,14 @@ PYTHON :=
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	-c constraints.txt
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test test-all mutations check docs bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole way on drawn images, in a few minutes: data, training,'
 	@echo '             measuring, search, export, check, report ($(RUN)/report.html)'
-	@echo 'make test    style, types and all tests'
+	@echo 'make test    style, types and the tests of every day (-m "not slow")'
+	@echo 'make test-all   all tests: whole trainings, hundreds of searches, every fault'
 	@echo 'make check   style and types only'
 	@echo 'make docs    the documentation as a site with the API reference (site/index.html)'
 	@echo 'make bench   all benchmarks (long)'
@@ -29,8 +30,17 @@ demo: $(VENV)/demo.stamp
 	@echo 'In this shell first: . $(VENV)/bin/activate (docs/tutorial.md goes on from here)'
 
 # One file stays with one process, so that its fixtures are made once; long files go first.
+PYTEST := $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: check
-	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m 'not slow'
+
+test-all: check
+	@$(PYTEST)
+
+# Deliberate bugs, each of which some test has to see.
+mutations: $(VENV)/dev.stamp
+	@$(VENV)/bin/python -m tests.mutations.run
 
 check: $(VENV)/dev.stamp
 	@$(VENV)/bin/ruff check --quiet .

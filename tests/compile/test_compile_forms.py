@@ -31,6 +31,7 @@ from mess_tf.models.supernet import build_supernet, design_supernet
 from mess_tf.runtime.interpreter import quantise
 from mess_tf.runtime.linked_model import LinkedModel, Prediction
 from mess_tf.runtime.stage_plan import StagedModel, StagePlan
+from tests.support.tiers import sampled
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
@@ -349,7 +350,7 @@ def test_a_broken_plan_is_told_in_one_line(
         StagePlan.load(tmp_path)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", sampled(["int8", "float32"], 1))
 def test_decisions_and_signatures_hardly_take_room(
     precision: Precision, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ from tests.phone_double import (
     load_recorded,
     write_tool,
 )
+from tests.support.tiers import sampled
 
 Open = Callable[[], AdbDevice]
 
@@ -161,14 +162,20 @@ def test_inputs_that_do_not_fit_are_told(
 
 @pytest.mark.parametrize(
     ("change", "flag"),
-    [
-        ({"power_save": True}, "power_save"),
-        ({"screen_on": False}, "screen_off"),
-        ({"battery_level": 9, "battery_status": 3, "powered_by": ()}, "low_battery"),
-        ({"thermal_status": 2}, "throttled"),
-        ({"sensor_status": {"skin-therm": 3}}, "throttled"),
-        ({"foreign_load": 3.0}, "disturbed"),
-    ],
+    sampled(
+        [
+            ({"power_save": True}, "power_save"),
+            ({"screen_on": False}, "screen_off"),
+            (
+                {"battery_level": 9, "battery_status": 3, "powered_by": ()},
+                "low_battery",
+            ),
+            ({"thermal_status": 2}, "throttled"),
+            ({"sensor_status": {"skin-therm": 3}}, "throttled"),
+            ({"foreign_load": 3.0}, "disturbed"),
+        ],
+        2,
+    ),
 )
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_what_spoils_a_figure_is_in_the_row(
@@ -215,15 +222,22 @@ def test_a_round_waits_for_a_cooler_phone(
 
 @pytest.mark.parametrize(
     ("delegate", "does", "told"),
-    [
-        ("gpu", "full", "TfLiteGpuDelegate"),
-        ("gpu", "partial", "TfLiteGpuDelegate"),
-        ("gpu", "none", Failure("delegate", "GPU was asked for, but took nothing")),
-        ("gpu", "refused", Failure("run", "Failed to apply GPU delegate")),
-        ("nnapi", "full", "TfLiteNnapiDelegate"),
-        ("nnapi", "none", Failure("delegate", "NNAPI was asked for, but took nothing")),
-        ("xnnpack-off", "full", ""),
-    ],
+    sampled(
+        [
+            ("gpu", "full", "TfLiteGpuDelegate"),
+            ("gpu", "partial", "TfLiteGpuDelegate"),
+            ("gpu", "none", Failure("delegate", "GPU was asked for, but took nothing")),
+            ("gpu", "refused", Failure("run", "Failed to apply GPU delegate")),
+            ("nnapi", "full", "TfLiteNnapiDelegate"),
+            (
+                "nnapi",
+                "none",
+                Failure("delegate", "NNAPI was asked for, but took nothing"),
+            ),
+            ("xnnpack-off", "full", ""),
+        ],
+        3,
+    ),
 )
 def test_delegates_are_as_asked_or_a_failure(
     tool_file: Path,
