@@ -10,10 +10,11 @@ from typing import Any
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import read_json, write_json
+from mess_tf.core.json_files import Json, from_json, read_json, to_json, write_json
+from search.anytime import AnytimeResult
 from search.evaluation import Figures, Interval
 from search.generalisation.guarantees import Certified
-from search.requirement import Requirement, Setting
+from search.requirement import OneAnswerSetting, Requirement
 
 CHOSEN_SCHEMA = 1
 """Version of ``chosen.json``."""
@@ -133,7 +134,7 @@ class SearchResult:
     """
 
     name: str
-    setting: Setting
+    setting: OneAnswerSetting
     requirement: Requirement
     max_early_exits: int
     chosen: Outcome
@@ -222,30 +223,45 @@ class SearchResult:
         )
 
 
-def save_results(path: Path, results: Sequence[SearchResult]) -> None:
+def save_results(
+    path: Path,
+    results: Sequence[SearchResult],
+    anytime: Sequence[AnytimeResult] = (),
+) -> None:
     """Writes named results as one ``chosen.json``.
+
+    Args:
+        path: of the file.
+        results: of the settings with one answer per image, key ``results``.
+        anytime: of the anytime setting, key ``anytime``, which is left out where there
+            are none.
 
     Raises:
         MessError: two results have the same name, or the file cannot be written.
     """
-    names = [r.name for r in results]
+    names = [r.name for r in results] + [r.name for r in anytime]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
         raise MessError(
             f"Two search results are named {sorted(twice)[0]!r}; give each its own"
             " name."
         )
-    rows = [result.as_json() for result in results]
-    write_json(path, {"schema": CHOSEN_SCHEMA, "results": rows})
+    data: dict[str, Json] = {
+        "schema": CHOSEN_SCHEMA,
+        "results": [result.as_json() for result in results],
+    }
+    if anytime:
+        data["anytime"] = [to_json(result) for result in anytime]
+    write_json(path, data)
 
 
 def load_results(path: Path) -> tuple[SearchResult, ...]:
-    """Reads ``chosen.json``.
+    """Results with one answer per image, from ``chosen.json``.
 
     Raises:
-        MessError: it is missing, broken or of another schema.
+        MessError: the file is missing, broken or of another schema.
     """
-    data = read_json(path, "list of chosen configurations", "mess search")
+    data = _read(path)
     try:
         return tuple(SearchResult.from_json(item) for item in data["results"])
     except (KeyError, TypeError) as error:
@@ -253,3 +269,20 @@ def load_results(path: Path) -> tuple[SearchResult, ...]:
             f"The list of chosen configurations {path} cannot be read ({error}); run"
             " `mess search` again."
         ) from error
+
+
+def load_anytime_results(path: Path) -> tuple[AnytimeResult, ...]:
+    """Results of the anytime setting, from ``chosen.json``.
+
+    Raises:
+        MessError: the file is missing, broken or of another schema.
+    """
+    data = _read(path).get("anytime", [])
+    return from_json(data, tuple[AnytimeResult, ...], f"The anytime results of {path}")
+
+
+def _read(path: Path) -> dict[str, Json]:
+    data: dict[str, Json] = read_json(
+        path, "list of chosen configurations", "mess search"
+    )
+    return data
