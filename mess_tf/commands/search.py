@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.latencies import Latencies, Unmeasured
@@ -154,7 +154,7 @@ def search(
         _check_anytime(requirement)
     opened = Run.open(run)
     recipe = opened.recipe
-    named = tuple(dict.fromkeys(several(device)))
+    named = tuple(dict.fromkeys(as_tuple(device)))
     names = named or (recipe.profile.device,)
     if "all" in names:
         raise UsageError(
@@ -357,7 +357,7 @@ def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     return {
         "device": device,
         "folder": str(found.folder),
-        "results": [result.as_json() for result in results],
+        "results": [to_json(result) for result in results],
         "anytime": [to_json(result) for result in found.anytime],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from mess_tf.commands.arguments import check_choice, several
+from mess_tf.commands.arguments import as_tuple, check_choice
 from mess_tf.core.errors import MessError, UsageError
 from search.anytime import Deadline
 from search.generalisation.guarantees import Guarantee
@@ -58,7 +58,7 @@ class SearchOptions:
         check_choice("setting", self.setting, get_args(Setting))
         check_choice("engine", self.engine, get_args(Engine))
         # The command line passes a list: equal options are to be equal records.
-        object.__setattr__(self, "deadline", several(self.deadline))
+        object.__setattr__(self, "deadline", as_tuple(self.deadline))
         if self.setting == "anytime":
             self._check_anytime()
         elif self.deadline:
@@ -104,7 +104,7 @@ class SearchOptions:
         Raises:
             UsageError: one cannot be read or is not positive, or two are at one time.
         """
-        return parse_deadlines(several(self.deadline))
+        return parse_deadlines(as_tuple(self.deadline))
 
     @property
     def guarantee(self) -> Guarantee | None:

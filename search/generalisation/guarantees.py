@@ -24,9 +24,8 @@ groups no hypothesis can be rejected, and the result says how many are needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -95,10 +94,6 @@ class Certified:
     hurt_share: float
     p_value: float
     least_groups: int
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Certified:
-        return cls(**{**data, "guarantee": Guarantee(**data["guarantee"])})
 
     @property
     def met(self) -> bool:

@@ -22,6 +22,7 @@ from search.infeasible import InfeasibleError
 from search.requirement import Requirement
 from search.result import load_anytime_results, load_results
 from tests.support.hand_made_run import make_run, measure, statistics_with
+from tests.support.json_schemas import validate
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_exits_for_deadlines_are_stored_beside_other_results(run: Run) -> None:
     assert result["next"] is None and result["hint"] is None
     path = run.search("host", "int8") / "chosen.json"
     assert json.loads(path.read_text())["anytime"] == [row]
+    validate(path)
     (stored,) = load_anytime_results(path)
     assert stored.name == name and stored.source == "drawn"
     assert [one.name for one in load_results(path)] == ["miou0.4"]
@@ -83,7 +85,7 @@ def test_every_deadline_is_told_with_the_best_single_exit_for_it(run: Run) -> No
     assert "(+0.00 pp)" in lines[2]  # one deadline counts: nothing is given up for it
 
 
-def test_a_deadline_that_no_exit_keeps_leaves_nothing_stored(run: Run) -> None:
+def test_deadlines_that_no_exit_meets_have_no_result(run: Run) -> None:
     path = run.search("host", "int8") / "chosen.json"
     search(run.folder, options=anytime("1000"))
     with pytest.raises(InfeasibleError, match="NOT MET: no exit answers by 1e-06 ms"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import to_json
 from search.infeasible import InfeasibleError
 from search.jobs import SearchJob, run_jobs
 from search.parameters import SearchParameters
@@ -37,7 +38,7 @@ def plain(answer):
         return type(answer), str(answer)
     if isinstance(answer, tuple):
         return answer
-    return {k: v for k, v in answer.as_json().items() if k != "wall_s"}
+    return {k: v for k, v in to_json(answer).items() if k != "wall_s"}
 
 
 @pytest.mark.slow
