@@ -98,7 +98,7 @@ def test_statistics_and_ranges_settle_and_weights_go_on() -> None:
     model = stage.quantised
 
     def still() -> list[np.ndarray]:
-        norms = [n.name for n in model.plan.network.nodes if n.kind == "norm"]
+        norms = [n.name for n in model.graph.network.nodes if n.kind == "norm"]
         moving = [v for name in norms for v in model.mirror.variables[name][-2:]]
         return [v.numpy() for v in (*moving, *model.ranges.values())]
 
