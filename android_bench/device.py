@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from android_bench.operator_records import OperatorTime
 from android_bench.records import (
     Conditions,
     DeviceInfo,
@@ -53,6 +54,17 @@ class Device(Protocol):
 
         Raises:
             BenchError: the device is lost or cannot do what ``settings`` ask.
+        """
+        ...
+
+    def profile_operators(
+        self, models: Sequence[ModelFile], settings: MeasureSettings
+    ) -> Iterator[tuple[ModelFile, tuple[OperatorTime, ...] | Failure]]:
+        """Visits each model once under profiling; yields each model's operators.
+
+        Raises:
+            BenchError: the device is lost, or cannot profile operators as ``settings``
+                ask.
         """
         ...
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from android_bench.errors import BenchError
+from android_bench.operator_records import OperatorProfile, OperatorTime
 from android_bench.records import (
     SCHEMA,
     Conditions,
@@ -21,6 +22,7 @@ from android_bench.records import (
 )
 from android_bench.store_errors import StoreError
 
+OPERATOR_SCHEMA = 1
 DAMAGED = (ValueError, KeyError, TypeError, zlib.error, BenchError)
 """What reading a row raises that is not as it was written."""
 
@@ -84,6 +86,59 @@ def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
         flags=tuple(json.loads(row.flags)),
         failure=None if row.failure is None else Failure(**json.loads(row.failure)),
         schema=row.schema,
+    )
+
+
+def operator_profile_row_of(profile: OperatorProfile) -> dict[str, Any]:
+    """Values of the table of operator profiles, but for the id."""
+    failure = profile.failure
+    return {
+        "schema": OPERATOR_SCHEMA,
+        "name": profile.name,
+        "sha256": profile.sha256,
+        "fingerprint": profile.fingerprint,
+        "settings_key": profile.settings_key,
+        "tool_key": profile.tool_key,
+        "time": profile.time,
+        "rounds": profile.rounds,
+        "failure": None if failure is None else _text(failure),
+    }
+
+
+def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, Any]]:
+    """Values of the table of operators; ``key`` is the profile's id."""
+    return [
+        {"profile_id": key, "number": number, **dataclasses.asdict(operator)}
+        for number, operator in enumerate(profile.operators)
+    ]
+
+
+def operator_profile_of(row: Any, operator_rows: Sequence[Any]) -> OperatorProfile:
+    """The record of a row and of its operators, in run order.
+
+    Raises:
+        StoreError: a newer version of this program wrote it.
+        Exception: one of ``DAMAGED``.
+    """
+    if row.schema != OPERATOR_SCHEMA:
+        raise StoreError(
+            f"A stored operator profile of {row.name} has schema {row.schema}; this"
+            f" version reads {OPERATOR_SCHEMA}. Run `pip install --upgrade mess-tf`."
+        )
+    names = [field.name for field in dataclasses.fields(OperatorTime)]
+    return OperatorProfile(
+        name=row.name,
+        sha256=row.sha256,
+        fingerprint=row.fingerprint,
+        settings_key=row.settings_key,
+        tool_key=row.tool_key,
+        time=row.time,
+        rounds=row.rounds,
+        operators=tuple(
+            OperatorTime(**{name: getattr(item, name) for name in names})
+            for item in operator_rows
+        ),
+        failure=None if row.failure is None else Failure(**json.loads(row.failure)),
     )
 
 

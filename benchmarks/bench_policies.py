@@ -59,7 +59,8 @@ from mess_tf.policies.full_resolution import Edges, full_size_confidence
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
 from search.evaluation import RoutedEvaluation, final_configuration
-from search.generalisation.parts import calibration_groups, with_parts, without_group
+from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 
@@ -219,7 +220,7 @@ def _left_out(
     """(promised drop, promised ms, kept drop, kept ms), folds taken together."""
     promised, kept = [], []
     for group in calibration_groups(statistics):
-        rest = without_group(statistics, group)
+        rest = leave_group_out(statistics, group)
         wish = Requirement(max_drop_pp=drop)
         try:
             configuration = search(
@@ -227,9 +228,11 @@ def _left_out(
                 spec,
                 latency_ms,
                 wish,
-                "budgeted" if setting == "budgeted" else "input-dependent",
-                max_early_exits=args.early,
-                time_limit_s=args.limit,
+                SearchParameters(
+                    setting="budgeted" if setting == "budgeted" else "input-dependent",
+                    max_early_exits=args.early,
+                    time_limit_s=args.limit,
+                ),
             ).configuration
         except MessError:
             configuration = final_configuration(spec)

@@ -38,7 +38,7 @@ from mess_tf.commands.signatures import (
     read_summary,
 )
 from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 from mess_tf.terminal.progress import show_progress
 
 OK, FAILED, USAGE, FAILED_MEASUREMENTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -132,7 +132,7 @@ def _logged(line: str, log: Path | None, debug: bool) -> Iterator[None]:
     if debug:
         yield
         return
-    with quiet(log):
+    with capture_output(log):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from android_bench.errors import BenchError
 from android_bench.logs.benchmark_log import BenchmarkLog
+from android_bench.options import refuse_profiling
 from android_bench.records import Failure, MeasureSettings
 
 CPU, GPU, NNAPI, XNNPACK_OFF = "cpu", "gpu", "nnapi", "xnnpack-off"
@@ -22,6 +23,9 @@ _DELEGATES: Mapping[str, tuple[str, ...]] = {
     NNAPI: ("--use_nnapi=true",),
     XNNPACK_OFF: ("--use_xnnpack=false",),
 }
+PROFILING_FLAGS = ("--enable_op_profiling=true",)
+"""A pass of its own: what is timed under profiling is no latency."""
+
 _TOOL_NAMES = {GPU: "GPU", NNAPI: "NNAPI"}
 _FLAG = re.compile(r"--(\w+)(?:=.*)?", re.S)
 _HELP_FLAG = re.compile(r"^\s*--(\w+)=", re.M)
@@ -58,6 +62,7 @@ def check_settings(settings: MeasureSettings) -> None:
             f"Delegate {settings.delegate!r} is unknown; accepted on phones:"
             f" {', '.join(_DELEGATES)}."
         )
+    refuse_profiling(settings.extra)
     for flag in settings.extra:
         match = _FLAG.fullmatch(flag)
         if match is None or match[1] in _OWN:

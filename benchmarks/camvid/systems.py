@@ -50,6 +50,7 @@ from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 from search.evaluation import Figures
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 
@@ -190,9 +191,9 @@ def _searched(
             supernet.spec,
             costs,
             requirement,
-            max_early_exits=2,
-            time_limit_s=limit_s,
-            thresholds_per_policy=12,
+            SearchParameters(
+                max_early_exits=2, time_limit_s=limit_s, thresholds_per_policy=12
+            ),
         )
     except MessError:
         return []

@@ -14,6 +14,7 @@ from typing import Any
 from mess_tf.commands.latencies import Latencies, Unmeasured, measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.files import sha256_of
+from mess_tf.core.json_files import to_json
 from mess_tf.core.piece_names import decision_name, head_name, segment_name
 from mess_tf.core.pieces import Pieces, TensorInfo
 from mess_tf.core.precisions import Precision
@@ -114,10 +115,10 @@ def make_card(
         "exits": _exits(source, configuration),
         "inventory": inventory(files),
         "in_float": float_operators(files, pieces.precision),
-        "requirement": result.as_json()["requirement"],
-        "promise": outcome.as_json(),
-        "best_static": result.best_static and result.best_static.as_json(),
-        "reference": result.reference.as_json(),
+        "requirement": to_json(result.requirement),
+        "promise": to_json(outcome),
+        "best_static": result.best_static and to_json(result.best_static),
+        "reference": to_json(result.reference),
         "latency": {
             "device": source.latencies.device,
             "threads": source.latencies.threads,

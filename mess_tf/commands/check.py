@@ -13,7 +13,7 @@ from android_bench.device import Device
 from android_bench.devices import open_device
 from android_bench.errors import BenchError
 from android_bench.records import Failure, MeasureSettings, ModelFile
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.latencies import measured_latencies, network_input, tensor_of
 from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.core.configuration import Configuration
@@ -67,7 +67,7 @@ def check(
     """
     opened = Run.open(run)
     folders = {folder.name: folder for folder in opened.exports()}
-    names = several(name)
+    names = as_tuple(name)
     for wanted in names:
         if wanted not in folders:
             raise MessError(

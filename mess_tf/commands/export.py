@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.cards import Source, make_card
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
@@ -71,7 +71,7 @@ def export(
     form.check(precision, len(spec.classes))
     results = load_results(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
-    choices = several(choice)
+    choices = as_tuple(choice)
     for wanted in choices:
         if wanted not in by_name:
             raise MessError(

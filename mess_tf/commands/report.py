@@ -11,10 +11,11 @@ from typing import Any
 
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
-from mess_tf.commands.arguments import several
+from mess_tf.commands.arguments import as_tuple
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
+from mess_tf.core.json_files import to_json
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
@@ -34,6 +35,7 @@ from mess_tf.reporting.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.infeasible import InfeasibleError
+from search.parameters import SearchParameters
 from search.pareto import load_pareto
 from search.requirement import Requirement
 from search.result import load_results
@@ -79,7 +81,7 @@ def report(
     from mess_tf.reporting.figures.write import write_figures, write_side_by_side
     from mess_tf.reporting.page.render import render_page
 
-    folders = [Path(folder) for folder in (run, *several(others))]
+    folders = [Path(folder) for folder in (run, *as_tuple(others))]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UsageError("A run is given twice; give each run once.")
     opened = [Run.open(folder) for folder in folders]
@@ -135,8 +137,7 @@ def _best_within(
             spec,
             latency_ms,
             wish,
-            max_early_exits=1,
-            time_limit_s=FIG_7_LIMIT_S,
+            SearchParameters(max_early_exits=1, time_limit_s=FIG_7_LIMIT_S),
         )
     except InfeasibleError:
         return None
@@ -184,7 +185,7 @@ def _searched(run: Run) -> list[Searched]:
     searched = []
     for path in sorted(run.folder.glob("search/*/*/chosen.json")):
         results = tuple(
-            {**result.as_json(), "wish": str(result.requirement)}
+            {**to_json(result), "wish": str(result.requirement)}
             for result in load_results(path)
         )
         front = None

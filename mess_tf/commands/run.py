@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.arguments import several
+from mess_tf.commands.arguments import as_tuple
 from mess_tf.commands.latencies import network_input
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_atomically
@@ -46,7 +46,7 @@ def run(
     )
     palette = np.array(card["palette"], np.uint8)
     depth = {e["exit"]: i + 1 for i, e in enumerate(card["exits"])}
-    rows, paths = [], several(images)
+    rows, paths = [], as_tuple(images)
     with progress("Segmenting", len(paths)) as step:
         for path in paths:
             picture = read_image(Path(path))

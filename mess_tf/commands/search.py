@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.latencies import Latencies, Unmeasured
 from mess_tf.commands.search_options import SearchOptions
 from mess_tf.commands.search_text import render as render
 from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.json_files import to_json
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
 from search.infeasible import InfeasibleError
-from search.jobs import Job, answer_all
+from search.jobs import SearchJob, run_jobs
+from search.parameters import SearchParameters
 from search.pareto import hypervolume, save_pareto
 from search.requirement import Requirement
 from search.resources import Resources
@@ -134,7 +136,7 @@ def search(
     """
     opened = Run.open(run)
     recipe = opened.recipe
-    named = tuple(dict.fromkeys(several(device)))
+    named = tuple(dict.fromkeys(as_tuple(device)))
     names = named or (recipe.profile.device,)
     if "all" in names:
         raise UsageError(
@@ -205,40 +207,39 @@ def _hint(source: Source) -> str | None:
 
 def _job(
     question: _Question, source: Source, options: SearchOptions, early_exits: int
-) -> Job:
+) -> SearchJob:
     """The question as the search takes it."""
     by_piece = source.latencies.by_piece
-    arguments: dict[str, Any] = {
-        "setting": options.setting,
-        "thresholds_per_policy": source.run.recipe.search.thresholds_per_policy,
-        "time_limit_s": options.time_limit_s,
-    }
+    parameters = SearchParameters(
+        setting=options.setting,
+        max_early_exits=early_exits,
+        thresholds_per_policy=source.run.recipe.search.thresholds_per_policy,
+        time_limit_s=options.time_limit_s,
+    )
     if question.wish is None:
         early = min(early_exits, FRONT_EARLY_EXITS)
-        return Job(by_piece, None, {"max_early_exits": early, **arguments})
+        parameters = dataclasses.replace(parameters, max_early_exits=early)
+        return SearchJob(by_piece, None, parameters)
     sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
-    arguments |= {
-        "name": question.label,
-        "resources": Resources(sizes),
-        "max_early_exits": early_exits,
-        "finalists": options.finalists,
-    }
-    if options.guarantee is not None:
-        arguments["guarantee"] = options.guarantee
-    return Job(by_piece, question.wish, arguments)
+    parameters = dataclasses.replace(
+        parameters, finalists=options.finalists, guarantee=options.guarantee
+    )
+    return SearchJob(
+        by_piece, question.wish, parameters, question.label, Resources(sizes)
+    )
 
 
 def _answers(
     source: Source,
     questions: Sequence[_Question],
-    jobs: Sequence[Job],
+    jobs: Sequence[SearchJob],
     options: SearchOptions,
 ) -> Iterator[tuple[_Question, Any]]:
     """Every question with its answer, while it is shown how far things are."""
     several = len({question.device for question in questions}) > 1
     told: dict[str, Step] = {}
     limit_s = options.time_limit_s
-    answers = answer_all(
+    answers = run_jobs(
         source.statistics,
         source.spec,
         jobs,
@@ -278,7 +279,7 @@ def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     return {
         "device": device,
         "folder": str(found.folder),
-        "results": [result.as_json() for result in results],
+        "results": [to_json(result) for result in results],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
         "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)

@@ -20,7 +20,7 @@ from mess_tf.core.precisions import CalibrationMethod
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 HISTOGRAM_BINS = 2048
 CLIPPED_FRACTION = 1e-4
@@ -150,7 +150,7 @@ def _interpreter(content: bytes, keep_all: bool = False) -> Any:
     """TensorFlow's interpreter without delegates; ``keep_all`` keeps all tensors."""
     import tensorflow as tf
 
-    with quiet():
+    with capture_output():
         # TensorFlow announces that its interpreter moves to LiteRT.
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(

@@ -24,7 +24,7 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, Precision
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def convert_function(
         MessError: int8 without calibration data, or an operator LiteRT lacks.
     """
     _check_backend()
-    with quiet():
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output():
+        warnings.simplefilter("ignore")  # put back by capture_output()
         traced = tf.function(lambda *t: list(function(*t)), autograph=False)
         concrete = traced.get_concrete_function(
             *(tf.TensorSpec(s.shape, tf.float32, name=s.name) for s in inputs)
@@ -119,8 +119,8 @@ def convert_plain(
         calibration: as for ``convert_model``.
     """
     _check_backend()
-    with quiet():
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output():
+        warnings.simplefilter("ignore")  # put back by capture_output()
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
     return _convert(converter, precision, calibration, model.name)
 
@@ -137,8 +137,8 @@ def _convert(
     converter: Any, precision: Precision, calibration: Calibration | None, what: str
 ) -> bytes:
     _set_up(converter, precision, calibration)
-    with quiet() as captured:
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output() as captured:
+        warnings.simplefilter("ignore")  # put back by capture_output()
         try:
             content = bytes(converter.convert())
             if calibration is None or precision != "int8":

@@ -25,7 +25,7 @@ from mess_tf.flatbuffer.writer import write_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised, round_kernel
 from mess_tf.quantising.int8_graph import Int8Graph, Int8Operator, build_int8_graph
 from mess_tf.quantising.network_graph import Node
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 Ranges = Mapping[str, tuple[float, float]]
 Emitter = Callable[[Int8Operator, Sequence[Any], Ranges], Any]
@@ -64,8 +64,8 @@ def convert_quantised(
             for operator, name in zip(wanted, outputs, strict=True)
         }
 
-    with quiet():
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output():
+        warnings.simplefilter("ignore")  # put back by capture_output()
         traced = tf.function(
             function,
             input_signature=[
@@ -81,8 +81,8 @@ def _convert(traced: Any) -> bytes:
     """Converts by way of a SavedModel, whose signature says which output is which."""
     module = tf.Module()
     module.serve = traced
-    with tempfile.TemporaryDirectory() as folder, quiet() as captured:
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with tempfile.TemporaryDirectory() as folder, capture_output() as captured:
+        warnings.simplefilter("ignore")  # put back by capture_output()
         tf.saved_model.save(module, folder, signatures=traced)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -149,7 +149,7 @@ def _data(run: Run) -> str:
 
 def _network(run: Run, spec: SupernetSpec) -> Mapping[str, str]:
     options = "".join(f", {k} {v}" for k, v in spec.backbone_options.items())
-    if run.recipe.network.is_own:
+    if run.recipe.network.is_imported:
         options = f": {spec.backbone_options['name']}"
     early = [len(heads) for heads in spec.heads[:-1]]
     training = run.recipe.training

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import TensorInfo
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 
 def open_interpreter(file: Path | bytes, threads: int = 1) -> Interpreter:
@@ -23,7 +23,7 @@ def open_interpreter(file: Path | bytes, threads: int = 1) -> Interpreter:
     source: dict[str, Any] = (
         {"model_path": str(file)} if isinstance(file, Path) else {"model_content": file}
     )
-    with quiet():
+    with capture_output():
         try:
             interpreter = Interpreter(**source, num_threads=threads)
             interpreter.allocate_tensors()

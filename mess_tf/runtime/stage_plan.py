@@ -3,11 +3,14 @@
 One stage after the other: run ``file`` on the image and on what earlier stages made;
 then, unless it is the last, run ``decision`` on the logits. If the confidence
 reaches the threshold, or there is no decision, ``answer`` turns logits into the answer.
+
+In a progressive plan (the anytime setting) no stage decides: each one answers, and the
+next one goes on from its features until the time is up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +66,11 @@ class StagePlan:
     stages: tuple[PlannedStage, ...]
     schema: int = PLAN_SCHEMA
 
+    @property
+    def progressive(self) -> bool:
+        """Whether every stage answers, and none decides."""
+        return all(stage.decision is None for stage in self.stages)
+
     def save(self, folder: Path) -> None:
         """Writes ``plan.json``."""
         write_record(folder / PLAN, self)
@@ -70,7 +78,8 @@ class StagePlan:
     @classmethod
     def load(cls, folder: Path) -> StagePlan:
         """Reads ``plan.json``; raises like ``read_record``."""
-        return read_record(folder / PLAN, cls, "plan", "mess export --form stages")
+        made_by = "mess export --form stages"
+        return read_record(folder / PLAN, cls, "plan", made_by, PLAN_SCHEMA)
 
 
 class StagedModel:
@@ -102,13 +111,16 @@ class StagedModel:
     def run(
         self, image: np.ndarray, thresholds: Sequence[float] | None = None
     ) -> Prediction:
-        """Segments one image.
+        """Segments one image; of a progressive plan the last answer.
 
         Args:
             image: normalised float32 (H, W, 3), or uint8 RGB pixels for files that take
                 these.
             thresholds: one per early exit instead of the plan's.
         """
+        if self.plan.progressive:
+            *_, last = self.answers(image)
+            return last
         tensors = {IMAGE_TENSOR: as_input(image, self.image, self._folder)}
         planned = [stage.threshold for stage in self.plan.stages]
         limits = planned if thresholds is None else [*thresholds, None]
@@ -118,6 +130,20 @@ class StagedModel:
             if limit is None or self._confidence(stage, tensors) >= np.float32(limit):
                 return self._predict(stage, logits)
         raise MessError(f"The plan in {self._folder} has no last stage; export again.")
+
+    def answers(self, image: np.ndarray) -> Iterator[Prediction]:
+        """Segments one image stage after stage; yields the answer of every stage.
+
+        Nothing is run before it is asked for: whoever stops asking when the time is up
+        has paid for what was answered only.
+
+        Args:
+            image: as ``run`` takes it.
+        """
+        tensors = {IMAGE_TENSOR: as_input(image, self.image, self._folder)}
+        for stage in self.plan.stages:
+            tensors.update(self._file(stage.file).run(tensors))
+            yield self._predict(stage, tensors[stage.logits])
 
     def _confidence(
         self, stage: PlannedStage, tensors: Mapping[str, np.ndarray]

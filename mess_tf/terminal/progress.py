@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-from mess_tf.terminal.output_capture import terminal
+from mess_tf.terminal.output_capture import terminal_descriptor
 
 # bars: a bar on a terminal, else nothing (the default, for use as a library);
 # lines: a bar on a terminal, else sparse lines (the command line);
@@ -56,7 +56,7 @@ def progress(what: str, total: float = 1.0) -> Iterator[Step]:
 
 
 @contextlib.contextmanager
-def progress_of_each() -> Iterator[Callable[[str], Step]]:
+def parallel_progress() -> Iterator[Callable[[str], Step]]:
     """Shows several things that go on at the same time, one line for each.
 
     Yields:
@@ -77,7 +77,7 @@ def progress_of_each() -> Iterator[Callable[[str], Step]]:
 @contextlib.contextmanager
 def _display() -> Iterator[Callable[[str, float], Step]]:
     """Yields what shows one more thing of some total."""
-    descriptor = terminal()
+    descriptor = terminal_descriptor()
     if _mode == "off":
         yield lambda what, total: _Count(total)
     elif os.isatty(descriptor):

@@ -84,8 +84,8 @@ class Optimum:
         proven: nothing is left that could be better (or, without ``best``, that could
             keep the limits at all).
         nodes, listed: as in ``Progress``.
-        runners: the best of each chain of heads that was found within the share asked
-            for, ``best`` first.
+        runner_ups: the best configuration found of each chain of heads, where it is
+            within ``runner_up_tolerance`` of ``best``, which is the first.
     """
 
     best: Chosen | None
@@ -93,7 +93,7 @@ class Optimum:
     proven: bool
     nodes: int
     listed: int
-    runners: tuple[Chosen, ...] = ()
+    runner_ups: tuple[Chosen, ...] = ()
 
 
 class Search:
@@ -107,9 +107,14 @@ class Search:
         deadline: float,
         progress: ProgressCall | None = None,
         start: Chosen | None = None,
-        within: float = 0.0,
+        runner_up_tolerance: float = 0.0,
     ) -> None:
-        """``within``: what is worse than the best by up to this share is kept too."""
+        """A search that has not begun.
+
+        Args:
+            runner_up_tolerance: the best of each chain of heads is kept, too, where it
+                is worse than the best of all by up to this share.
+        """
         self.problem = problem
         self.target = target
         self.max_early_exits = max_early_exits
@@ -117,8 +122,8 @@ class Search:
         self.progress = progress
         self.best: Chosen | None = None
         self.start = start
-        self._within = within
-        self._runners: dict[tuple[int, ...], Chosen] = {}
+        self._runner_up_tolerance = runner_up_tolerance
+        self._runner_ups: dict[tuple[int, ...], Chosen] = {}
         self.limits = Limits(target.floor, target.ceiling_ms)
         self.nodes = self.listed = 0
         self._started = self._told = time.monotonic()
@@ -200,10 +205,10 @@ class Search:
             float(batch.latency_ms[first]),
             float(batch.miou[first]),
         )
-        if self._within:
-            known = self._runners.setdefault(found.heads, found)
+        if self._runner_up_tolerance:
+            known = self._runner_ups.setdefault(found.heads, found)
             if self._key(found) < self._key(known):
-                self._runners[found.heads] = found
+                self._runner_ups[found.heads] = found
         if self.best is not None and self._key(found) >= self._key(self.best):
             return
         self.best = found
@@ -229,7 +234,11 @@ class Search:
     def _reach(self) -> float:
         """What is worse than this is of no use; infinite while nothing is found."""
         value = self._value()
-        return value + self._within * abs(value) if math.isfinite(value) else value
+        return (
+            value + self._runner_up_tolerance * abs(value)
+            if math.isfinite(value)
+            else value
+        )
 
     def _beaten(self, bound: float) -> bool:
         return bound >= self._reach() - 2 * self._tolerance
@@ -336,7 +345,7 @@ class Search:
 
     def _ranked(self) -> tuple[Chosen, ...]:
         reach = self._reach()
-        kept = [r for r in self._runners.values() if self._key(r)[0] <= reach]
+        kept = [r for r in self._runner_ups.values() if self._key(r)[0] <= reach]
         return tuple(sorted(kept, key=self._key))
 
     def _tell(self, bound: float) -> None:

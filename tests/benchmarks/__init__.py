@@ -1,1 +1,1 @@
-"""Tests of the core: files, quantiles, routing, records."""
+"""Tests of what only benchmarks use."""

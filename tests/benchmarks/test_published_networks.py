@@ -26,6 +26,7 @@ def test_auto_deeplab_has_the_published_parameters_and_macs() -> None:
     assert network.output.shape == (None, 256, 512, 19)
 
 
+@pytest.mark.slow
 def test_its_cells_convert() -> None:
     # Six cells hold every way to change the stride; each reads the two before it.
     image = keras.Input((64, 64, 3))

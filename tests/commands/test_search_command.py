@@ -23,7 +23,7 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.reporting.targets import latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
-from search.jobs import answer_all
+from search.jobs import run_jobs
 from search.requirement import Requirement, Robust
 from search.result import load_results
 from tests.support.hand_made_run import make_run, measure, statistics_with
@@ -47,10 +47,10 @@ def test_answers_are_written_as_they_come(
 ) -> None:
 
     def interrupted(*given: Any) -> Any:
-        yield next(answer_all(*given))
+        yield next(run_jobs(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mess_tf.commands.search.answer_all", interrupted)
+    monkeypatch.setattr("mess_tf.commands.search.run_jobs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(run.folder)
     assert names_of(run) == ["drop0"]
@@ -78,7 +78,7 @@ def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
         (InfeasibleError("NOT MET"), []),
     ):
         monkeypatch.setattr(
-            "mess_tf.commands.search.answer_all", lambda *_, e=error: iter([e])
+            "mess_tf.commands.search.run_jobs", lambda *_, e=error: iter([e])
         )
         with pytest.raises(type(error), match="NOT MET"):
             search(run.folder, Requirement(min_miou=0.9))

@@ -83,8 +83,7 @@ from mess_tf.cli import main
 PRESETS["quick"].update({BRIEF})
 sys.exit(main())
 """
-LIMIT_S = 280
-pytestmark = pytest.mark.slow
+LIMIT_S = 800
 
 
 def kill_when(ready: Callable[[], bool], folder: Path, command: Sequence[str]) -> None:
@@ -207,6 +206,7 @@ def reported(walk: Walk, first_use: dict[str, list[str]], profiled: Path) -> Pat
     return profiled
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
     path = evaluated / "statistics" / "int8.npz"
     killed = Statistics.load(path)
@@ -265,12 +265,14 @@ def test_an_image_becomes_an_overlay(walk: Walk, reported: Path) -> None:
         assert overlay.size == (48, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: block.place)
 def test_commands_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
     for words in walk.commands(block):
         walk.type(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
 def test_programs_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
     run = Run.open(reported)
@@ -291,6 +293,7 @@ def shown_behind(block: Block) -> Iterator[str]:
         yield "".join(itertools.takewhile(lambda line: line != "```\n", behind[2:]))
 
 
+@pytest.mark.slow
 def test_a_choice_was_fine_tuned_alone(walk: Walk, reported: Path) -> None:
     for words in walk.commands(block_with("mess export runs/mine --choice drop1")):
         walk.type(words)

@@ -18,6 +18,7 @@ from mess_tf.quantising.keras2 import tf_keras
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8
 from tests.support.quantised_networks import NETWORKS, images, network, quantised
+from tests.support.tiers import sampled
 
 # What LiteRT runs in int8 for these networks; nothing else may be in the file.
 ACCEPTED = {
@@ -50,7 +51,7 @@ class Case:
     content: bytes
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=sampled(reversed(NETWORKS), 1))
 def case(request: pytest.FixtureRequest) -> Case:
     keras_model, size = network(request.param)
     model = quantised(keras_model, size)

@@ -118,6 +118,7 @@ def test_gradients_reach_every_weight_of_the_network_as_deployed(
             assert np.abs(gradient).max() > 0, weight.name
 
 
+@pytest.mark.slow
 def test_rounding_is_there_and_is_fine(mobile: FakeQuantised) -> None:
     model, _ = network("mobile_08")
     batch = images(4, 6)

@@ -61,6 +61,7 @@ def shades(pictures: np.ndarray) -> np.ndarray:
     return np.digitize(pictures.mean(axis=-1), (-0.4, 0.0, 0.4)).astype(np.int32)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_under_rounding_is_in_the_int8_file() -> None:
     model, _ = network("adopted")
     stage = stage_of(model, settled_after=40, alpha=0.0)

@@ -17,6 +17,7 @@ from mess_tf.core.quantiles import quantile
 from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from mess_tf.core.statistics import Statistics, part_images
 from search.evaluation import RoutedEvaluation
+from search.parameters import SearchParameters
 from search.pareto import load_pareto, pareto_front, save_pareto
 from search.problem import Problem, choose_thresholds
 from search.requirement import Requirement
@@ -152,7 +153,11 @@ def test_equal_masks_keep_the_cheaper_decision():
 
 def test_budgeted_setting_keeps_one_exit_and_no_decision():
     result = search(
-        hand_made(), SPEC, LATENCY_MS, Requirement(max_latency_ms=50), "budgeted"
+        hand_made(),
+        SPEC,
+        LATENCY_MS,
+        Requirement(max_latency_ms=50),
+        SearchParameters(setting="budgeted"),
     )
     assert result.configuration == Configuration((ExitChoice(2, FCN),))
     assert result.space_size == 3 and result.proven
@@ -334,7 +339,13 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
     latency_ms = tiny_latencies(spec, rng)
-    front = pareto_front(statistics, spec, latency_ms, points=6, time_limit_s=60)
+    front = pareto_front(
+        statistics,
+        spec,
+        latency_ms,
+        SearchParameters(time_limit_s=60, max_early_exits=2),
+        points=6,
+    )
     seen = [p.outcome.calibration for p in front]
     assert len(front) >= 3 and all(p.proven for p in front)
     assert all(a.mean_ms < b.mean_ms for a, b in zip(seen, seen[1:], strict=False))

@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from test_search_screening import draw_problem
 
 from search.solver.class_sum_intervals import sums_of
 from search.solver.gate_clusters import ExitGroups
 from search.solver.miou_tangent import Linear
 from search.solver.pair_intervals import Base
+from tests.search.test_search_screening import draw_problem
 
 
 @pytest.mark.parametrize("early", [2, 3])

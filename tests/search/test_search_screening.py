@@ -23,6 +23,7 @@ from search.solver.prefix_bounds import Begun
 from search.solver.suffix import Rest
 from search.solver.target import Target
 from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
+from tests.support.tiers import sampled
 
 IMAGES = 30
 
@@ -104,7 +105,7 @@ def check_optimum(problem: Problem, early: int, rng: np.random.Generator) -> Non
         assert value == pytest.approx(wanted, abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sampled(range(60), 4))
 @pytest.mark.parametrize("early", [2, 3])
 def test_search_equals_brute_force_with_many_gates(seed, early, monkeypatch):
     rng = np.random.default_rng(seed)
@@ -116,7 +117,7 @@ def test_search_equals_brute_force_with_many_gates(seed, early, monkeypatch):
     check_optimum(problem, early, rng)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", sampled(range(24), 2))
 @pytest.mark.parametrize(
     "heads", [(2, 1, 1, 2, 1), (1, 1, 2, 1, 2), (1, 1, 1, 1, 2, 1), (1, 2, 1, 1, 1, 1)]
 )
@@ -146,7 +147,7 @@ def test_heads_without_gates_do_not_come_in_between():
     check_optimum(replace(problem, gates=gates), 4, rng)
 
 
-@pytest.fixture(params=range(12))
+@pytest.fixture(params=sampled(range(12), 3))
 def screened(request: pytest.FixtureRequest) -> tuple[Problem, Screener]:
     rng = np.random.default_rng(request.param)
     problem = draw_problem(100 + request.param, (2, 2, 2, 1), 24)
