@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mess_tf.commands.arguments import as_tuple, check_choice, next_command
+from mess_tf.commands.card_records import CardFile
 from mess_tf.commands.cards import Source, make_card
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
@@ -129,14 +130,14 @@ def write_export(
     from mess_tf.exporting.embedded_card import with_card
 
     files, tensors = _write_files(source, outcome.configuration, form, folder)
-    card = {"name": name, **make_card(source, result, outcome, form, files, tensors)}
-    write_file(files[0], with_card(files[0].read_bytes(), card))
-    return card | {
-        "model": files[0].name,
-        "sha256": sha256_of(files[0]),
-        "size_bytes": sum(path.stat().st_size for path in files),
-        "files": {path.name: sha256_of(path) for path in files},
-    }
+    card = make_card(source, result, outcome, form, files, tensors, name)
+    write_file(files[0], with_card(files[0].read_bytes(), card.to_json()))
+    return CardFile.of(
+        card,
+        model=files[0].name,
+        size_bytes=sum(path.stat().st_size for path in files),
+        files={path.name: sha256_of(path) for path in files},
+    ).to_json()
 
 
 def _outcome(result: Any, form: ExportForm) -> Any:
