@@ -1,4 +1,4 @@
-"""What devices, the measuring loop and the store hand to each other.
+"""Records that devices, the measuring loop and the store exchange.
 
 Frozen records of stdlib types (numpy only for outputs and statistics). Everything that
 is stored survives a round trip through JSON (``mess_tf.core.json_files``). Raw samples
@@ -64,7 +64,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What a device is, as far as it changes a latency.
+    """A device's properties that change a latency.
 
     Attributes:
         kind: ``host``, later e.g. ``adb``.
@@ -88,7 +88,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class Tool:
-    """The program that takes the time; another build of it may give other figures."""
+    """The measuring program; another build of it may measure other figures."""
 
     name: str
     version: str
@@ -252,7 +252,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What a tool tells of a round's runs where it keeps the runs to itself.
+    """Statistics of a round's runs, from tools that print no samples.
 
     Attributes:
         count: runs.
@@ -307,7 +307,7 @@ class Round:
     def of_summary(
         cls, summary: Summary, conditions: Conditions, init_us: float | None
     ) -> Round:
-        """A round of a tool that tells statistics only."""
+        """A round of a tool that prints statistics only."""
         typical = summary.median_us
         return cls(
             samples_us=(summary.mean_us if typical is None else typical,),

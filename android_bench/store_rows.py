@@ -1,4 +1,4 @@
-"""Between a measurement and what the store's tables hold of it."""
+"""Converts records to rows of the store's tables and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs an export on a device over images: one file, or stages as their plan says."""
+"""Runs an export on a device over images, as one file or stage by stage."""
 
 from __future__ import annotations
 

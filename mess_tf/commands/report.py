@@ -30,6 +30,7 @@ from mess_tf.reporting.inputs import (
     PieceFigure,
     Searched,
 )
+from mess_tf.reporting.operators import stored_operator_costs, write_operators
 from mess_tf.reporting.records import Info, Missing
 from mess_tf.reporting.side_by_side import early_head, side_by_side
 from mess_tf.runs import Run
@@ -92,6 +93,7 @@ def report(
             found = _told(one, told[0] if told else None)
             step(1)
             figures += write_figures(*found, one.folder / "report")
+            figures += write_operators(found[0].operators, one.folder / "report")
             told.append(found)
             step(1)
         rows = side_by_side(told)
@@ -120,6 +122,7 @@ def _told(run: Run, first: Told | None) -> Told:
         Tools(exit_position_per_image, _best_within),
         datetime.datetime.now(datetime.UTC),
     )
+    info = dataclasses.replace(info, operators=stored_operator_costs(run))
     return _with_pictures(run, info, first)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.reporting.exports import ExportRow
 from mess_tf.reporting.inputs import FrontRow, Measured
+from mess_tf.reporting.operators import OperatorCosts
 
 
 @dataclass(frozen=True)
@@ -309,6 +310,7 @@ class Info:
         network, versions: name -> value, ready to print.
         background: the class that Table 8 leaves out where it is right, if any.
         exports: all files made of the run.
+        operators: per device with operator profiles.
     """
 
     run: str
@@ -324,6 +326,7 @@ class Info:
     missing: tuple[Missing, ...]
     background: str | None
     exports: tuple[ExportRow, ...]
+    operators: tuple[OperatorCosts, ...] = ()
 
     @property
     def predicted(self) -> bool:

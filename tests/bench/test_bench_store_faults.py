@@ -19,7 +19,7 @@ from android_bench import store as store_module
 from android_bench.errors import BenchError
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
-from android_bench.store_errors import StoreError, shown
+from android_bench.store_errors import StoreError, without_password
 from android_bench.store_schema import STORE_SCHEMA
 from mess_tf.core.json_files import to_json
 
@@ -91,7 +91,7 @@ def test_a_server_that_does_not_answer_is_told_without_the_password() -> None:
     ],
 )  # fmt: skip
 def test_passwords_are_not_shown(target: Target, told: str) -> None:
-    assert shown(target) == told
+    assert without_password(target) == told
 
 
 def test_a_database_that_is_not_there_is_told(empty_postgresql: str) -> None:

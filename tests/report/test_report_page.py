@@ -356,7 +356,7 @@ def test_without_a_report_part_the_page_says_what_it_tells(
         whole = make_statistics(precision, worse)
         return dataclasses.replace(whole, parts=("calibration",) * len(NAMES))
 
-    monkeypatch.setattr("report_cases.make_statistics", seen)
+    monkeypatch.setattr("tests.support.report_run.make_statistics", seen)
     page = page_of(fake.everything())
     assert "there is no report part" in page.text
     assert "on 8 images that the search saw" in page.text
