@@ -63,7 +63,11 @@ INTERRUPTED_COMMANDS = {
 NOTHING_KEPT = "nothing was written; {line} begins anew."
 
 # Flags that are not made of the parameter's name, and what stands for their value.
-FLAGS = {"changes": ("--set", "KEY=VALUE"), "source": ("--from", "SOURCE")}
+FLAGS = {
+    "changes": ("--set", "KEY=VALUE"),
+    "deadline": ("", "MS[:WEIGHT]"),
+    "source": ("--from", "SOURCE"),
+}
 UNITS = {"mb": "MB", "ms": "MS", "pp": "PP", "s": "SECONDS"}
 
 
