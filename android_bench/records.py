@@ -1,7 +1,7 @@
 """Records that devices, the measuring loop and the store exchange.
 
 Frozen records of stdlib types (numpy only for outputs and statistics). Everything that
-is stored survives a round trip through JSON: ``as_json`` and ``from_json``. Raw samples
+is stored survives a round trip through JSON (``mess_tf.core.json_files``). Raw samples
 are kept; every figure is computed from them when it is asked for.
 """
 
@@ -123,10 +123,6 @@ class Conditions:
     governor: str | None = None
     frequencies_khz: tuple[int, ...] = ()
     other: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Conditions:
-        return cls(**{**data, "frequencies_khz": tuple(data["frequencies_khz"])})
 
 
 @dataclass(frozen=True)
@@ -334,18 +330,6 @@ class Round:
     def median_us(self) -> float:
         return float(np.median(self.samples_us))
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Round:
-        summary = data.get("summary")
-        return cls(
-            **{
-                **data,
-                "samples_us": tuple(data["samples_us"]),
-                "conditions": Conditions.from_json(data["conditions"]),
-                "summary": None if summary is None else Summary(**summary),
-            }
-        )
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -461,22 +445,6 @@ class Measurement:
     def spread(self) -> float:
         """Disagreement of the rounds as a part of their median; see ``spread_of``."""
         return spread_of(self._measured_rounds)
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        failure = data["failure"]
-        return cls(
-            **{
-                **data,
-                "rounds": tuple(Round.from_json(r) for r in data["rounds"]),
-                "set_aside": tuple(Round.from_json(r) for r in data["set_aside"]),
-                "flags": tuple(data["flags"]),
-                "failure": None if failure is None else Failure(**failure),
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The card of an export: what it is, what it promises, and what it was made of."""
+"""The card of an export: contents, promised accuracy and latency, and sources."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def make_card(
     outcome: Outcome,
     form: ExportForm,
     files: Sequence[Path],
-    borders: tuple[TensorInfo, TensorInfo | None],
+    tensors: tuple[TensorInfo, TensorInfo | None],
     name: str,
 ) -> Card:
     """The card as it goes into the file; what only the finished file tells is absent.
@@ -98,21 +98,21 @@ def make_card(
         outcome: the one of the result's outcomes that is exported.
         form: of the export.
         files: all ``.tflite`` files of the export.
-        borders: image input and output of logits (None without).
+        tensors: the image input, and the output of logits (None without).
         name: of the export.
     """
     from mess_tf.exporting.inventory import float_operators, inventory
 
     pieces, spec = source.pieces, source.spec
     configuration: Configuration = outcome.configuration
-    image, logits = borders
+    image, logits = tensors
     early = tuple(choice.threshold for choice in configuration.exits[:-1])
     return Card(
         name=name,
         form=form,
         precision=pieces.precision,
         quantisation={"precision": pieces.precision, **pieces.made},
-        input=ImageInput(**vars(image), holds=_holds(source, image)),
+        input=ImageInput(**vars(image), holds=_image_encoding(source, image)),
         outputs=_outputs(form, spec, logits),
         thresholds=Thresholds(early, form.threshold_input),
         preprocessing=spec.preprocessing,
@@ -141,7 +141,7 @@ def make_card(
     )
 
 
-def _holds(source: Source, image: TensorInfo) -> str:
+def _image_encoding(source: Source, image: TensorInfo) -> str:
     """What the values of the image input are, and how pixels are normalised."""
     from mess_tf.exporting.model_io import folds_pixels
 
@@ -149,8 +149,8 @@ def _holds(source: Source, image: TensorInfo) -> str:
         return "normalised values"
     if image.dtype == "int8":
         return "normalised values in steps of scale"
-    own = source.pieces[segment_name(1)].inputs[0]
-    if folds_pixels(own, source.spec.preprocessing):
+    piece_input = source.pieces[segment_name(1)].inputs[0]
+    if folds_pixels(piece_input, source.spec.preprocessing):
         return "RGB pixels 0..255; p becomes the int8 value p - 128, without rounding"
     return "RGB pixels 0..255; normalised by one affine operator"
 

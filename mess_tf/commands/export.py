@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +27,7 @@ from mess_tf.exporting.options import (
 )
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.result import load_results
+from search.result import Outcome, SearchResult, load_results
 
 
 def export(
@@ -96,26 +95,20 @@ def export(
     }
 
 
-def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
+def _export_one(
+    source: Source, result: SearchResult, form: ExportForm
+) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
-    from mess_tf.compiling.piece_folder import swap
+    from mess_tf.compiling.piece_folder import write_folder_atomically
 
     outcome = _outcome(result, form)
     _must_be_measured(source, result)
     _must_be_current(source, result, outcome)
     precision = source.pieces.precision
     folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with write_folder_atomically(folder) as partial:
         card = write_export(source, result, outcome, form, partial, folder.name)
         write_json(partial / "card.json", card)
-        swap(partial, folder)
-    except OSError as error:
-        raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {
         "name": folder.name,
         "model": str(folder / card["model"]),
@@ -127,7 +120,12 @@ def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]
 
 
 def write_export(
-    source: Source, result: Any, outcome: Any, form: ExportForm, folder: Path, name: str
+    source: Source,
+    result: SearchResult,
+    outcome: Outcome,
+    form: ExportForm,
+    folder: Path,
+    name: str,
 ) -> dict[str, Any]:
     """Writes an export's ``.tflite`` files into a folder and gives its whole card.
 
@@ -138,8 +136,8 @@ def write_export(
     """
     from mess_tf.exporting.embedded_card import with_card
 
-    files, borders = _write_files(source, outcome.configuration, form, folder)
-    card = make_card(source, result, outcome, form, files, borders, name)
+    files, tensors = _write_files(source, outcome.configuration, form, folder)
+    card = make_card(source, result, outcome, form, files, tensors, name)
     write_file(files[0], with_card(files[0].read_bytes(), card.to_json()))
     return CardFile.of(
         card,
@@ -149,7 +147,7 @@ def write_export(
     ).to_json()
 
 
-def _outcome(result: Any, form: ExportForm) -> Any:
+def _outcome(result: SearchResult, form: ExportForm) -> Outcome:
     """What is exported: the result itself, or its best single exit."""
     if form.form != "single" or len(result.configuration.exits) == 1:
         return result.chosen
@@ -161,7 +159,7 @@ def _outcome(result: Any, form: ExportForm) -> Any:
     return result.best_static
 
 
-def _check_threshold_input(result: Any, form: ExportForm) -> None:
+def _check_threshold_input(result: SearchResult, form: ExportForm) -> None:
     """A single exit has no threshold that could be an input."""
     if form.threshold_input and len(result.configuration.exits) == 1:
         raise UsageError(
@@ -171,7 +169,7 @@ def _check_threshold_input(result: Any, form: ExportForm) -> None:
         )
 
 
-def _must_be_measured(source: Source, result: Any) -> None:
+def _must_be_measured(source: Source, result: SearchResult) -> None:
     """A card promises what was measured, never what was predicted."""
     if not result.predicted:
         return
@@ -184,7 +182,7 @@ def _must_be_measured(source: Source, result: Any) -> None:
     )
 
 
-def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
+def _must_be_current(source: Source, result: SearchResult, outcome: Outcome) -> None:
     """What was promised has to be what the statistics of today give."""
     from mess_tf.quantising.thresholds import routed
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from mess_tf.commands.arguments import as_tuple, next_command
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.latencies import Latencies, measured_latencies
@@ -28,7 +28,7 @@ from mess_tf.terminal.progress import progress
 from search.infeasible import InfeasibleError
 from search.parameters import SearchParameters
 from search.resources import Resources
-from search.result import load_results, save_results
+from search.result import SearchResult, load_results, save_results
 from search.run import search as solve
 
 QAT: Precision = "int8-qat"
@@ -78,6 +78,7 @@ def quantise(
             fine-tuned ones take), no such search result, or a layer that fake
             quantisation cannot follow.
     """
+    check_choice("precision", precision, get_args(SearchedPrecision))
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs is {epochs}; it must be 1 or more.")
     opened = Run.open(run)
@@ -134,7 +135,7 @@ def _with_epochs(recipe: Recipe, epochs: int | None) -> Recipe:
 
 def _chosen(
     run: Run, choice: Sequence[str], device: str | None, precision: Precision
-) -> list[Any]:
+) -> list[SearchResult]:
     name = device or run.recipe.profile.device
     results = load_results(run.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
@@ -167,13 +168,13 @@ def _train(run: Run, recipe: Recipe, spec: SupernetSpec) -> Pieces:
 
 
 def _fit_anew(
-    result: Any,
+    result: SearchResult,
     statistics: Statistics,
     spec: SupernetSpec,
     latencies: Latencies,
     pieces: Pieces,
     final: tuple[int, str],
-) -> tuple[Any, str | None]:
+) -> tuple[SearchResult | None, str | None]:
     """The same requirement, exits and heads; thresholds fitted on other statistics.
 
     Args:

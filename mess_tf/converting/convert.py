@@ -1,4 +1,4 @@
-"""One function or Keras model to one flatbuffer of a precision, at batch 1.
+"""Conversion of a Keras model or traceable function to a flatbuffer of batch 1.
 
 The function is traced with its weights as constants and handed to the converter: many
 times faster than ``from_keras_model``, and no variable is left inside. The converter's
@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -74,13 +73,15 @@ def convert_model(
     )
 
 
-def as_inputs(model: keras.Model, tensors: Sequence[Any]) -> Any:
+def as_inputs(
+    model: keras.Model, tensors: Sequence[tf.Tensor]
+) -> tf.Tensor | list[tf.Tensor]:
     """Tensors in the structure a functional model was built with: a list, or one."""
     return list(tensors) if isinstance(model.input, list | tuple) else tensors[0]
 
 
 def convert_function(
-    function: Callable[..., Sequence[Any]],
+    function: Callable[..., Sequence[tf.Tensor]],
     inputs: Sequence[InputSpec],
     outputs: Sequence[str],
     precision: Precision,
@@ -109,7 +110,7 @@ def convert_function(
 def convert_plain(
     model: keras.Model, precision: Precision, calibration: Calibration | None = None
 ) -> bytes:
-    """What a user gets from ``TFLiteConverter.from_keras_model``: the speed baseline.
+    """Converts by ``TFLiteConverter.from_keras_model``: the baseline of benchmarks.
 
     No native dilations: dilated layers may leave SPACE_TO_BATCH_ND in the file.
 
@@ -134,7 +135,10 @@ def _check_backend() -> None:
 
 
 def _convert(
-    converter: Any, precision: Precision, calibration: Calibration | None, what: str
+    converter: tf.lite.TFLiteConverter,
+    precision: Precision,
+    calibration: Calibration | None,
+    what: str,
 ) -> bytes:
     _set_up(converter, precision, calibration)
     with capture_output() as captured:
@@ -161,7 +165,9 @@ def _convert(
 
 
 def _set_up(
-    converter: Any, precision: Precision, calibration: Calibration | None
+    converter: tf.lite.TFLiteConverter,
+    precision: Precision,
+    calibration: Calibration | None,
 ) -> None:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision not in CONVERTED:
