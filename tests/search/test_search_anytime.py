@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -76,4 +77,4 @@ def test_a_senseless_ladder_is_refused():
     with pytest.raises(MessError, match="deadline"):
         Rung(-1.0)
     with pytest.raises(MessError, match="at least one"):
-        search_anytime(None, None, {}, [])
+        search_anytime(*cast(Any, (None, None, {}, [])))
