@@ -1,4 +1,4 @@
-"""What measuring needs of a device."""
+"""The protocol of a device that can be measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ModelOutputs = Mapping[str, np.ndarray]
 
 
 class Device(Protocol):
-    """A computer that runs ``.tflite`` files and takes the time.
+    """A computer that runs ``.tflite`` files and times them.
 
     What is wrong with a model is a ``Failure`` value; what is wrong with the device as
     a whole (gone, refused, unusable settings) is a BenchError. Every call ends: each

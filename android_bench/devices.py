@@ -1,4 +1,4 @@
-"""The devices there are, by the names that a user types."""
+"""Opens and lists devices by the names that a user types."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_device(name: str, benchmark_model: Path | None = None) -> Device:
 
 
 def resolve_names(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Resolves ``all`` and repetitions.
+    """Names of the devices to open, with ``all`` resolved and repetitions dropped.
 
     Args:
         devices: names as for ``open_device``, or ``all``: every phone within reach.

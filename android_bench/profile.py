@@ -1,4 +1,4 @@
-"""One call from ``.tflite`` files to stored latencies: what `mess profile` does."""
+"""Measures ``.tflite`` files on devices into a store: the core of `mess profile`."""
 
 from __future__ import annotations
 

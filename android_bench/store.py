@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from android_bench import store_schema as schema
 from android_bench.operator_records import OperatorProfile
 from android_bench.records import DeviceInfo, Measurement, MeasureSettings, Tool
-from android_bench.store_errors import StoreError, shown, told
+from android_bench.store_errors import StoreError, translated_errors, without_password
 from android_bench.store_rows import (
     DAMAGED,
     measurement_of,
@@ -58,12 +58,12 @@ class Store:
     """
 
     def __init__(self, target: str | Path, must_exist: bool = False) -> None:
-        self._name = shown(target)
+        self._name = without_password(target)
         if must_exist and "://" not in str(target) and not Path(target).is_file():
             raise StoreError(
                 f"No measurement store at {target}; run `mess profile` first."
             )
-        with told(self._name):
+        with translated_errors(self._name):
             url = _url(target)
             self._engine = _engine(url)
             try:
@@ -96,7 +96,7 @@ class Store:
     def devices(self) -> list[DeviceInfo]:
         """Every device that was measured on, by fingerprint."""
         table = schema.devices
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             query = sa.select(table.c.info).order_by(table.c.fingerprint)
             return [DeviceInfo(**json.loads(t)) for t in connection.scalars(query)]
 
@@ -179,7 +179,7 @@ class Store:
 
     def put_operators(self, profile: OperatorProfile) -> None:
         """Adds an operator profile; it is on the disk when this returns."""
-        with told(self._name):
+        with translated_errors(self._name):
             schema.make_operator_tables(self._engine)
         with self._writing() as connection:
             added = connection.execute(
@@ -215,7 +215,7 @@ class Store:
         """Every operator profile, failures included, oldest first."""
         table, operators = schema.operator_profiles, schema.operators
         of_operators: dict[int, list[Any]] = {}
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             if not schema.has_operators(connection):
                 return []
             rows = connection.execute(sa.select(table).order_by(table.c.id)).all()
@@ -258,7 +258,7 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """One transaction."""
-        with told(self._name):
+        with translated_errors(self._name):
             self._check_file()
             with self._engine.begin() as connection:
                 yield connection
@@ -293,7 +293,7 @@ class Store:
             newest = newest.where(table.tool_key == _key(tool))
         newest = newest.group_by(table.sha256, table.tool_key)
         rows: list[Any] = []
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             for some in _chunks(sha256s):
                 rows += connection.execute(newest.where(table.sha256.in_(some)))
         return rows
@@ -306,7 +306,7 @@ class Store:
         table, rounds = schema.measurements, schema.rounds
         chosen = sa.select(table.c.id).where(condition)
         of_rounds: dict[int, list[Any]] = {}
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             query = sa.select(table).where(condition).order_by(table.c.id)
             rows = connection.execute(query).all()
             query = sa.select(rounds).where(rounds.c.measurement_id.in_(chosen))
@@ -384,7 +384,7 @@ def _file(url: sa.URL) -> Path | None:
 
 
 def _file_id(path: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another that takes its place."""
+    """Device and inode, which tell a file from another at the same path."""
     try:
         found = path.stat() if path is not None else None
     except OSError:

@@ -1,4 +1,4 @@
-"""The store's tables, how they are made, and how older ones are brought up to date.
+"""The store's tables, their creation and their migration.
 
 Several processes may do so at once, and one may be killed in the middle: everything
 happens in one transaction under a lock, after a look that needs no right to write.

@@ -56,13 +56,13 @@ from search.generalisation.guarantees import Guarantee
 from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
 from search.generalisation.threshold_transfer import transfer_thresholds
 from search.parameters import SearchParameters
-from search.requirement import ROBUST, Requirement, Robust, Setting
+from search.requirement import ROBUST, OneAnswerSetting, Requirement, Robust
 from search.run import search
 
 PLAIN, RATE, BY_GROUP, BY_IMAGE = "plain", "rate", "guarantee", "by image"
 WAYS = (PLAIN, RATE, *ROBUST, BY_GROUP, BY_IMAGE)
-STATIC: Setting = "budgeted"
-DYNAMIC: Setting = "input-dependent"
+STATIC: OneAnswerSetting = "budgeted"
+DYNAMIC: OneAnswerSetting = "input-dependent"
 PROMISE = Guarantee()
 
 
@@ -158,7 +158,7 @@ def _chosen(
     latency_ms: Mapping[str, float],
     drop: float,
     way: str,
-    setting: Setting,
+    setting: OneAnswerSetting,
     args: argparse.Namespace,
 ) -> Configuration | None:
     """The configuration chosen this way; None where there is none."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mess_tf.core.errors import MessError
 from search.generalisation.guarantees import Guarantee
-from search.requirement import SETTINGS, Setting
+from search.requirement import ONE_ANSWER_SETTINGS, OneAnswerSetting
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SearchParameters:
         MessError: a value that is not accepted, or two that exclude each other.
     """
 
-    setting: Setting = "input-dependent"
+    setting: OneAnswerSetting = "input-dependent"
     max_early_exits: int = 3
     thresholds_per_policy: int = 24
     time_limit_s: float = 120.0
@@ -43,9 +43,10 @@ class SearchParameters:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.setting not in SETTINGS:
+        if self.setting not in ONE_ANSWER_SETTINGS:
             raise MessError(
-                f"Setting {self.setting!r} is unknown; accepted: {SETTINGS}."
+                f"Setting {self.setting!r} is unknown here; accepted:"
+                f" {ONE_ANSWER_SETTINGS}."
             )
         for name, least in (
             ("max_early_exits", 0),

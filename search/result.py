@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import read_record, write_record
+from mess_tf.core.json_files import read_record, to_json, write_json
+from search.anytime import AnytimeResult
 from search.evaluation import Figures, Interval
 from search.generalisation.guarantees import Certified
-from search.requirement import Requirement, Setting
+from search.requirement import OneAnswerSetting, Requirement
 
 CHOSEN_SCHEMA = 1
 """Version of ``chosen.json``."""
@@ -96,7 +97,7 @@ class SearchResult:
     """
 
     name: str
-    setting: Setting
+    setting: OneAnswerSetting
     max_early_exits: int
     value: float
     bound: float
@@ -140,33 +141,65 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class ChosenFile:
-    """Contents of ``chosen.json``."""
+    """Contents of ``chosen.json``.
+
+    Attributes:
+        results: of the settings with one answer per image.
+        anytime: of the anytime setting; the key is left out where there are none.
+    """
 
     schema: int
     results: tuple[SearchResult, ...]
+    anytime: tuple[AnytimeResult, ...] = ()
 
 
-def save_results(path: Path, results: Sequence[SearchResult]) -> None:
+def save_results(
+    path: Path,
+    results: Sequence[SearchResult],
+    anytime: Sequence[AnytimeResult] = (),
+) -> None:
     """Writes named results as one ``chosen.json``.
+
+    Args:
+        path: of the file.
+        results: of the settings with one answer per image, key ``results``.
+        anytime: of the anytime setting, key ``anytime``, which is left out where there
+            are none.
 
     Raises:
         MessError: two results have the same name, or the file cannot be written.
     """
-    names = [r.name for r in results]
+    names = [r.name for r in results] + [r.name for r in anytime]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
         raise MessError(
             f"Two search results are named {sorted(twice)[0]!r}; give each its own"
             " name."
         )
-    write_record(path, ChosenFile(CHOSEN_SCHEMA, tuple(results)))
+    data = to_json(ChosenFile(CHOSEN_SCHEMA, tuple(results), tuple(anytime)))
+    if not anytime:
+        del data["anytime"]
+    write_json(path, data)
 
 
 def load_results(path: Path) -> tuple[SearchResult, ...]:
-    """Reads ``chosen.json``.
+    """Results with one answer per image, from ``chosen.json``.
 
     Raises:
-        MessError: it is missing, broken or of another schema.
+        MessError: the file is missing, broken or of another schema.
     """
+    return _read(path).results
+
+
+def load_anytime_results(path: Path) -> tuple[AnytimeResult, ...]:
+    """Results of the anytime setting, from ``chosen.json``.
+
+    Raises:
+        MessError: the file is missing, broken or of another schema.
+    """
+    return _read(path).anytime
+
+
+def _read(path: Path) -> ChosenFile:
     what = "list of chosen configurations"
-    return read_record(path, ChosenFile, what, "mess search", CHOSEN_SCHEMA).results
+    return read_record(path, ChosenFile, what, "mess search", CHOSEN_SCHEMA)

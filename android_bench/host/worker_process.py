@@ -1,4 +1,4 @@
-"""Keeps the measuring child process: starts it, asks it, survives it.
+"""Starts the measuring child process, exchanges messages with it, outlives its crashes.
 
 Every wait has a bound. A crash, a hang and an exception of the child are one kind of
 value for the caller, a ``Failure``; the next request starts a new child.

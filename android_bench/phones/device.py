@@ -1,4 +1,4 @@
-"""A phone as a device: Google's benchmark tool, run there over adb."""
+"""A phone as a device: runs Google's benchmark tool there over adb."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AdbDevice:
         endpoint: the phone and the transport that reaches it.
         tool: the benchmark tool's file; see ``tool_file.find_tool``.
         key: adb's private key to use instead of the usual ones.
-        patience: how long to wait for a phone that is lost.
+        timeouts: how long to wait for a phone that is lost.
 
     Raises:
         BenchError: it is not reached, or is not an Android phone.
@@ -81,7 +81,7 @@ class AdbDevice:
         endpoint: Endpoint,
         tool: Path | None = None,
         key: Path | None = None,
-        patience: ReconnectTimeouts | None = None,
+        timeouts: ReconnectTimeouts | None = None,
     ) -> None:
         self._first: Transport | None = connect(endpoint, key)
 
@@ -90,7 +90,7 @@ class AdbDevice:
             return first or connect(find_again(endpoint), key, ask=False)
 
         self._given_tool = tool
-        self._session = PhoneSession(reach, patience)
+        self._session = PhoneSession(reach, timeouts)
         try:
             self._facts = read_facts(self._session.transport)
         except BenchError:
@@ -199,7 +199,7 @@ class AdbDevice:
         cores = choose_cores(
             settings.affinity, settings.threads, self._facts.core_max_khz
         )
-        tool.bring(self._session)
+        tool.install(self._session)
         flags = [*timing_flags(settings), *further_flags]
         check_known(flags, tool.known)
         if cores.mask and not tool.takes_mask(self._session, cores.mask):
@@ -213,16 +213,16 @@ class AdbDevice:
         self._used_cores = cores.cores
         return make_plan(settings, flags, cores)
 
-    def _bring(self, models: Sequence[ModelFile]) -> dict[str, str]:
+    def _push_models(self, models: Sequence[ModelFile]) -> dict[str, str]:
         """Pushes models; why not, by digest. Raises NoSpace when they do not fit."""
         files = {_remote_name(model): (model.path, model.sha256) for model in models}
         folder = self._session.folder
         try:
-            refused = folder.bring(files)
+            refused = folder.push_verified(files)
         except NoSpace:
             mine = {*files, *(tool.name for tool in self._tools.values())}
             folder.drop([name for name in folder.names if name not in mine])
-            refused = folder.bring(files)
+            refused = folder.push_verified(files)
         return {
             m.sha256: refused[_remote_name(m)]
             for m in models
@@ -239,8 +239,8 @@ class AdbDevice:
     ) -> Iterator[T | Failure]:
         """Visits some models in one shell session; ``read`` makes their outcomes."""
         tool = self._tool()
-        tool.bring(self._session)
-        refused = self._bring(models)
+        tool.install(self._session)
+        refused = self._push_models(models)
         self._refresh()
         commands = [
             command_of(
@@ -311,7 +311,7 @@ class AdbDevice:
         if lost is None:
             self._session.end_script()
         else:
-            self._session.come_back(lost)
+            self._session.reconnect(lost)
         self._slow_at = -FRESH_S
 
     def _again_if_lost(self, work: Callable[[], T]) -> T:
@@ -323,7 +323,7 @@ class AdbDevice:
 
 
 def _remote_name(model: ModelFile) -> str:
-    """Its file name on the phone: of its digest, so that no name needs quoting."""
+    """A model's file name on the phone: its digest, so that no name needs quoting."""
     return f"models/{model.sha256}.tflite"
 
 

@@ -1,4 +1,4 @@
-"""Settings as flags of the benchmark tool, and whether it really did as it was told.
+"""Settings as flags of the benchmark tool, and checks that it followed them.
 
 The tool ignores flags that it does not know, so a run may have had other settings than
 were asked for. What it knows is read from its help, what it did from its log.
@@ -29,7 +29,7 @@ PROFILING_FLAGS = ("--enable_op_profiling=true",)
 _TOOL_NAMES = {GPU: "GPU", NNAPI: "NNAPI"}
 _FLAG = re.compile(r"--(\w+)(?:=.*)?", re.S)
 _HELP_FLAG = re.compile(r"^\s*--(\w+)=", re.M)
-_OWN = (
+_SETTING_FLAGS = (
     "graph",
     "num_threads",
     "num_runs",
@@ -65,11 +65,11 @@ def check_settings(settings: MeasureSettings) -> None:
     refuse_profiling(settings.extra)
     for flag in settings.extra:
         match = _FLAG.fullmatch(flag)
-        if match is None or match[1] in _OWN:
+        if match is None or match[1] in _SETTING_FLAGS:
             raise BenchError(
                 f"Extra flag {flag!r} cannot be passed on; accepted: flags of"
                 " benchmark_model like --gpu_precision_loss_allowed=false, except those"
-                f" that are settings here ({', '.join(_OWN)})."
+                f" that are settings here ({', '.join(_SETTING_FLAGS)})."
             )
 
 

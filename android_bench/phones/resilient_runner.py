@@ -1,4 +1,4 @@
-"""Goes through models on a phone whatever happens to the connection on the way.
+"""Runs models on a phone with retries after lost connections.
 
 Nothing here knows adb: what runs models and what brings a phone back are arguments.
 """
@@ -25,7 +25,7 @@ Recover = Callable[[ConnectionLost | None], None]
 
 @dataclass
 class ResilientRunner(Generic[T]):
-    """One visit to each model, in order.
+    """Visits each model once, in order, and retries what a lost connection cut off.
 
     A model in flight when the connection was lost is run again, once; so is one during
     whose run the phone's clock was set. One that hung is not: it would hang again.

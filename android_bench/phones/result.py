@@ -1,4 +1,4 @@
-"""From one benchmark's output on a phone to a round, or to why there is none."""
+"""Reads one benchmark's output on a phone into records, or a failure."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def foreign_load(frame: Frame, cores: Sequence[int]) -> float | None:
     before, after = frame.before.busy_s, frame.after.busy_s
     told = [core for core in cores if core in before and core in after]
     elapsed_s = _elapsed_s(frame)
-    if not told or not elapsed_s or frame.own_s is None:
+    if not told or not elapsed_s or frame.cpu_s is None:
         return None
-    others_s = sum(after[core] - before[core] for core in told) - frame.own_s
+    others_s = sum(after[core] - before[core] for core in told) - frame.cpu_s
     return round(max(0.0, others_s / elapsed_s), 3)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from mess_tf.commands.arguments import as_tuple, check_choice, next_command
+from mess_tf.commands.card_records import CardFile
 from mess_tf.commands.cards import Source, make_card
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
@@ -97,24 +97,16 @@ def export(
 
 def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
-    from mess_tf.compiling.piece_folder import swap
+    from mess_tf.compiling.piece_folder import write_folder_atomically
 
     outcome = _outcome(result, form)
     _must_be_measured(source, result)
     _must_be_current(source, result, outcome)
     precision = source.pieces.precision
     folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with write_folder_atomically(folder) as partial:
         card = write_export(source, result, outcome, form, partial, folder.name)
         write_json(partial / "card.json", card)
-        swap(partial, folder)
-    except OSError as error:
-        raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {
         "name": folder.name,
         "model": str(folder / card["model"]),
@@ -137,15 +129,15 @@ def write_export(
     """
     from mess_tf.exporting.embedded_card import with_card
 
-    files, borders = _write_files(source, outcome.configuration, form, folder)
-    card = {"name": name, **make_card(source, result, outcome, form, files, borders)}
-    write_file(files[0], with_card(files[0].read_bytes(), card))
-    return card | {
-        "model": files[0].name,
-        "sha256": sha256_of(files[0]),
-        "size_bytes": sum(path.stat().st_size for path in files),
-        "files": {path.name: sha256_of(path) for path in files},
-    }
+    files, tensors = _write_files(source, outcome.configuration, form, folder)
+    card = make_card(source, result, outcome, form, files, tensors, name)
+    write_file(files[0], with_card(files[0].read_bytes(), card.to_json()))
+    return CardFile.of(
+        card,
+        model=files[0].name,
+        size_bytes=sum(path.stat().st_size for path in files),
+        files={path.name: sha256_of(path) for path in files},
+    ).to_json()
 
 
 def _outcome(result: Any, form: ExportForm) -> Any:

@@ -1,4 +1,4 @@
-"""Runs an export on a device over images: one file, or stages as their plan says."""
+"""Runs an export on a device over images, as one file or stage by stage."""
 
 from __future__ import annotations
 
@@ -56,6 +56,59 @@ def answers_on_device(
             latency_ms, answers = _run_file(runner, card, given, step)
         latencies.append(latency_ms)
     return np.median(latencies, axis=0), answers
+
+
+def anytime_answers_on_device(
+    folder: Path,
+    card: dict[str, Any],
+    images: Sequence[np.ndarray],
+    reached: Any,
+    threads: int,
+    passes: int = PASSES,
+    step: Callable[[], object] = lambda: None,
+) -> tuple[np.ndarray, list[list[Any]]]:
+    """Runs a progressive export over images, every stage on every image.
+
+    Arguments and errors as of ``answers_on_device``.
+
+    Returns:
+        Milliseconds from the image to each answer, float64 array of shape (stages, n):
+        the sum over the files up to the stage, median over the rounds; earlier stages'
+        answer files are paid too. And per stage the ``Prediction`` of each image.
+    """
+    from mess_tf.runtime.linked_model import as_input
+    from mess_tf.runtime.stage_plan import StagedModel
+
+    info = tensor_of(card["input"])
+    model = StagedModel(folder)
+    runner = _DeviceRunner(reached, folder, threads)
+    ready_ms: list[list[np.ndarray]] = []
+    answers: list[list[Any]] = []
+    for _ in range(passes):
+        tensors = [
+            {model.image.name: as_input(image, info, folder)} for image in images
+        ]
+        spent_ms = np.zeros(len(images))
+        ready, answers = [], []
+        for stage in model.plan.stages:
+            read = [tensor.name for tensor in stage.inputs]
+            taken_ms, made = runner.run(
+                stage.file, [{name: row[name] for name in read} for row in tensors]
+            )
+            spent_ms = spent_ms + taken_ms
+            for row, new in zip(tensors, made, strict=True):
+                row.update(new)
+            outputs = [{"logits": row[stage.logits]} for row in tensors]
+            if stage.answer is not None:
+                given = [{stage.logits: row[stage.logits]} for row in tensors]
+                taken_ms, outputs = runner.run(stage.answer, given)
+                spent_ms = spent_ms + taken_ms
+            ready.append(spent_ms)
+            answers.append([model.read(output, stage) for output in outputs])
+        ready_ms.append(ready)
+        for _ in images:
+            step()
+    return np.median(ready_ms, axis=0), answers
 
 
 class _DeviceRunner:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from android_bench.options import Delegate, MeasureOptions, Preset
 from android_bench.profile import profile as profile_files
-from android_bench.store_errors import shown
+from android_bench.store_errors import without_password
 from android_bench.tables import check_csv, rounds_path, write_csv
 from mess_tf.commands.active_profiling import informative_pieces, predictions
 from mess_tf.commands.arguments import as_tuple, check_choice, next_command
@@ -89,7 +89,7 @@ def profile(
         check_csv(Path(csv))
     found: dict[str, Any] = {
         "target": str(target),
-        "store": shown(place),
+        "store": without_password(place),
         "measured": [],
         "predictions": [],
         "next": None,

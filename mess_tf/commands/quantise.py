@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from mess_tf.commands.arguments import as_tuple, next_command
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.latencies import Latencies, measured_latencies
@@ -78,6 +78,7 @@ def quantise(
             fine-tuned ones take), no such search result, or a layer that fake
             quantisation cannot follow.
     """
+    check_choice("precision", precision, get_args(SearchedPrecision))
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs is {epochs}; it must be 1 or more.")
     opened = Run.open(run)

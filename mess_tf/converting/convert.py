@@ -1,4 +1,4 @@
-"""One function or Keras model to one flatbuffer of a precision, at batch 1.
+"""Conversion of a Keras model or traceable function to a flatbuffer of batch 1.
 
 The function is traced with its weights as constants and handed to the converter: many
 times faster than ``from_keras_model``, and no variable is left inside. The converter's
@@ -109,7 +109,7 @@ def convert_function(
 def convert_plain(
     model: keras.Model, precision: Precision, calibration: Calibration | None = None
 ) -> bytes:
-    """What a user gets from ``TFLiteConverter.from_keras_model``: the speed baseline.
+    """Converts by ``TFLiteConverter.from_keras_model``: the baseline of benchmarks.
 
     No native dilations: dilated layers may leave SPACE_TO_BATCH_ND in the file.
 

@@ -222,7 +222,7 @@ def _reason(message: str, data: Json, kind: type) -> str:
         accepted = f"accepted: {', '.join(map(json.dumps, _accepted(kind, steps)))}"
     else:
         accepted = problem[:1].lower() + problem[1:]
-    return f"{place}{shown}; {accepted}."
+    return f"{place}{shown}; {accepted.rstrip('.')}."
 
 
 _NOT_FOUND = object()

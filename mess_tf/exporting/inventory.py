@@ -1,4 +1,4 @@
-"""What a finished ``.tflite`` is made of: true types, what stayed in float, and why."""
+"""Operators and tensor types of exported files; float operators with the reason."""
 
 from __future__ import annotations
 

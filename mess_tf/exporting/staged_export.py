@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mess_tf.core.configuration import Configuration
+from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.files import write_file
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.core.pieces import Pieces, TensorInfo
@@ -46,9 +46,40 @@ def link_stages(
         MessError: a piece is missing or damaged, or a file cannot be written.
         UsageError: a form that does not go with the pieces.
     """
+    return _write(pieces, spec, configuration.exits, folder, form)
+
+
+def link_progressive(
+    pieces: Pieces,
+    spec: SupernetSpec,
+    heads: Sequence[tuple[int, str]],
+    folder: Path,
+    form: ExportForm | None = None,
+) -> StagePlan:
+    """Writes a plan in which every exit answers: for the anytime setting.
+
+    No stage decides anything. Whoever follows the plan takes each answer as it comes,
+    and stops when the time is up.
+
+    Args:
+        heads: (exit index, head id) in order of depth.
+
+    Others, and raises: as ``link_stages``.
+    """
+    choices = [ExitChoice(exit_index, head_id) for exit_index, head_id in heads]
+    return _write(pieces, spec, choices, folder, form)
+
+
+def _write(
+    pieces: Pieces,
+    spec: SupernetSpec,
+    choices: Sequence[ExitChoice],
+    folder: Path,
+    form: ExportForm | None,
+) -> StagePlan:
     form = form or ExportForm("stages")
     form.check(pieces.precision, len(spec.classes))
-    plan, files = _StageWriter(pieces, spec, configuration, form).write()
+    plan, files = _StageWriter(pieces, spec, choices, form).write()
     for name, content in files.items():
         write_file(folder / name, content)
     plan.save(folder)
@@ -60,13 +91,13 @@ class _StageWriter:
         self,
         pieces: Pieces,
         spec: SupernetSpec,
-        configuration: Configuration,
+        choices: Sequence[ExitChoice],
         form: ExportForm,
     ) -> None:
         self._form, self._spec = form, spec
         self._piece_graphs = PieceGraphs(pieces, spec)
-        self._stages = self._piece_graphs.stages(configuration.exits)
-        self._output_head = OutputHead(self._piece_graphs, configuration.exits, form)
+        self._stages = self._piece_graphs.stages(choices)
+        self._output_head = OutputHead(self._piece_graphs, choices, form)
         self._files: dict[str, bytes] = {}
         self._tensors: dict[str, TensorInfo] = {}
 

@@ -1,4 +1,4 @@
-"""Which values of a network exist in int8, and which of them share one scale.
+"""The int8 graph of a network: fused operators, rounded values, shared scales.
 
 In the deployed graph a convolution takes its batch normalisation and activation in;
 what lies between is never rounded, so training must not round it either. And operators
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from mess_tf.quantising.network_graph import Network, Node
 
 CONVOLUTIONS = ("conv", "depthwise", "transposed")
-_MOVING = ("concat", "upsample", "pool_max", "pool_average", "pad", "crop")
+_DATA_MOVEMENT = ("concat", "upsample", "pool_max", "pool_average", "pad", "crop")
 _WITH_ACTIVATION = ("conv", "depthwise", "norm", "add")
 """LiteRT runs these with a ReLU inside; a transposed convolution has none."""
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One operator of the int8 graph: a node, and the nodes that are folded into it.
+class Int8Operator:
+    """One operator of the int8 graph: a node with the nodes fused into it.
 
     Attributes:
         node: what is computed.
         norm: batch normalisation folded into ``node``'s weights.
         relu: activation inside the operator.
-        inputs: values read, by step name.
-        ranges: steps whose observed ranges together give this value's range.
-        observed: whether the value's own range counts among them.
+        inputs: values read, by operator name.
+        ranges: operators whose observed ranges together give this value's range.
+        observed: whether the value's observed range counts among them.
         rounded: whether training has to round the value; moved values lie on the grid
             already unless they were averaged, interpolated or come from another grid.
     """
@@ -44,28 +44,28 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Name of the value: of the last node in the step."""
+        """Name of the value: of the last fused node."""
         return (self.relu or self.norm or self.node).name
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """All steps, in an order in which they can run."""
+class Int8Graph:
+    """The int8 graph of a network; operators are in topological order."""
 
     network: Network
-    steps: tuple[Step, ...]
+    operators: tuple[Int8Operator, ...]
 
     @property
     def observed(self) -> tuple[str, ...]:
         """Names of the values whose ranges are observed."""
-        return tuple(step.name for step in self.steps if step.observed)
+        return tuple(operator.name for operator in self.operators if operator.observed)
 
-    def by_name(self) -> dict[str, Step]:
-        return {step.name: step for step in self.steps}
+    def by_name(self) -> dict[str, Int8Operator]:
+        return {operator.name: operator for operator in self.operators}
 
 
-def make_plan(network: Network) -> Plan:
-    """Lays out the int8 graph of a network."""
+def build_int8_graph(network: Network) -> Int8Graph:
+    """The int8 graph of a network: fuses nodes and assigns scales."""
     folded_into = _folded(network)
     chains = [
         _chain(network, node, folded_into)
@@ -73,24 +73,24 @@ def make_plan(network: Network) -> Plan:
         if node.name not in folded_into.values()
     ]
     values = [chain[-1].name for chain in chains]
-    ranges, guests = _ranges(network, chains)
-    steps = [
-        Step(
+    ranges, requantising = _ranges(network, chains)
+    operators = [
+        Int8Operator(
             node=chain[0],
             norm=next((n for n in chain[1:] if n.kind == "norm"), None),
             relu=next((n for n in chain[1:] if n.kind == "relu"), None),
             inputs=chain[0].inputs,
             ranges=ranges[name],
-            observed=chain[0].kind not in _MOVING,
-            rounded=_is_rounded(chain[0], name in guests),
+            observed=chain[0].kind not in _DATA_MOVEMENT,
+            rounded=_is_rounded(chain[0], name in requantising),
         )
         for name, chain in zip(values, chains, strict=True)
     ]
-    return Plan(network, tuple(steps))
+    return Int8Graph(network, tuple(operators))
 
 
 def _folded(network: Network) -> dict[str, str]:
-    """Node -> the node behind it that becomes part of the same operator."""
+    """Node -> the node behind it that is fused into the same operator."""
     folded: dict[str, str] = {}
     for name, readers in network.consumers().items():
         node = network[name]
@@ -117,49 +117,49 @@ def _chain(network: Network, node: Node, folded: Mapping[str, str]) -> list[Node
     return chain
 
 
-def _is_rounded(node: Node, has_guest: bool) -> bool:
-    if node.kind not in _MOVING:
+def _is_rounded(node: Node, requantises: bool) -> bool:
+    if node.kind not in _DATA_MOVEMENT:
         return True
     if node.kind == "upsample":
         return node.settings["interpolation"] != "nearest"
-    return node.kind == "pool_average" or has_guest
+    return node.kind == "pool_average" or requantises
 
 
 def _ranges(
     network: Network, chains: list[list[Node]]
 ) -> tuple[dict[str, tuple[str, ...]], set[str]]:
-    """Per value, whose ranges make its range; and joins that read another grid.
+    """Per value, whose ranges make its range; and concatenations that requantise.
 
     What only a concatenation reads gets the concatenation's scale. A value that others
-    read too keeps its own and is brought to the other scale: a guest.
+    read too has a separate scale and is requantised for the concatenation.
     """
     consumers = network.consumers()
     group = {chain[-1].name: {chain[-1].name} for chain in chains}
-    invited: list[tuple[str, str]] = []
+    requantised: list[tuple[str, str]] = []
     for chain in chains:
         name, node = chain[-1].name, chain[0]
-        if node.kind not in _MOVING:
+        if node.kind not in _DATA_MOVEMENT:
             continue
         for given in node.inputs:
             alone = len(consumers[given]) == 1 and given not in network.outputs
             if node.kind == "concat" and not alone:
-                invited.append((given, name))
+                requantised.append((given, name))
             elif group[given] is not group[name]:
                 joined = group[given] | group[name]
                 group.update(dict.fromkeys(joined, joined))
     sources = {
         name: {c[-1].name for c in chains if c[-1].name in members}
-        - {c[-1].name for c in chains if c[0].kind in _MOVING}
+        - {c[-1].name for c in chains if c[0].kind in _DATA_MOVEMENT}
         for name, members in group.items()
     }
     changed = True
-    while changed:  # a host's range covers its guests', which may be hosts themselves
+    while changed:  # a range covers those requantised to it, which may cover others
         changed = False
-        for given, name in invited:
+        for given, name in requantised:
             for member in group[name]:
                 if not sources[given] <= sources[member]:
                     sources[member] |= sources[given]
                     changed = True
     order = [chain[-1].name for chain in chains]
     ranges = {name: tuple(sorted(sources[name], key=order.index)) for name in group}
-    return ranges, {name for _, name in invited}
+    return ranges, {name for _, name in requantised}

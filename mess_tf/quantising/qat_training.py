@@ -1,8 +1,8 @@
-"""Fine-tuning under fake quantisation, as a stage of training.
+"""Quantisation-aware fine-tuning of a network with early exits.
 
 The float network is the teacher of every exit: early ones learn as in stage 2 of
 training (positive filtering distillation), the final exit from the labels and its own
-float answer. Early exits count together as much as the final one, as in stage 1.
+float prediction. Early exits count together as much as the final one, as in stage 1.
 
 In the first part of the steps batch normalisation uses and updates the batches'
 statistics and ranges follow what they see: rounded weights shift what comes out of a
@@ -29,12 +29,12 @@ from mess_tf.training.step_model import areas_on_grid, as_list
 
 
 @dataclass(frozen=True)
-class Exit:
+class NetworkOutput:
     """An output of the network that is fine-tuned.
 
     Attributes:
         name: in logs, ``exit_<k>/<head>`` or ``final``.
-        final: whether it is the final head, the teacher's own.
+        final: whether it is the final head, as the teacher's.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Distillation:
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A TensorFlow variable with the manners of Keras 3's, for checkpoints."""
+class _CheckpointVariable:
+    """A TensorFlow variable with the interface of Keras 3's, for checkpoints."""
 
     variable: Any
 
@@ -64,7 +64,7 @@ class _Stored:
 
 
 class FineTuning:
-    """A stage (``mess_tf.training.loop.Stage``) that trains a fake-quantised network.
+    """Trains a fake-quantised network; a ``mess_tf.training.loop.Stage``.
 
     Args:
         quantised: is trained in place.
@@ -82,7 +82,7 @@ class FineTuning:
         self,
         quantised: FakeQuantised,
         teacher: keras.Model,
-        exits: Sequence[Exit],
+        exits: Sequence[NetworkOutput],
         optimisation: Optimisation,
         class_weights: np.ndarray,
         distillation: Distillation,
@@ -146,30 +146,30 @@ class FineTuning:
         wanted = resize_to(teacher, height, width)
         early: list[Any] = []
         final: list[Any] = []
-        for own, logits in zip(self.exits, outputs, strict=True):
+        for output, logits in zip(self.exits, outputs, strict=True):
             value = exit_loss(
-                "kd" if own.final else self._distillation.loss,
+                "kd" if output.final else self._distillation.loss,
                 resize_to(logits, height, width),
                 wanted,
                 labels,
                 self._distillation.alpha,
                 self._class_weights,
             )
-            (final if own.final else early).append(tf.reduce_mean(value))
+            (final if output.final else early).append(tf.reduce_mean(value))
         return sum(final) + sum(early) / max(1, len(early))
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> dict[str, Areas]:
         """Areas per exit on the label grid, of the network as it would be deployed."""
         logits = as_list(self._predict(tf.convert_to_tensor(images)))
         return {
-            own.name: areas_on_grid(values.numpy(), labels)
-            for own, values in zip(self.exits, logits, strict=True)
+            output.name: areas_on_grid(values.numpy(), labels)
+            for output, values in zip(self.exits, logits, strict=True)
         }
 
     def variables(self) -> list[Any]:
         """Everything a checkpoint has to hold, in a fixed order."""
         everything = [*self.quantised.variables(), *self._optimizer.variables]
-        return [_Stored(variable) for variable in everything]
+        return [_CheckpointVariable(variable) for variable in everything]
 
 
 def _optimizer(optimisation: Optimisation) -> Any:

@@ -53,10 +53,10 @@ def load_recipe(
         _anchor(table, path.resolve().parent)
         refuse_void_settings(table)
         changed = [_apply(table, change) for change in changes]
-        _refuse_void_changes(table, changed)
         if data is not None:
             _apply_value(table, "data", "path", str(data))
             _of_files(table)
+        _refuse_void_changes(table, changed)
         if weights is not None:
             _apply_value(table, "network", "weights", weights)
         _anchor(table, Path.cwd())

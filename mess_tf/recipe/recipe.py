@@ -1,4 +1,4 @@
-"""What a run is asked for: all sections together, and the rules that span two of them.
+"""The recipe of a run: all its sections, and the rules that span two of them.
 
 Reading and writing TOML is in ``mess_tf.recipe.files``.
 """

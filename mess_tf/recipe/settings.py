@@ -1,4 +1,4 @@
-"""Tables of values that a user writes: every value checked, every mistake in one line.
+"""Validation of recipe values: a rule per field, one line per mistake.
 
 A section is a frozen dataclass whose fields are made by ``setting(default, rule)``. The
 rules hold for values read from TOML and for values given in Python alike.
@@ -20,7 +20,7 @@ from mess_tf.core.errors import MessError
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be.
+    """Accepted values of a setting, and the conversion of a raw value to one.
 
     Attributes:
         accepted: the accepted values in words, for error messages.

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from android_bench.operator_records import OperatorProfile, OperatorTime
+from android_bench.store import Store
+from mess_tf.core.files import write_file
+from mess_tf.core.pieces import Pieces
+from mess_tf.core.precisions import PRECISIONS
+from mess_tf.runs import Run, file_name
 
 SLOWER = 1.05
 """Ratio of int8 to float32 from which an operator counts as slower: less is noise."""
@@ -81,6 +88,16 @@ class OperatorCosts:
     pieces: Mapping[tuple[str, str], float]
     families: tuple[FamilyCost, ...]
     slower: tuple[SlowerInInt8, ...]
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those of the pieces, each once."""
+        return tuple(dict.fromkeys(precision for precision, _ in self.pieces))
+
+    @property
+    def rows(self) -> tuple[PieceRow, ...]:
+        """A row per piece; see ``piece_rows``."""
+        return piece_rows(self)
 
 
 def family_of(kind: str) -> str:
@@ -161,6 +178,92 @@ def _slower(
 
 def _sum_us(operators: Sequence[OperatorTime]) -> float:
     return sum(operator.time_us for operator in operators)
+
+
+@dataclass(frozen=True)
+class PieceRow:
+    """One piece, its precisions side by side.
+
+    Attributes:
+        total_us: of its operators, by precision.
+        costliest: its families of the most time with their shares, by precision.
+    """
+
+    piece: str
+    total_us: Mapping[str, float]
+    costliest: Mapping[str, tuple[tuple[str, float], ...]]
+
+
+def piece_rows(costs: OperatorCosts, most: int = 3) -> tuple[PieceRow, ...]:
+    """A row per piece, that of the most time first.
+
+    Args:
+        most: families to name.
+    """
+    totals: dict[str, dict[str, float]] = {}
+    for (precision, piece), total_us in costs.pieces.items():
+        totals.setdefault(piece, {})[precision] = total_us
+    named: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for row in costs.families:
+        named.setdefault((row.precision, row.piece), []).append((row.family, row.share))
+    rows = [
+        PieceRow(
+            piece,
+            by_precision,
+            {
+                precision: tuple(named[precision, piece][:most])
+                for precision in by_precision
+            },
+        )
+        for piece, by_precision in totals.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: -max(row.total_us.values())))
+
+
+def stored_operator_costs(run: Run) -> tuple[OperatorCosts, ...]:
+    """The newest operator profiles of the run's present pieces, by device.
+
+    Of profiles with several settings those of the newest are taken.
+    """
+    if not run.profiles.is_file():
+        return ()
+    names: dict[str, str] = {}
+    for precision in PRECISIONS:
+        if (run.pieces(precision) / "pieces.json").is_file():
+            for piece in Pieces.load(run.pieces(precision)).pieces:
+                names[piece.sha256] = f"{precision}/{piece.name}"
+    with Store(run.profiles, must_exist=True) as store:
+        devices = {info.fingerprint: info.name for info in store.devices()}
+        profiles = [p for p in store.operator_profiles() if p.sha256 in names]
+    newest: dict[str, dict[str, OperatorProfile]] = {}
+    settings: dict[str, tuple[str, str]] = {}
+    for profile in profiles:  # oldest first
+        if profile.failed:
+            continue
+        key = profile.settings_key, profile.tool_key
+        if settings.get(profile.fingerprint) != key:
+            settings[profile.fingerprint] = key
+            newest[profile.fingerprint] = {}
+        named = dataclasses.replace(profile, name=names[profile.sha256])
+        newest[profile.fingerprint][named.name] = named
+    return tuple(
+        operator_costs(devices.get(fingerprint, fingerprint), found.values())
+        for fingerprint, found in newest.items()
+    )
+
+
+def write_operators(costs: Sequence[OperatorCosts], folder: Path) -> list[Path]:
+    """Writes ``operators_<device>.csv`` for each device.
+
+    Raises:
+        MessError: a file cannot be written.
+    """
+    written = []
+    for device in costs:
+        path = folder / f"operators_{file_name(device.device)}.csv"
+        write_file(path, families_csv([device]).encode())
+        written.append(path)
+    return written
 
 
 def families_csv(costs: Sequence[OperatorCosts]) -> str:

@@ -1,4 +1,4 @@
-"""A ``.tflite`` file in LiteRT: opened quietly, run with tensors by name."""
+"""LiteRT interpreters without log lines, run with tensors by name."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ TIE_RAISE_STEPS = 1e-3
 
 
 def quantise(values: np.ndarray, info: TensorInfo) -> np.ndarray:
-    """float32 values as a tensor's own dtype; float tensors take them as they are.
+    """float32 values quantised to a tensor's dtype; float tensors take them unchanged.
 
     Values midway between two steps go up: a normalised pixel p is often just there,
-    and p - 128 is then its int8 value (``borders.folds_pixels``), whatever the last bit
-    of its float32 value.
+    and p - 128 is then its int8 value (``mess_tf.exporting.model_io``), whatever the
+    last bit of its float32 value.
     """
     if not info.scale:
         return values.astype(info.dtype)

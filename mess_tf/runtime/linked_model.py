@@ -1,4 +1,4 @@
-"""An exported file of one piece: image in, answer and the exit taken out."""
+"""Runs an exported file with early exits: image in, prediction and exit out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mess_tf.runtime.signature_names import CLASSES, EXIT, LOGITS, SERVE, THRESH
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What an exported file says of an image.
+    """The prediction of an exported file for one image.
 
     Attributes:
         exit: exit point taken, 1-based.
@@ -31,7 +31,7 @@ class Prediction:
 
 
 class LinkedModel:
-    """An exported file of one piece: image in, answer and the exit taken out.
+    """An exported file with early exits, ready to run.
 
     Args:
         path: of the file.
@@ -66,8 +66,8 @@ class LinkedModel:
             )
         self.image = inputs[IMAGE_TENSOR]
         self.logits = outputs.get(LOGITS)
-        knob = inputs.get(THRESHOLDS)
-        self.early_exits = None if knob is None else knob.shape[0]
+        threshold_input = inputs.get(THRESHOLDS)
+        self.early_exits = None if threshold_input is None else threshold_input.shape[0]
         self._thresholds = thresholds
         self._path = path
 
@@ -117,7 +117,13 @@ def as_input(image: np.ndarray, info: TensorInfo, path: Path) -> np.ndarray:
 def read_prediction(
     outputs: Mapping[str, np.ndarray], logits: TensorInfo | None, exit_index: int
 ) -> Prediction:
-    """A file's outputs as an answer."""
+    """A file's outputs as a prediction.
+
+    Args:
+        outputs: by name.
+        logits: record of the output ``logits``, None where there is none.
+        exit_index: exit point taken, 1-based.
+    """
     return Prediction(
         exit=exit_index,
         logits=None if logits is None else dequantise(outputs[LOGITS][0], logits),

@@ -27,6 +27,7 @@ from PIL import Image
 
 import mess_tf
 from android_bench.records import PRESETS
+from mess_tf.commands.json_schemas import RECORDS
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
@@ -35,6 +36,7 @@ from mess_tf.runs import Run
 from tests.phone_double import PhoneDouble, convolutions, write_tool
 from tests.support.doc_blocks import ROOT, Block, blocks, commands_of
 from tests.support.doc_walk import LEFT_OUT, REPLACED, Walk
+from tests.support.json_schemas import validate
 
 RECIPE = """
 [data]
@@ -216,6 +218,14 @@ def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
     np.testing.assert_array_equal(killed.intersection, whole.intersection)
     for key, values in whole.confidence.items():
         np.testing.assert_array_equal(killed.confidence[key], values)
+
+
+def test_files_that_users_read_fit_their_json_schemas(reported: Path) -> None:
+    for name in RECORDS:
+        files = list(reported.rglob(f"{name}.json"))
+        assert files
+        for file in files:
+            validate(file)
 
 
 def test_what_was_promised_is_measured(reported: Path) -> None:

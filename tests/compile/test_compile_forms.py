@@ -21,7 +21,11 @@ from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.exporting.linking import link_configuration, link_static
 from mess_tf.exporting.model_io import folds_pixels
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.staged_export import link_stages, stage_files
+from mess_tf.exporting.staged_export import (
+    link_progressive,
+    link_stages,
+    stage_files,
+)
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.models.supernet import build_supernet, design_supernet
 from mess_tf.runtime.interpreter import quantise
@@ -290,6 +294,46 @@ def test_int8_stages_are_int8_and_hand_over_what_they_make(
     read = {info.name for stage in plan.stages for info in stage.inputs}
     logits = {stage.logits for stage in plan.stages}
     assert set(made) == (read - {"image"}) | logits
+
+
+def test_every_stage_of_a_progressive_plan_answers_as_if_all_left_there(
+    compiled: Compiled, configuration: Configuration, tmp_path: Path
+) -> None:
+    heads = [(choice.exit, choice.head) for choice in configuration.exits]
+    plan = link_progressive(compiled.pieces, compiled.spec, heads, tmp_path / "all")
+    assert StagePlan.load(tmp_path / "all") == plan and plan.progressive
+    assert all(stage.decision is None for stage in plan.stages)
+    deciding = link_stages(
+        compiled.pieces, compiled.spec, configuration, tmp_path / "decides"
+    )
+    assert not deciding.progressive
+    progressive, forced = (StagedModel(tmp_path / name) for name in ("all", "decides"))
+    image = _normalised(_pixels(compiled, 1)[0])
+    answers = list(progressive.answers(image))
+    assert [answer.exit for answer in answers] == [exit_ for exit_, _ in heads]
+    early = len(heads) - 1
+    for place, answer in enumerate(answers):
+        leave_here = [2.0] * place + [-1.0] * (early - place)
+        expected = forced.run(image, leave_here)
+        assert expected.exit == answer.exit
+        assert answer.logits is not None and expected.logits is not None
+        np.testing.assert_allclose(answer.logits, expected.logits, atol=1e-5)
+    np.testing.assert_array_equal(progressive.run(image).logits, answers[-1].logits)
+
+
+def test_no_stage_is_run_before_its_answer_is_asked_for(
+    compile_at: CompileAt, tmp_path: Path
+) -> None:
+    compiled = compile_at("int8")
+    exits = compiled.configuration().exits
+    heads = [(choice.exit, choice.head) for choice in exits]
+    plan = link_progressive(compiled.pieces, compiled.spec, heads, tmp_path)
+    staged = StagedModel(tmp_path)
+    (tmp_path / plan.stages[1].file).unlink()
+    answers = staged.answers(_normalised(_pixels(compiled, 1)[0]))
+    assert next(answers).exit == heads[0][0]
+    with pytest.raises(MessError, match=plan.stages[1].file):
+        next(answers)
 
 
 def test_a_broken_plan_is_told_in_one_line(

@@ -82,8 +82,8 @@ def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[..., AdbDe
     """Opens the double as a device; closed at the end."""
     opened: list[AdbDevice] = []
 
-    def open_phone(patience: ReconnectTimeouts = PATIENCE) -> AdbDevice:
-        opened.append(AdbDevice(find(phone_name), tool_file, patience=patience))
+    def open_phone(timeouts: ReconnectTimeouts = PATIENCE) -> AdbDevice:
+        opened.append(AdbDevice(find(phone_name), tool_file, timeouts=timeouts))
         return opened[-1]
 
     yield open_phone

@@ -104,6 +104,7 @@ def test_the_next_command_can_be_typed_as_it_is() -> None:
         ("evaluate", {"source": "onnx"}, "onnx"),
         ("profile", {"options": MeasureOptions(preset="long")}, "long"),  # type: ignore[arg-type]
         ("profile", {"options": MeasureOptions(delegate="npu")}, "npu"),  # type: ignore[arg-type]
+        ("quantise", {"precision": "dynamic"}, "dynamic"),
         ("export", {"form": ExportForm(form="onnx")}, "onnx"),  # type: ignore[arg-type]
         ("export", {"form": ExportForm(input="float16")}, "float16"),  # type: ignore[arg-type]
         ("export", {"form": ExportForm(answer="image")}, "image"),  # type: ignore[arg-type]

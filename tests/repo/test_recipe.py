@@ -165,7 +165,8 @@ def test_paths_belong_to_the_recipe_and_changes_to_the_command(
 ) -> None:
     path = write(
         tmp_path / "a" / "r.toml",
-        '[data]\npath = "../set"\nsbd = "s"\n[network]\nweights = "w.h5"\n'
+        '[data]\nkind = "voc"\npath = "../set"\nsbd = "s"\n'
+        '[network]\nweights = "w.h5"\n'
         'backbone = "u.keras"\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n'
         '[training]\nteacher = "../run"\n',
     )
@@ -238,17 +239,22 @@ def test_a_change_that_cannot_be_read_is_a_usage_error(change: str) -> None:
 
 
 VOID = [
-    ("training", "momentum = 0.5", "optimizer = 'adamw'"),
-    ("training", "stage2_epochs = 3", "scheme = 'e2e'"),
-    ("training", "stage2_learning_rate = 0.1", "scheme = 'e2e'"),
-    ("training", "early_exits_per_step = 2", "scheme = 'e2e'"),
-    ("training", "early_exits_per_step = 2", "scheme = 'frozen'"),
-    ("network", "exits = 4", "exit_layers = ['block_2_add']"),
-    ("data", "workers = 0", ""),
+    ("training", "momentum = 0.5", "optimizer = 'adamw'", ""),
+    ("training", "stage2_epochs = 3", "scheme = 'e2e'", ""),
+    ("training", "stage2_learning_rate = 0.1", "scheme = 'e2e'", ""),
+    ("training", "early_exits_per_step = 2", "scheme = 'e2e'", ""),
+    ("training", "early_exits_per_step = 2", "scheme = 'frozen'", ""),
+    ("network", "exits = 4", "exit_layers = ['block_2_add']", ""),
+    ("data", "workers = 0", "", ""),
+    ("data", "size = 64", "kind = 'coco'", "kind = 'drawn'"),
+    ("data", "count_val = 9", "kind = 'folder'", "kind = 'drawn'"),
+    ("data", "sbd = 'x'", "kind = 'coco'", "kind = 'voc'"),
+    ("data", "trainaug_images = 0", "kind = 'drawn'", "kind = 'voc'"),
+    ("data", "ignore_label = 3", "kind = 'voc'", "kind = 'folder'"),
 ]
 
 
-@pytest.mark.parametrize(("section", "void", "beside"), VOID)
+@pytest.mark.parametrize(("section", "void", "beside"), [row[:3] for row in VOID])
 def test_a_setting_that_another_makes_void_is_refused(
     tmp_path: Path, section: str, void: str, beside: str
 ) -> None:
@@ -262,9 +268,9 @@ def test_a_setting_that_another_makes_void_is_refused(
         load_recipe(path, data=tmp_path, changes=[f"{section}.{void}"])
 
 
-@pytest.mark.parametrize(("section", "void", "beside"), VOID)
+@pytest.mark.parametrize(("section", "void", "beside", "before"), VOID)
 def test_what_nobody_wrote_down_as_such_is_not_refused(
-    tmp_path: Path, section: str, void: str, beside: str
+    tmp_path: Path, section: str, void: str, beside: str, before: str
 ) -> None:
     """Defaults, what a change makes void, and what a run folder holds."""
     path = write(tmp_path / "r.toml", f"[{section}]\n{beside}\n")
@@ -272,7 +278,7 @@ def test_what_nobody_wrote_down_as_such_is_not_refused(
     write_recipe(tmp_path / "whole.toml", recipe)
     assert load_recipe(tmp_path / "whole.toml") == recipe
     if beside:
-        path = write(tmp_path / "r.toml", f"[{section}]\n{void}\n")
+        path = write(tmp_path / "r.toml", f"[{section}]\n{void}\n{before}\n")
         changed = load_recipe(path, data=tmp_path, changes=[f"{section}.{beside}"])
         write_recipe(tmp_path / "whole.toml", changed)
         assert read_stored_recipe(tmp_path / "whole.toml") == changed

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from android_bench.operator_records import OperatorProfile, OperatorTime
 from android_bench.records import Failure
-from mess_tf.reporting.operators import families_csv, family_of, operator_costs
+from android_bench.store import Store
+from mess_tf.commands.report import report
+from mess_tf.reporting.operators import (
+    families_csv,
+    family_of,
+    operator_costs,
+    piece_rows,
+    stored_operator_costs,
+)
+from tests.support.report_run import FakeRun
 
 
 def piece(name: str, *operators: tuple[str, float], **fields: Any) -> OperatorProfile:
@@ -102,3 +113,75 @@ def test_failures_cost_nothing_and_a_single_file_has_no_precision() -> None:
     failed = piece("float32/a", operators=(), failure=Failure("run", "no"))
     costs = operator_costs("phone", [failed, piece("model", ("ADD", 1.0))])
     assert costs.pieces == {("", "model"): 1.0}
+
+
+def test_rows_name_the_costliest_families_of_each_precision() -> None:
+    costs = operator_costs(
+        "phone",
+        [
+            piece("float32/a", ("CONV", 60.0), ("ADD", 40.0)),
+            piece("int8/a", ("CONV", 20.0)),
+            piece("int8/b", ("ADD", 300.0)),
+        ],
+    )
+    assert costs.precisions == ("float32", "int8")
+    large, small = piece_rows(costs, most=1)
+    assert (large.piece, large.total_us) == ("b", {"int8": 300.0})
+    assert small.total_us == {"float32": 100.0, "int8": 20.0}
+    assert small.costliest == {"float32": (("CONV", 0.6),), "int8": (("CONV", 1.0),)}
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeRun:
+    """Trained, compiled in two precisions, measured, and profiled."""
+    run = FakeRun(tmp_path / "run").train().compile("float32").compile().profile()
+
+    def stored(
+        name: str, sha256: str, *operators: tuple[str, float]
+    ) -> OperatorProfile:
+        made = piece(name, *operators)
+        return dataclasses.replace(made, sha256=sha256, fingerprint="host-1")
+
+    with Store(run.run.profiles) as store:
+        for row in (
+            # Older settings, a piece of before, and an older profile do not count.
+            dataclasses.replace(
+                stored("x", "int8-segment_2", ("OLD", 9.0)), settings_key="{old}"
+            ),
+            stored("gone", "of-before", ("GONE", 9.0)),
+            stored("y", "int8-segment_1", ("OLD", 9.0)),
+            stored("y", "int8-segment_1", ("<CONV> (QC8)", 3000.0), ("ADD", 9.0)),
+            stored("z", "float32-segment_1", ("<CONV> (F32)", 2000.0)),
+        ):
+            store.put_operators(row)
+    return run
+
+
+def test_the_newest_profiles_of_the_present_pieces_count(fake: FakeRun) -> None:
+    (costs,) = stored_operator_costs(fake.run)
+    assert costs.device == "host"
+    assert costs.pieces == {
+        ("int8", "segment_1"): 3009.0,
+        ("float32", "segment_1"): 2000.0,
+    }
+    assert [(row.family, row.lost_us) for row in costs.slower] == [
+        ("<CONV>", 1000.0),
+        ("ADD", 9.0),
+    ]
+
+
+def test_the_page_and_a_table_show_the_operators(fake: FakeRun) -> None:
+    result = report(fake.folder)
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert "Operators on host" in page
+    assert "&lt;CONV&gt;" in page and "<CONV>" not in page
+    (table,) = (path for path in result["figures"] if "operators_" in path)
+    lines = Path(table).read_text().splitlines()
+    assert len(lines) == 4 and lines[1].startswith("host,int8,segment_1,<CONV>,1,3000")
+
+
+def test_a_run_without_profiles_has_no_such_section(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "run").train().compile().profile()
+    assert stored_operator_costs(run.run) == ()
+    result = report(run.folder)
+    assert "Operators on" not in Path(result["report"]).read_text(encoding="utf-8")

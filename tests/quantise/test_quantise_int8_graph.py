@@ -8,16 +8,16 @@ from typing import Any
 import keras
 import pytest
 
-from mess_tf.quantising.int8_graph import Plan, Step, make_plan
+from mess_tf.quantising.int8_graph import Int8Graph, Int8Operator, build_int8_graph
 from mess_tf.quantising.network_graph import read_network
 
 layers = keras.layers
 
 
-def plan_of(build: Callable[[Any], Any]) -> dict[str, Step]:
+def operators_of(build: Callable[[Any], Any]) -> dict[str, Int8Operator]:
     image = keras.Input((16, 16, 3), name="image")
-    plan: Plan = make_plan(read_network(keras.Model(image, build(image))))
-    return plan.by_name()
+    graph: Int8Graph = build_int8_graph(read_network(keras.Model(image, build(image))))
+    return graph.by_name()
 
 
 def conv(name: str) -> Any:
@@ -33,12 +33,13 @@ def relu(name: str) -> Any:
 
 
 def test_a_convolution_takes_normalisation_and_activation_in() -> None:
-    steps = plan_of(lambda x: relu("relu")(norm("bn")(conv("conv")(x))))
-    assert list(steps) == ["image", "relu"]
-    step = steps["relu"]
-    assert step.norm is not None and step.relu is not None
-    assert (step.node.name, step.norm.name, step.relu.name) == ("conv", "bn", "relu")
-    assert step.inputs == ("image",)
+    operators = operators_of(lambda x: relu("relu")(norm("bn")(conv("conv")(x))))
+    assert list(operators) == ["image", "relu"]
+    operator = operators["relu"]
+    assert operator.norm is not None and operator.relu is not None
+    names = (operator.node.name, operator.norm.name, operator.relu.name)
+    assert names == ("conv", "bn", "relu")
+    assert operator.inputs == ("image",)
 
 
 def test_a_value_that_two_layers_read_is_a_value_of_its_own() -> None:
@@ -46,7 +47,7 @@ def test_a_value_that_two_layers_read_is_a_value_of_its_own() -> None:
         x = conv("conv")(x)
         return layers.Add(name="add")([norm("bn")(x), relu("relu")(x)])
 
-    assert list(plan_of(build)) == ["image", "conv", "bn", "relu", "add"]
+    assert list(operators_of(build)) == ["image", "conv", "bn", "relu", "add"]
 
 
 def test_a_value_that_leaves_the_network_is_a_value_of_its_own() -> None:
@@ -54,7 +55,7 @@ def test_a_value_that_leaves_the_network_is_a_value_of_its_own() -> None:
         x = conv("conv")(x)
         return [x, relu("relu")(x)]
 
-    assert list(plan_of(build)) == ["image", "conv", "relu"]
+    assert list(operators_of(build)) == ["image", "conv", "relu"]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +69,10 @@ def test_a_value_that_leaves_the_network_is_a_value_of_its_own() -> None:
 def test_only_operators_with_an_activation_take_one_in(
     layer: Any, names: list[str]
 ) -> None:
-    steps = plan_of(lambda x: relu("relu")(layer([conv("a")(x), conv("b")(x)])))
-    assert list(steps) == names
+    operators = operators_of(
+        lambda x: relu("relu")(layer([conv("a")(x), conv("b")(x)]))
+    )
+    assert list(operators) == names
 
 
 def test_a_transposed_convolution_takes_a_normalisation_but_no_activation() -> None:
@@ -77,14 +80,14 @@ def test_a_transposed_convolution_takes_a_normalisation_but_no_activation() -> N
         x = layers.Conv2DTranspose(4, 3, padding="same", name="up")(x)
         return relu("relu")(norm("bn")(x))
 
-    steps = plan_of(build)
-    assert list(steps) == ["image", "bn", "relu"]
-    assert steps["bn"].node.name == "up"
+    operators = operators_of(build)
+    assert list(operators) == ["image", "bn", "relu"]
+    assert operators["bn"].node.name == "up"
 
 
 def test_a_normalisation_without_convolution_stands_alone_and_takes_a_relu() -> None:
-    steps = plan_of(lambda x: relu("relu")(norm("bn")(x)))
-    assert steps["relu"].node.kind == "norm"
+    operators = operators_of(lambda x: relu("relu")(norm("bn")(x)))
+    assert operators["relu"].node.kind == "norm"
 
 
 def test_what_only_a_join_reads_has_the_joins_range() -> None:
@@ -93,13 +96,13 @@ def test_what_only_a_join_reads_has_the_joins_range() -> None:
         small = layers.MaxPooling2D(name="small")(x)
         return layers.Concatenate(name="join")([up(conv("a")(small)), conv("b")(x)])
 
-    steps = plan_of(build)
+    operators = operators_of(build)
     for name in ("a", "b", "up", "join"):
-        assert steps[name].ranges == ("a", "b"), name
-    assert steps["up"].rounded  # it interpolates
-    assert not steps["join"].rounded  # it moves values that lie on its grid
-    assert not steps["join"].observed and not steps["up"].observed
-    assert steps["small"].ranges == ("image",)
+        assert operators[name].ranges == ("a", "b"), name
+    assert operators["up"].rounded  # it interpolates
+    assert not operators["join"].rounded  # it moves values that lie on its grid
+    assert not operators["join"].observed and not operators["up"].observed
+    assert operators["small"].ranges == ("image",)
 
 
 def test_what_others_read_too_keeps_its_range_and_widens_the_joins() -> None:
@@ -108,10 +111,10 @@ def test_what_others_read_too_keeps_its_range_and_widens_the_joins() -> None:
         joined = layers.Concatenate(name="join")([a, conv("b")(x)])
         return [joined, conv("other")(a)]
 
-    steps = plan_of(build)
-    assert steps["a"].ranges == ("a",)
-    assert steps["b"].ranges == steps["join"].ranges == ("a", "b")
-    assert steps["join"].rounded  # what comes from the other grid
+    operators = operators_of(build)
+    assert operators["a"].ranges == ("a",)
+    assert operators["b"].ranges == operators["join"].ranges == ("a", "b")
+    assert operators["join"].rounded  # what comes from the other grid
 
 
 def test_a_host_that_is_a_guest_elsewhere_brings_its_own_guests() -> None:
@@ -121,7 +124,7 @@ def test_a_host_that_is_a_guest_elsewhere_brings_its_own_guests() -> None:
         outer = layers.Concatenate(name="outer")([inner, conv("c")(x)])
         return [outer, conv("of_a")(a), conv("of_inner")(inner)]
 
-    steps = plan_of(build)
-    assert steps["inner"].ranges == ("a", "b")
-    assert steps["outer"].ranges == ("a", "b", "c")
-    assert steps["c"].ranges == ("a", "b", "c")
+    operators = operators_of(build)
+    assert operators["inner"].ranges == ("a", "b")
+    assert operators["outer"].ranges == ("a", "b", "c")
+    assert operators["c"].ranges == ("a", "b", "c")
