@@ -24,8 +24,10 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import OpenedData
 from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.policies.confidence_maps import smoothed_numpy, top1_numpy
-from mess_tf.policies.registry import Policy, confidences_numpy
+from mess_tf.policies.confidence import confidences_numpy
+from mess_tf.policies.median_smoothing import median_smoothed_numpy
+from mess_tf.policies.registry import Policy
+from mess_tf.policies.top1 import top1_numpy
 from mess_tf.reporting.records import View
 from mess_tf.reporting.views import LeaveAt, told_images
 
@@ -217,7 +219,7 @@ def make_gallery(
             looks[head] = Look(
                 classes=_shown(upsampled_classes(answer[0], *sample.labels.shape)),
                 sure=top1_numpy(own)[0],
-                smoothed=smoothed_numpy(own)[0],
+                smoothed=median_smoothed_numpy(own)[0],
                 confidence={
                     key: float(values[0])
                     for key, values in confidences_numpy(own, policies).items()

@@ -26,6 +26,7 @@ from mess_tf.core.segmentation_metrics import (
     foreground_accuracy,
     mean_iou,
 )
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.reporting.conditions import summary
 from mess_tf.reporting.costs import parts_ms
@@ -240,7 +241,7 @@ def test_galleries_tell_the_policies_own_confidences(
         0.75,
     )
     for shot, key in itertools.product(gallery.shots, gallery.policies):
-        wanted = Policy.parse(key).confidence_numpy(logits)[0]
+        wanted = confidence_numpy(Policy.parse(key), logits)[0]
         assert shot.looks[head].confidence[key] == pytest.approx(float(wanted))
     assert [shot.name for shot in gallery.shots] == ["r2", "c0"]
     assert gallery.shots[0].looks[head].accuracy == pytest.approx(0.88)
