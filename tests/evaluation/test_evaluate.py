@@ -16,7 +16,7 @@ from mess_tf.evaluation import evaluate as module
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.evaluate import evaluate
 from mess_tf.evaluation.runners import HeadOutput
-from mess_tf.policies.registry import confidences_numpy
+from mess_tf.policies.confidence import confidences_numpy
 
 SPEC = SupernetSpec(
     backbone="mobilenet_v2",
