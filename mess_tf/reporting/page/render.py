@@ -151,7 +151,7 @@ def _ends(deployments: Sequence[Deployment], key: tuple[str, str]) -> set[Head]:
 
 
 def _first_stop(stops: Sequence[SliderStop], deployments: Sequence[Deployment]) -> int:
-    """Index of the stop that shows the first deployment as it begins, or the nearest."""
+    """Index of the stop that shows the first deployment as it begins, or nearest."""
     if not stops:
         return 0
     first = next(deployment for deployment in deployments if deployment.configurations)
