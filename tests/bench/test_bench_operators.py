@@ -225,7 +225,7 @@ def test_a_failed_model_is_not_visited_again_and_the_stored_is_kept(
 ) -> None:
     models = [model_of("a"), model_of("b")]
     settings = MeasureSettings(rounds=3)
-    played = {"a": [(CONV,)] * 3, "b": [(CONV,), None]}
+    played: dict[str, list[Any]] = {"a": [(CONV,)] * 3, "b": [(CONV,), None]}
     found: list[OperatorProfile] = []
     steps: list[tuple[int, int]] = []
     with Store(tmp_path / "p.sqlite") as store:

@@ -167,4 +167,5 @@ def _check_other_forms(
         expected = linked.run(image)
         for other in (staged.run(image), knob.run(image)):
             assert other.exit == expected.exit
+            assert other.logits is not None and expected.logits is not None
             np.testing.assert_allclose(other.logits, expected.logits, atol=1e-5)

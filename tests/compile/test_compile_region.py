@@ -76,7 +76,7 @@ def test_statistics_the_reference_and_all_forms_leave_alike(
         values = [row[policy] for row in seen[exit_index, head]]
         threshold = between(values)
         early.append(ExitChoice(exit_index, head, policy, threshold))
-        leaves = np.float32(values) >= np.float32(threshold)
+        leaves = np.asarray(values, np.float32) >= np.float32(threshold)
         place[(place == len(CHAINS[chain])) & leaves] = number
     configuration = Configuration((*early, ExitChoice(*FINAL)))
     exits = [configuration.exits[at].exit for at in place]

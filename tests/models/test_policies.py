@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from mess_tf.policies.registry import (
 
 ALL = keys(tuple(POLICIES), (0.5, 0.8), (1,))
 CLASSES = 4
-FITTED = {
+FITTED: dict[str, Any] = {
     "cbt": np.array([1, 1.5, 3, 40], np.float32),
     "gate": np.linspace(-2, 2, gate_parameters(CLASSES)).astype(np.float32),
 }
@@ -160,7 +162,7 @@ def test_the_gates_features_by_hand() -> None:
 def test_numbers_of_another_network_are_told(key: str, given: int) -> None:
     logits = np.zeros((1, 4, 4, CLASSES), np.float32)
     with pytest.raises(MessError, match=f"numbers per head for 4 .* got {given}"):
-        confidence_numpy(Policy.parse(key), logits, np.ones(given))
+        confidence_numpy(Policy.parse(key), logits, [1.0] * given)
 
 
 def test_several_policies_at_once_are_those_one_by_one() -> None:
