@@ -25,7 +25,8 @@ from search.problem import Problem
 from search.requirement import SETTINGS, Requirement, Setting
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
-from search.solver.branch_and_bound import Optimum, ProgressCall, Search
+from search.solver.branch_and_bound import BranchAndBound, Optimum, ProgressCall
+from search.solver.options import SolverOptions
 from search.solver.space import space_size
 from search.solver.target import Target
 
@@ -128,7 +129,7 @@ def search(
     others = [reporter.outcome(other) for other in runners]
     seen = chosen.calibration
     moved = seen.mean_ms if found.target.minimise_latency else seen.miou
-    static = Search(found.problem, found.target, 0, math.inf).run().best
+    static = BranchAndBound(found.problem, found.target, 0, math.inf).run().incumbent
     return SearchResult(
         name=name,
         setting=setting,
@@ -146,7 +147,7 @@ def search(
         reference=reporter.outcome(final_configuration(spec)),
         source=statistics.source,
         nodes=found.optimum.nodes,
-        listed=found.optimum.listed,
+        listed=found.optimum.evaluated,
         wall_s=time.monotonic() - started,
         robustness=None if robust is None else _robustness(robust),
         certified=certified,
@@ -206,17 +207,22 @@ class _Task:
             requirement,
         )
         target = target_of(problem, requirement)
-        optimum = Search(
-            problem, target, early, deadline, self.progress, within=self.within
+        optimum = BranchAndBound(
+            problem,
+            target,
+            early,
+            deadline,
+            self.progress,
+            options=SolverOptions(runner_up_tolerance=self.within),
         ).run()
-        best = optimum.best
+        best = optimum.incumbent
         if best is None:
             raise failure(
                 problem, requirement, target, early, optimum, self.time_limit_s
             )
         value = best.latency_ms if target.minimise_latency else best.miou
         chosen = problem.configuration(best.heads, best.gates)
-        runners = [problem.configuration(r.heads, r.gates) for r in optimum.runners]
+        runners = [problem.configuration(r.heads, r.gates) for r in optimum.runner_ups]
         return _Found(problem, target, early, optimum, chosen, value, tuple(runners))
 
 
@@ -300,10 +306,10 @@ def target_of(problem: Problem, requirement: Requirement) -> Target:
     size = requirement.max_size_mb
     return Target(
         minimise_latency=requirement.goal == "latency",
-        floor=requirement.miou_floor(problem.reference_miou),
-        ceiling_ms=math.inf if ceiling is None else ceiling,
-        p90_ms=math.inf if p90 is None else p90,
-        size_bytes=math.inf if size is None else size * MB,
+        min_miou=requirement.miou_floor(problem.reference_miou),
+        max_latency_ms=math.inf if ceiling is None else ceiling,
+        max_p90_ms=math.inf if p90 is None else p90,
+        max_size_bytes=math.inf if size is None else size * MB,
     )
 
 
