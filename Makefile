@@ -12,14 +12,16 @@ PYTHON :=
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	-c constraints.txt
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-all mutations check docs bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    the whole way on drawn images, in a few minutes: data, training,'
 	@echo '             measuring, search, export, check, report ($(RUN)/report.html)'
-	@echo 'make test    style, types and all tests'
+	@echo 'make test    style, types and the tests of every day (-m "not slow")'
+	@echo 'make test-all   all tests: whole trainings, hundreds of searches, every fault'
 	@echo 'make check   style and types only'
+	@echo 'make docs    the documentation as a site with the API reference (site/index.html)'
 	@echo 'make bench   all benchmarks (long)'
 	@echo 'make clean   removes caches and build results; keeps .venv and runs'
 
@@ -28,8 +30,17 @@ demo: $(VENV)/demo.stamp
 	@echo 'In this shell first: . $(VENV)/bin/activate (docs/tutorial.md goes on from here)'
 
 # One file stays with one process, so that its fixtures are made once; long files go first.
+PYTEST := $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: check
-	@$(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m 'not slow'
+
+test-all: check
+	@$(PYTEST)
+
+# Deliberate bugs, each of which some test has to see.
+mutations: $(VENV)/dev.stamp
+	@$(VENV)/bin/python -m tests.mutations.run
 
 check: $(VENV)/dev.stamp
 	@$(VENV)/bin/ruff check --quiet .
@@ -38,6 +49,11 @@ check: $(VENV)/dev.stamp
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log 2>&1 \
 		|| { cat $(VENV)/lint-imports.log >&2; exit 1; }
+
+# Strict: a link that leads nowhere ends it.
+docs: $(VENV)/docs.stamp
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --clean
+	@echo 'site/index.html'
 
 # Some need nothing, some a run with search results and exports (RUN=...; the demo's).
 # bench_latency_model, bench_loader, bench_policies and bench_quantise, which need more,
@@ -51,7 +67,7 @@ bench: $(VENV)/dev.stamp
 		echo "== $$file $$*"; $(VENV)/bin/python $$file $(RUN) "$$@"; done
 
 clean:
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(VENV)/demo.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
@@ -63,6 +79,11 @@ $(VENV)/dev.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
 	@echo 'Installing pinned packages for tests into $(VENV) (once, some minutes) ...'
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/docs.stamp: $(VENV)/bin/pip setup.cfg constraints.txt
+	@echo 'Installing what makes the site into $(VENV) (once) ...'
+	@$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
 
 # A name on the path may be a stub that cannot run, or lack ensurepip (Debian without
 # python3-venv): so each is tried. An unfinished environment is made anew.

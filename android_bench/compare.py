@@ -1,4 +1,4 @@
-"""Paired comparison of a few models: what every claim of a speed-up rests on.
+"""Paired comparison of a few models, for claims of a speed-up.
 
 The models take turns round by round; each round gives one ratio of medians, taken
 within a second or so of one another, so drift of the machine cancels. Every other

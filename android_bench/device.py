@@ -1,4 +1,4 @@
-"""What measuring needs of a device."""
+"""The protocol of a device that can be measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from android_bench.operator_records import OperatorTime
 from android_bench.records import (
     Conditions,
     DeviceInfo,
@@ -23,7 +24,7 @@ ModelOutputs = Mapping[str, np.ndarray]
 
 
 class Device(Protocol):
-    """A computer that runs ``.tflite`` files and takes the time.
+    """A computer that runs ``.tflite`` files and times them.
 
     What is wrong with a model is a ``Failure`` value; what is wrong with the device as
     a whole (gone, refused, unusable settings) is a BenchError. Every call ends: each
@@ -53,6 +54,17 @@ class Device(Protocol):
 
         Raises:
             BenchError: the device is lost or cannot do what ``settings`` ask.
+        """
+        ...
+
+    def profile_operators(
+        self, models: Sequence[ModelFile], settings: MeasureSettings
+    ) -> Iterator[tuple[ModelFile, tuple[OperatorTime, ...] | Failure]]:
+        """Visits each model once under profiling; yields each model's operators.
+
+        Raises:
+            BenchError: the device is lost, or cannot profile operators as ``settings``
+                ask.
         """
         ...
 

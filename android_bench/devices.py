@@ -1,4 +1,4 @@
-"""The devices there are, by the names that a user types."""
+"""Opens and lists devices by the names that a user types."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def open_device(name: str, benchmark_model: Path | None = None) -> Device:
     return AdbDevice(find(name), benchmark_model)
 
 
-def chosen(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Resolves ``all`` and repetitions.
+def resolve_names(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names of the devices to open, with ``all`` resolved and repetitions dropped.
 
     Args:
         devices: names as for ``open_device``, or ``all``: every phone within reach.
@@ -53,7 +53,7 @@ def chosen(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         BenchError: ``all`` finds no phone.
     """
     names: dict[str, None] = {}
-    unready = {}
+    unusable = {}
     for device in devices:
         if device != ALL:
             names[device] = None
@@ -68,8 +68,8 @@ def chosen(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             if phone.state in OPENABLE:
                 names[phone.name] = None
             else:
-                unready[phone.name] = f"it is {phone.state!r}: {phone.advice}"
-    return list(names), unready
+                unusable[phone.name] = f"it is {phone.state!r}: {phone.advice}"
+    return list(names), unusable
 
 
 def list_devices() -> list[dict[str, Any]]:

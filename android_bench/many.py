@@ -1,4 +1,4 @@
-"""Several devices at once: one worker each; a lost one does not stop the others."""
+"""Measures on several devices at once: one worker thread each, independent losses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STOP_S = 20.0
 
 @dataclass(frozen=True)
 class DeviceRun:
-    """What came of one device.
+    """Measurements of one device.
 
     Attributes:
         name: as it was asked for.
@@ -74,22 +74,22 @@ def measure_many(
             finished is in the store.
     """
     Store(store).close()  # a store that cannot be used is one error, not one per device
-    together = _SharedState(progress)
+    shared = _SharedState(progress)
     workers = [
-        _Worker(name, models, settings, store, open_one, fresh, together)
+        _Worker(name, models, settings, store, open_one, fresh, shared)
         for name in names
     ]
     if len(workers) == 1:
         workers[0].work()  # in this thread: Ctrl-C ends even what is under way
     else:
-        _work_together(workers, together)
+        _work_together(workers, shared)
     for worker in workers:
         if worker.error is not None:
             raise worker.error
     return [worker.outcome() for worker in workers]
 
 
-def _work_together(workers: Sequence[_Worker], together: _SharedState) -> None:
+def _work_together(workers: Sequence[_Worker], shared: _SharedState) -> None:
     for worker in workers:
         # A daemon: a device that hangs must not keep a stopped program alive.
         name = f"measuring {worker.name}"
@@ -101,7 +101,7 @@ def _work_together(workers: Sequence[_Worker], together: _SharedState) -> None:
             while not worker.ended.wait(0.2):  # a bound, so that Ctrl-C is heard
                 pass
     except BaseException:
-        together.stopped.set()
+        shared.stopped.set()
         deadline = time.monotonic() + STOP_S
         for worker in workers:
             worker.ended.wait(max(0.0, deadline - time.monotonic()))
@@ -125,7 +125,7 @@ class _SharedState:
         self._lock = threading.Lock()
         self._names: dict[str, str] = {}
 
-    def tell(self, name: str, done: int, planned: int, text: str) -> None:
+    def report(self, name: str, done: int, planned: int, text: str) -> None:
         """Shows how far a device has come. Raises _Stopped when all are to end."""
         if self.stopped.is_set():
             raise _Stopped
@@ -163,13 +163,13 @@ class _Worker:
         store: str | Path,
         open_one: Open,
         fresh: bool,
-        together: _SharedState,
+        shared: _SharedState,
     ) -> None:
         self.name = name
         self.error: Exception | None = None
         self.ended = threading.Event()
         self._models, self._settings, self._store = models, settings, store
-        self._open_one, self._fresh, self._together = open_one, fresh, together
+        self._open_one, self._fresh, self._shared = open_one, fresh, shared
         self._info: DeviceInfo | None = None
         self._rows: dict[str, Measurement] = {}
         self._visits = 0, 0
@@ -182,7 +182,7 @@ class _Worker:
                 self._measure(device, store)
         except StoreError as error:  # in vain for the others, too
             self.error = error
-            self._together.stopped.set()
+            self._shared.stopped.set()
         except BenchError as error:
             self._lost = str(error)
             self._tell_loss()
@@ -204,7 +204,7 @@ class _Worker:
 
     def _measure(self, device: Device, store: Store) -> None:
         self._info = device.describe()
-        self._same_as = self._together.claim(self.name, device)
+        self._same_as = self._shared.claim(self.name, device)
         if self._same_as:
             _LOG.warning("%s is the same device as %s", self.name, self._same_as)
             return
@@ -223,12 +223,12 @@ class _Worker:
 
     def _tell(self, done: int, planned: int, text: str) -> None:
         self._visits = done, planned
-        self._together.tell(self.name, done, planned, text)
+        self._shared.report(self.name, done, planned, text)
 
     def _tell_loss(self) -> None:
         _LOG.warning("%s is lost: %s", self.name, self._lost)
         done, planned = self._visits
         try:
-            self._together.tell(self.name, done, max(planned, 1), "lost")
+            self._shared.report(self.name, done, max(planned, 1), "lost")
         except _Stopped:
             return

@@ -1,4 +1,4 @@
-"""The measuring loop: interleaved rounds, second chances, every figure kept at once.
+"""The measuring loop: interleaved rounds, one repetition, every row stored at once.
 
 Separate runs of one model differ by far more than its samples do (frequency, caches,
 neighbours), so a model is visited in several rounds with other models in between, in
@@ -127,7 +127,9 @@ def measure(
             store.put(row)
             done[model.sha256] = row
             keep(row)
-            visits.say(f"{model.name} {'failed' if failed else f'{row.p50_ms:.3g} ms'}")
+            visits.report(
+                f"{model.name} {'failed' if failed else f'{row.p50_ms:.3g} ms'}"
+            )
     return [dataclasses.replace(done[m.sha256], name=m.name) for m in models]
 
 
@@ -184,18 +186,18 @@ class _VisitCounter:
     """Counts visits for whoever watches.
 
     Attributes:
-        patience_s: the longest wait for a cooler device.
+        longest_wait_s: the longest wait for a cooler device.
     """
 
     def __init__(self, planned: int, progress: Progress | None) -> None:
         self.done, self.planned, self._progress = 0, planned, progress
-        self.patience_s = math.inf
+        self.longest_wait_s = math.inf
 
     def step(self, text: str) -> None:
         self.done += 1
-        self.say(text)
+        self.report(text)
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         if self._progress is not None:
             self._progress(self.done, self.planned, text)
 
@@ -317,13 +319,13 @@ def _cool_down(
     A device that is as hot after a whole wait as before will not be cooler next time:
     each wait in vain halves the next, so that a run ends in any case.
     """
-    waited_s, longest_s = 0.0, min(settings.cooldown_s, visits.patience_s)
+    waited_s, longest_s = 0.0, min(settings.cooldown_s, visits.longest_wait_s)
     while device.state().throttled:
         if waited_s >= longest_s:
-            visits.patience_s = longest_s / 2
+            visits.longest_wait_s = longest_s / 2
             return
         step_s = min(COOLDOWN_STEP_S, longest_s - waited_s)
-        visits.say(f"cooling down, {longest_s - waited_s:.0f} s at most")
+        visits.report(f"cooling down, {longest_s - waited_s:.0f} s at most")
         time.sleep(step_s)
         waited_s += step_s
-    visits.patience_s = settings.cooldown_s
+    visits.longest_wait_s = settings.cooldown_s

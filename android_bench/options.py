@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from android_bench.errors import BenchError
+
 if TYPE_CHECKING:
     from android_bench.records import MeasureSettings
+
+_PROFILING = re.compile(r"--\w*profil\w*(?:=.*)?", re.S)
 
 Preset = Literal["quick", "report"]
 Delegate = Literal["cpu", "gpu", "nnapi", "xnnpack-off"]
@@ -51,10 +57,12 @@ class MeasureOptions:
             threads: where the options name none.
 
         Raises:
-            BenchError: the preset is unknown or a value cannot be.
+            BenchError: the preset is unknown, a value cannot be, or an extra flag
+                switches profiling on.
         """
         from android_bench.records import MeasureSettings
 
+        refuse_profiling(self.extra)
         chosen = MeasureSettings.preset(self.preset or preset, self.threads or threads)
         return dataclasses.replace(
             chosen,
@@ -65,3 +73,13 @@ class MeasureOptions:
                 chosen.cooldown_s if self.cooldown_s is None else self.cooldown_s
             ),
         )
+
+
+def refuse_profiling(extra: Iterable[str]) -> None:
+    """Raises BenchError for flags that have the tool profile what it times."""
+    for flag in extra:
+        if _PROFILING.fullmatch(flag):
+            raise BenchError(
+                f"Extra flag {flag!r} would store a latency taken under profiling, and"
+                " drop the table of operators; leave it out and give --operators."
+            )

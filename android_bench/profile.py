@@ -1,4 +1,4 @@
-"""One call from ``.tflite`` files to stored latencies: what `mess profile` does."""
+"""Measures ``.tflite`` files on devices into a store: the core of `mess profile`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from android_bench.device import Device
-from android_bench.devices import HOST, chosen, open_device
+from android_bench.devices import HOST, open_device, resolve_names
 from android_bench.errors import BenchError
 from android_bench.many import DeviceProgress, DeviceRun, measure_many
 from android_bench.records import MeasureSettings, ModelFile
@@ -48,16 +48,16 @@ def profile(
     """
     files = [
         dataclasses.replace(file, group=(groups or {}).get(file.name, ""))
-        for file in _files(models)
+        for file in read_models(models)
     ]
     wanted = settings or MeasureSettings()
-    names, unready = chosen(devices)
+    names, unusable = resolve_names(devices)
 
     def open_one(name: str) -> Device:
         return open_device(name, benchmark_model)
 
     runs = measure_many(names, files, wanted, store, open_one, fresh, progress)
-    runs += [DeviceRun(name, None, (), reason) for name, reason in unready.items()]
+    runs += [DeviceRun(name, None, (), reason) for name, reason in unusable.items()]
     if not any(run.measurements for run in runs):
         raise BenchError(_nothing_measured(runs))
     return runs
@@ -70,7 +70,8 @@ def _nothing_measured(runs: Sequence[DeviceRun]) -> str:
     return f"None of {len(runs)} devices could be measured. {reasons}"
 
 
-def _files(models: Sequence[Path] | Mapping[str, Path]) -> list[ModelFile]:
+def read_models(models: Sequence[Path] | Mapping[str, Path]) -> list[ModelFile]:
+    """The files with digests and names that differ. Raises BenchError for none."""
     if not models:
         raise BenchError("No models were given; name at least one .tflite file.")
     if isinstance(models, Mapping):

@@ -1,7 +1,7 @@
-"""What devices, the measuring loop and the store hand to each other.
+"""Records that devices, the measuring loop and the store exchange.
 
 Frozen records of stdlib types (numpy only for outputs and statistics). Everything that
-is stored survives a round trip through JSON: ``as_json`` and ``from_json``. Raw samples
+is stored survives a round trip through JSON (``mess_tf.core.json_files``). Raw samples
 are kept; every figure is computed from them when it is asked for.
 """
 
@@ -64,7 +64,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What a device is, as far as it changes a latency.
+    """A device's properties that change a latency.
 
     Attributes:
         kind: ``host``, later e.g. ``adb``.
@@ -88,7 +88,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class Tool:
-    """The program that takes the time; another build of it may give other figures."""
+    """The measuring program; another build of it may measure other figures."""
 
     name: str
     version: str
@@ -123,10 +123,6 @@ class Conditions:
     governor: str | None = None
     frequencies_khz: tuple[int, ...] = ()
     other: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Conditions:
-        return cls(**{**data, "frequencies_khz": tuple(data["frequencies_khz"])})
 
 
 @dataclass(frozen=True)
@@ -256,7 +252,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What a tool tells of a round's runs where it keeps the runs to itself.
+    """Statistics of a round's runs, from tools that print no samples.
 
     Attributes:
         count: runs.
@@ -311,7 +307,7 @@ class Round:
     def of_summary(
         cls, summary: Summary, conditions: Conditions, init_us: float | None
     ) -> Round:
-        """A round of a tool that tells statistics only."""
+        """A round of a tool that prints statistics only."""
         typical = summary.median_us
         return cls(
             samples_us=(summary.mean_us if typical is None else typical,),
@@ -333,18 +329,6 @@ class Round:
     @property
     def median_us(self) -> float:
         return float(np.median(self.samples_us))
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Round:
-        summary = data.get("summary")
-        return cls(
-            **{
-                **data,
-                "samples_us": tuple(data["samples_us"]),
-                "conditions": Conditions.from_json(data["conditions"]),
-                "summary": None if summary is None else Summary(**summary),
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -461,22 +445,6 @@ class Measurement:
     def spread(self) -> float:
         """Disagreement of the rounds as a part of their median; see ``spread_of``."""
         return spread_of(self._measured_rounds)
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        failure = data["failure"]
-        return cls(
-            **{
-                **data,
-                "rounds": tuple(Round.from_json(r) for r in data["rounds"]),
-                "set_aside": tuple(Round.from_json(r) for r in data["set_aside"]),
-                "flags": tuple(data["flags"]),
-                "failure": None if failure is None else Failure(**failure),
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -19,9 +19,18 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 import sqlalchemy as sa
 
 from android_bench import store_schema as schema
+from android_bench.operator_records import OperatorProfile
 from android_bench.records import DeviceInfo, Measurement, MeasureSettings, Tool
-from android_bench.store_errors import StoreError, shown, told
-from android_bench.store_rows import DAMAGED, measurement_of, round_rows_of, row_of
+from android_bench.store_errors import StoreError, translated_errors, without_password
+from android_bench.store_rows import (
+    DAMAGED,
+    measurement_of,
+    operator_profile_of,
+    operator_profile_row_of,
+    operator_rows_of,
+    round_rows_of,
+    row_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,12 +58,12 @@ class Store:
     """
 
     def __init__(self, target: str | Path, must_exist: bool = False) -> None:
-        self._name = shown(target)
+        self._name = without_password(target)
         if must_exist and "://" not in str(target) and not Path(target).is_file():
             raise StoreError(
                 f"No measurement store at {target}; run `mess profile` first."
             )
-        with told(self._name):
+        with translated_errors(self._name):
             url = _url(target)
             self._engine = _engine(url)
             try:
@@ -87,7 +96,7 @@ class Store:
     def devices(self) -> list[DeviceInfo]:
         """Every device that was measured on, by fingerprint."""
         table = schema.devices
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             query = sa.select(table.c.info).order_by(table.c.fingerprint)
             return [DeviceInfo(**json.loads(t)) for t in connection.scalars(query)]
 
@@ -168,6 +177,58 @@ class Store:
         """Every failure row, oldest first."""
         return self._read(schema.measurements.c.failure.is_not(None))
 
+    def put_operators(self, profile: OperatorProfile) -> None:
+        """Adds an operator profile; it is on the disk when this returns."""
+        with translated_errors(self._name):
+            schema.make_operator_tables(self._engine)
+        with self._writing() as connection:
+            added = connection.execute(
+                schema.operator_profiles.insert().values(
+                    operator_profile_row_of(profile)
+                )
+            )
+            key: Any = added.inserted_primary_key
+            rows = operator_rows_of(profile, key[0])
+            if rows:
+                connection.execute(schema.operators.insert(), rows)
+
+    def latest_operators(
+        self,
+        fingerprint: str,
+        settings: MeasureSettings | str,
+        sha256s: Sequence[str],
+        tool: Tool | str | None = None,
+    ) -> dict[str, OperatorProfile]:
+        """Each model's newest operator profile that did not fail, by sha256."""
+        wanted = set(sha256s)
+        return {
+            profile.sha256: profile
+            for profile in self.operator_profiles()
+            if not profile.failed
+            and profile.sha256 in wanted
+            and profile.fingerprint == fingerprint
+            and profile.settings_key == _key(settings)
+            and (tool is None or profile.tool_key == _key(tool))
+        }
+
+    def operator_profiles(self) -> list[OperatorProfile]:
+        """Every operator profile, failures included, oldest first."""
+        table, operators = schema.operator_profiles, schema.operators
+        of_operators: dict[int, list[Any]] = {}
+        with translated_errors(self._name), self._engine.connect() as connection:
+            if not schema.has_operators(connection):
+                return []
+            rows = connection.execute(sa.select(table).order_by(table.c.id)).all()
+            query = sa.select(operators).order_by(
+                operators.c.profile_id, operators.c.number
+            )
+            for item in connection.execute(query):
+                of_operators.setdefault(item.profile_id, []).append(item)
+        return [
+            self._checked(row, operator_profile_of, of_operators.get(row.id, ()))
+            for row in rows
+        ]
+
     def to_frame(self) -> pd.DataFrame:
         """Every row as a table: keys, settings, figures (NaN when failed), flags."""
         from android_bench.tables import measurements_table
@@ -197,7 +258,7 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """One transaction."""
-        with told(self._name):
+        with translated_errors(self._name):
             self._check_file()
             with self._engine.begin() as connection:
                 yield connection
@@ -232,7 +293,7 @@ class Store:
             newest = newest.where(table.tool_key == _key(tool))
         newest = newest.group_by(table.sha256, table.tool_key)
         rows: list[Any] = []
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             for some in _chunks(sha256s):
                 rows += connection.execute(newest.where(table.sha256.in_(some)))
         return rows
@@ -245,7 +306,7 @@ class Store:
         table, rounds = schema.measurements, schema.rounds
         chosen = sa.select(table.c.id).where(condition)
         of_rounds: dict[int, list[Any]] = {}
-        with told(self._name), self._engine.connect() as connection:
+        with translated_errors(self._name), self._engine.connect() as connection:
             query = sa.select(table).where(condition).order_by(table.c.id)
             rows = connection.execute(query).all()
             query = sa.select(rounds).where(rounds.c.measurement_id.in_(chosen))
@@ -255,8 +316,17 @@ class Store:
         return [self._as_measurement(row, of_rounds.get(row.id, ())) for row in rows]
 
     def _as_measurement(self, row: Any, round_rows: Sequence[Any]) -> Measurement:
+        return self._checked(row, measurement_of, round_rows)
+
+    def _checked(
+        self,
+        row: Any,
+        read: Callable[[Any, Sequence[Any]], _Value],
+        parts: Sequence[Any],
+    ) -> _Value:
+        """What ``read`` makes of a row and its parts. Raises StoreError if damaged."""
         try:
-            return measurement_of(row, round_rows)
+            return read(row, parts)
         except StoreError:
             raise
         except DAMAGED as error:
@@ -314,7 +384,7 @@ def _file(url: sa.URL) -> Path | None:
 
 
 def _file_id(path: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another that takes its place."""
+    """Device and inode, which tell a file from another at the same path."""
     try:
         found = path.stat() if path is not None else None
     except OSError:

@@ -1,4 +1,4 @@
-"""Why a store cannot be used, in one line with what to do about it."""
+"""Errors of the store, in one line with advice."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ _ADVICE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 class StoreError(BenchError):
-    """The store itself cannot be used: measuring on would be in vain."""
+    """The store itself cannot be used, so that no measurement could be stored."""
 
 
-def shown(target: object) -> str:
+def without_password(target: object) -> str:
     """A store's path or URL as it may be printed: without a password."""
     text = re.sub(r"(://[^:/@?]*):[^/?]*@", r"\1:***@", str(target))
     return re.sub(r"([?&]password=)[^&]*", r"\1***", text)
 
 
 @contextlib.contextmanager
-def told(target: str) -> Iterator[None]:
-    """Turns what the database says into a StoreError of one line.
+def translated_errors(target: str) -> Iterator[None]:
+    """Translates the database's exceptions into StoreErrors of one line.
 
     Args:
         target: what to call the store, fit to be printed.

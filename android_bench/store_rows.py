@@ -1,4 +1,4 @@
-"""Between a measurement and what the store's tables hold of it."""
+"""Converts records to rows of the store's tables and back."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from android_bench.errors import BenchError
+from android_bench.operator_records import OperatorProfile, OperatorTime
 from android_bench.records import (
     SCHEMA,
     Conditions,
@@ -20,8 +20,13 @@ from android_bench.records import (
     Summary,
 )
 from android_bench.store_errors import StoreError
+from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import from_json, to_json
 
-DAMAGED = (ValueError, KeyError, TypeError, zlib.error, BenchError)
+T = TypeVar("T")
+
+OPERATOR_SCHEMA = 1
+DAMAGED = (ValueError, KeyError, TypeError, zlib.error, MessError)
 """What reading a row raises that is not as it was written."""
 
 
@@ -82,23 +87,82 @@ def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
         set_aside=tuple(_round_of(r) for r in round_rows if r.set_aside),
         time=row.time,
         flags=tuple(json.loads(row.flags)),
-        failure=None if row.failure is None else Failure(**json.loads(row.failure)),
+        failure=_read(row.failure, Failure),
         schema=row.schema,
+    )
+
+
+def operator_profile_row_of(profile: OperatorProfile) -> dict[str, Any]:
+    """Values of the table of operator profiles, but for the id."""
+    failure = profile.failure
+    return {
+        "schema": OPERATOR_SCHEMA,
+        "name": profile.name,
+        "sha256": profile.sha256,
+        "fingerprint": profile.fingerprint,
+        "settings_key": profile.settings_key,
+        "tool_key": profile.tool_key,
+        "time": profile.time,
+        "rounds": profile.rounds,
+        "failure": None if failure is None else _text(failure),
+    }
+
+
+def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, Any]]:
+    """Values of the table of operators; ``key`` is the profile's id."""
+    return [
+        {"profile_id": key, "number": number, **dataclasses.asdict(operator)}
+        for number, operator in enumerate(profile.operators)
+    ]
+
+
+def operator_profile_of(row: Any, operator_rows: Sequence[Any]) -> OperatorProfile:
+    """The record of a row and of its operators, in run order.
+
+    Raises:
+        StoreError: a newer version of this program wrote it.
+        Exception: one of ``DAMAGED``.
+    """
+    if row.schema != OPERATOR_SCHEMA:
+        raise StoreError(
+            f"A stored operator profile of {row.name} has schema {row.schema}; this"
+            f" version reads {OPERATOR_SCHEMA}. Run `pip install --upgrade mess-tf`."
+        )
+    names = [field.name for field in dataclasses.fields(OperatorTime)]
+    return OperatorProfile(
+        name=row.name,
+        sha256=row.sha256,
+        fingerprint=row.fingerprint,
+        settings_key=row.settings_key,
+        tool_key=row.tool_key,
+        time=row.time,
+        rounds=row.rounds,
+        operators=tuple(
+            OperatorTime(**{name: getattr(item, name) for name in names})
+            for item in operator_rows
+        ),
+        failure=_read(row.failure, Failure),
     )
 
 
 def _round_of(row: Any) -> Round:
     return Round(
         samples_us=tuple(np.frombuffer(zlib.decompress(row.samples), "<f8").tolist()),
-        conditions=Conditions.from_json(json.loads(row.conditions)),
+        conditions=from_json(
+            json.loads(row.conditions), Conditions, "A device's state"
+        ),
         init_us=row.init_us,
         runs=row.runs,
-        summary=None if row.summary is None else Summary(**json.loads(row.summary)),
+        summary=_read(row.summary, Summary),
     )
 
 
+def _read(text: str | None, kind: type[T]) -> T | None:
+    return None if text is None else from_json(json.loads(text), kind, kind.__name__)
+
+
 def _text(record: Failure | Conditions | Summary) -> str:
-    return json.dumps(dataclasses.asdict(record))
+    return json.dumps(to_json(record))
 
 
 def _pack(samples_us: Sequence[float]) -> bytes:

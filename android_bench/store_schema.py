@@ -1,4 +1,4 @@
-"""The store's tables, how they are made, and how older ones are brought up to date.
+"""The store's tables, their creation and their migration.
 
 Several processes may do so at once, and one may be killed in the middle: everything
 happens in one transaction under a lock, after a look that needs no right to write.
@@ -65,6 +65,61 @@ store_schema = sa.Table(
     tables,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
 )
+
+# Not among ``tables``: made when the first profile is stored, so that stores of before,
+# and programs of before that read a store of now, are not concerned.
+operator_tables = sa.MetaData()
+
+operator_profiles = sa.Table(
+    "operator_profiles",
+    operator_tables,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("schema", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("fingerprint", sa.String(128), nullable=False),
+    sa.Column("settings_key", sa.Text, nullable=False),
+    sa.Column("tool_key", sa.Text, nullable=False),
+    sa.Column("time", sa.String(40), nullable=False),
+    sa.Column("rounds", sa.Integer, nullable=False),
+    sa.Column("failure", sa.Text),
+    sa.Index("operator_profiles_by_model", "fingerprint", "sha256"),
+)
+
+operators = sa.Table(
+    "operators",
+    operator_tables,
+    sa.Column(
+        "profile_id",
+        sa.Integer,
+        sa.ForeignKey(operator_profiles.c.id),
+        primary_key=True,
+    ),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("node", sa.Integer),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("graph", sa.Text, nullable=False),
+    sa.Column("delegate", sa.Text, nullable=False),
+    sa.Column("time_us", sa.Double, nullable=False),
+    sa.Column("share", sa.Double, nullable=False),
+    sa.Column("times_called", sa.Double, nullable=False),
+)
+
+
+def has_operators(connection: sa.Connection) -> bool:
+    """Whether an operator profile was ever stored."""
+    return sa.inspect(connection).has_table(operators.name)
+
+
+def make_operator_tables(engine: sa.Engine) -> None:
+    """Makes the tables of operator profiles where there are none."""
+    with engine.connect() as connection:
+        if has_operators(connection):
+            return
+    with engine.begin() as connection:
+        _lock(connection)
+        operator_tables.create_all(connection)
 
 
 def prepare(engine: sa.Engine, target: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from android_bench.errors import BenchError
+from android_bench.operator_records import OperatorProfile, OperatorTime
 from android_bench.records import DeviceInfo, Measurement, Round
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_atomically
@@ -37,6 +38,29 @@ def rounds_table(
     """
     known = {device.fingerprint: device for device in devices}
     return pd.DataFrame([line for row in rows for line in _round_lines(row, known)])
+
+
+def operators_table(
+    profiles: Iterable[OperatorProfile], devices: Iterable[DeviceInfo] = ()
+) -> pd.DataFrame:
+    """A line per operator, in run order; a line without figures for a failure.
+
+    Times were taken under profiling: they are no latencies.
+    """
+    known = {device.fingerprint: device for device in devices}
+    return pd.DataFrame(
+        [line for profile in profiles for line in _operator_lines(profile, known)]
+    )
+
+
+def write_operators_csv(
+    profiles: Iterable[OperatorProfile],
+    path: Path,
+    devices: Iterable[DeviceInfo] = (),
+) -> None:
+    """Writes ``operators_table`` as CSV. Raises BenchError where it cannot."""
+    check_csv(path)
+    _write_table(operators_table(list(profiles), list(devices)), path)
 
 
 def rounds_path(path: Path) -> Path:
@@ -106,8 +130,43 @@ def _line(row: Measurement, devices: Mapping[str, DeviceInfo]) -> dict[str, Any]
     }
 
 
+def _operator_lines(
+    profile: OperatorProfile, devices: Mapping[str, DeviceInfo]
+) -> Iterator[dict[str, Any]]:
+    failure = profile.failure
+    key = {
+        **_device_columns(profile, devices),
+        "name": profile.name,
+        "sha256": profile.sha256,
+        "fingerprint": profile.fingerprint,
+        "tool": profile.tool_key,
+        "time": profile.time,
+        "rounds": profile.rounds,
+        "settings": profile.settings_key,
+        "failed_at": failure.stage if failure else "",
+        "message": failure.message if failure else "",
+    }
+    if failure:
+        yield key
+    for number, operator in enumerate(profile.operators):
+        yield {**key, "number": number, **_operator_columns(operator)}
+
+
+def _operator_columns(operator: OperatorTime) -> dict[str, Any]:
+    return {
+        "node": operator.node,
+        "kind": operator.kind,
+        "operator": operator.name,
+        "graph": operator.graph,
+        "delegate": operator.delegate,
+        "time_us": operator.time_us,
+        "share": operator.share,
+        "times_called": operator.times_called,
+    }
+
+
 def _device_columns(
-    row: Measurement, devices: Mapping[str, DeviceInfo]
+    row: Measurement | OperatorProfile, devices: Mapping[str, DeviceInfo]
 ) -> dict[str, str]:
     device = devices.get(row.fingerprint)
     return {

@@ -17,11 +17,11 @@ from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 set_tensorflow_defaults()
 
 import keras
+from published_networks import authors_macs, auto_deeplab_network
 
 from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.models.auto_deeplab import FILTERS
 from mess_tf.models.macs import model_macs
-from mess_tf.models.published import authors_macs, auto_deeplab_network
 from mess_tf.models.supernet import build_supernet, design_supernet
 
 SIZE = (512, 512)

@@ -54,7 +54,7 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.exporting.linking import link_configuration, link_static
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.exporting.staged_export import link_stages, stage_files
 from mess_tf.quantising.thresholds import routed
 from mess_tf.runs import Run
 from search.result import load_results

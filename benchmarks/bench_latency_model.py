@@ -34,7 +34,7 @@ from mess_tf.commands.latencies import (
     compared_with_probes,
     predictable,
 )
-from mess_tf.compiling.latency_composition import composed
+from mess_tf.compiling.latency_composition import compose_latencies
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.piece_names import head_name, output_name, segment_name
 from mess_tf.core.pieces import Pieces
@@ -211,10 +211,13 @@ def report(
     }
     for title, table in (
         ("whole, sums of measured pieces", by_piece),
-        ("whole, composed of measured pieces", composed(by_piece, spec, rounds_ms)),
+        (
+            "whole, composed of measured pieces",
+            compose_latencies(by_piece, spec, rounds_ms),
+        ),
         (
             "whole, composed with predictions",
-            composed(by_piece | guessed, spec, rounds_ms),
+            compose_latencies(by_piece | guessed, spec, rounds_ms),
         ),
     ):
         promised = {name: path_ms(spec, table, c) for name, c in whole.items()}

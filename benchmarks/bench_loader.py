@@ -26,7 +26,7 @@ from mess_tf.data.augment import Augmentation
 from mess_tf.data.cache import Cached
 from mess_tf.data.folder import open_folder
 from mess_tf.data.prefetch import Batch, Prefetcher
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 
 def rate(batches: Iterable[Batch]) -> float:
@@ -114,7 +114,7 @@ def main() -> None:
     print(f"{len(source)} images, crop {crop}, batch {options.batch}")
     bench_loader(maker, options.threads)
     if options.model:
-        with quiet():
+        with capture_output():
             alone, fed = bench_model(maker, options.recipe, options.steps)
         print(f"stage 1 of {options.recipe.name}, img/s: {alone:.1f} on a ready batch,")
         print(f"{fed:.1f} fed by one loader thread")

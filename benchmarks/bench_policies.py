@@ -40,6 +40,11 @@ set_tensorflow_defaults()
 import numpy as np
 from blocks import blocks
 from scipy.stats import spearmanr
+from separation import (
+    good_answers,
+    head_separation,
+    image_mious,
+)
 
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.errors import MessError
@@ -50,16 +55,12 @@ from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.runners import PiecesRunner
-from mess_tf.evaluation.separation import (
-    good_answers,
-    head_separation,
-    image_mious,
-)
 from mess_tf.policies.full_resolution import Edges, full_size_confidence
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
 from search.evaluation import RoutedEvaluation, final_configuration
-from search.generalisation.parts import calibration_groups, with_parts, without_group
+from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 
@@ -219,7 +220,7 @@ def _left_out(
     """(promised drop, promised ms, kept drop, kept ms), folds taken together."""
     promised, kept = [], []
     for group in calibration_groups(statistics):
-        rest = without_group(statistics, group)
+        rest = leave_group_out(statistics, group)
         wish = Requirement(max_drop_pp=drop)
         try:
             configuration = search(
@@ -227,9 +228,11 @@ def _left_out(
                 spec,
                 latency_ms,
                 wish,
-                "budgeted" if setting == "budgeted" else "input-dependent",
-                max_early_exits=args.early,
-                time_limit_s=args.limit,
+                SearchParameters(
+                    setting="budgeted" if setting == "budgeted" else "input-dependent",
+                    max_early_exits=args.early,
+                    time_limit_s=args.limit,
+                ),
             ).configuration
         except MessError:
             configuration = final_configuration(spec)

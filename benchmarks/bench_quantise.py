@@ -43,6 +43,7 @@ from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.quantising.thresholds import only_heads, routed
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress, show_progress
+from search.parameters import SearchParameters
 from search.result import SearchResult, load_results
 from search.run import InfeasibleError, search
 
@@ -140,9 +141,11 @@ def fit(
             spec,
             latencies,
             result.requirement,
-            setting=result.setting,
-            max_early_exits=result.max_early_exits,
-            thresholds_per_policy=result.thresholds_per_policy,
+            SearchParameters(
+                setting=result.setting,
+                max_early_exits=result.max_early_exits,
+                thresholds_per_policy=result.thresholds_per_policy,
+            ),
         ).configuration
     except InfeasibleError:
         return None

@@ -34,6 +34,7 @@ from mess_tf.core.latency import PathLatency
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from search.evaluation import final_configuration
+from search.parameters import SearchParameters
 from search.pareto import hypervolume, pareto_front
 from search.problem import Problem
 from search.solver.branch_and_bound import BranchAndBound, Progress
@@ -173,9 +174,11 @@ def _front(
         statistics,
         spec,
         latency_ms,
-        max_early_exits=max(args.early),
-        time_limit_s=args.limit,
-        thresholds_per_policy=args.thresholds,
+        SearchParameters(
+            max_early_exits=max(args.early),
+            time_limit_s=args.limit,
+            thresholds_per_policy=args.thresholds,
+        ),
     )
     wall, cpu = time.monotonic() - start, time.process_time() - start_cpu
     print("mean_ms   mIoU    budget_ms  proven")

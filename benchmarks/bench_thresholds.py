@@ -53,15 +53,16 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.guarantees import Guarantee
-from search.generalisation.parts import calibration_groups, with_parts, without_group
-from search.generalisation.threshold_transfer import refit
-from search.requirement import ROBUST, Requirement, Robust, Setting
+from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
+from search.generalisation.threshold_transfer import transfer_thresholds
+from search.parameters import SearchParameters
+from search.requirement import ROBUST, OneAnswerSetting, Requirement, Robust
 from search.run import search
 
 PLAIN, RATE, BY_GROUP, BY_IMAGE = "plain", "rate", "guarantee", "by image"
 WAYS = (PLAIN, RATE, *ROBUST, BY_GROUP, BY_IMAGE)
-STATIC: Setting = "budgeted"
-DYNAMIC: Setting = "input-dependent"
+STATIC: OneAnswerSetting = "budgeted"
+DYNAMIC: OneAnswerSetting = "input-dependent"
 PROMISE = Guarantee()
 
 
@@ -123,7 +124,7 @@ def _left_out(
     tallies = {DYNAMIC: Tally(), STATIC: Tally()}
     groups = calibration_groups(statistics)
     for group in groups:
-        rest = without_group(statistics, group)
+        rest = leave_group_out(statistics, group)
         for setting, tally in tallies.items():
             chosen = _chosen(rest, spec, latency_ms, drop, way, setting, args)
             tally.fell_back += chosen is None
@@ -157,7 +158,7 @@ def _chosen(
     latency_ms: Mapping[str, float],
     drop: float,
     way: str,
-    setting: Setting,
+    setting: OneAnswerSetting,
     args: argparse.Namespace,
 ) -> Configuration | None:
     """The configuration chosen this way; None where there is none."""
@@ -170,11 +171,13 @@ def _chosen(
             spec,
             latency_ms,
             Requirement(max_drop_pp=drop, robust=robust),
-            setting,
-            max_early_exits=args.early,
-            time_limit_s=args.limit,
-            thresholds_per_policy=args.thresholds,
-            guarantee=PROMISE if way in (BY_GROUP, BY_IMAGE) else None,
+            SearchParameters(
+                setting=setting,
+                max_early_exits=args.early,
+                time_limit_s=args.limit,
+                thresholds_per_policy=args.thresholds,
+                guarantee=PROMISE if way in (BY_GROUP, BY_IMAGE) else None,
+            ),
         ).configuration
     except MessError:
         return None
@@ -183,7 +186,7 @@ def _chosen(
 def _on_sight(rest: Statistics, chosen: Configuration) -> Configuration:
     """The choice with thresholds moved to the left-out images, unlabelled."""
     fitted, left_out = (part_images(rest, part) for part in ("calibration", "report"))
-    return refit(rest, chosen, fitted, left_out)
+    return transfer_thresholds(rest, chosen, fitted, left_out)
 
 
 def _arguments() -> argparse.Namespace:

@@ -33,7 +33,7 @@ from mess_tf.data.prefetch import Batch, Prefetcher
 from mess_tf.data.voc import CLASSES, voc_palette
 from mess_tf.recipe.files import load_recipe
 from mess_tf.recipe.recipe import Recipe
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 SIZES = ((375, 500), (500, 375), (333, 500))
 
@@ -138,7 +138,7 @@ def main() -> None:
         crop = "x".join(map(str, maker.crop_size))
         print(f"{options.images} images, crop {crop}, batch {maker.batch}")
         bench_loader(maker, options.workers)
-        with quiet():
+        with capture_output():
             alone, fed = bench_step(maker, recipe, options.workers, options.steps)
         print(f"training step: {alone:.2f} img/s on a ready batch, {fed:.2f} fed")
 

@@ -17,9 +17,10 @@ put right. Beside them stand ``adopt`` and ``flatten`` for networks of your own,
 ``LinkedModel``, which runs an exported file.
 
 Nothing is imported before it is used: TensorFlow takes seconds to load. What it prints
-is left alone here; ``mess_tf.terminal.output_capture.quiet`` sends it into a file, as
-the commands do. What TensorFlow reads from the environment when it is loaded is set by
-the first use of a name here, unless you set it (``core.tensorflow_environment``).
+is left alone here; ``capture_output`` of ``mess_tf.terminal.output_capture`` sends it
+into a file, as the command line does. What TensorFlow reads from the environment when
+it is loaded is set by the first use of a name here, unless you set it
+(``mess_tf.core.tensorflow_environment``).
 """
 
 from __future__ import annotations

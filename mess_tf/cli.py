@@ -38,7 +38,7 @@ from mess_tf.commands.signatures import (
     read_summary,
 )
 from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 from mess_tf.terminal.progress import show_progress
 
 OK, FAILED, USAGE, FAILED_MEASUREMENTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -63,7 +63,11 @@ INTERRUPTED_COMMANDS = {
 NOTHING_KEPT = "nothing was written; {line} begins anew."
 
 # Flags that are not made of the parameter's name, and what stands for their value.
-FLAGS = {"changes": ("--set", "KEY=VALUE"), "source": ("--from", "SOURCE")}
+FLAGS = {
+    "changes": ("--set", "KEY=VALUE"),
+    "deadline": ("", "MS[:WEIGHT]"),
+    "source": ("--from", "SOURCE"),
+}
 UNITS = {"mb": "MB", "ms": "MS", "pp": "PP", "s": "SECONDS"}
 
 
@@ -111,7 +115,7 @@ def main(
             print(_text(command, result))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _tell("interrupted", _after_interruption(name, f"`{line}`"))
+        _print_message("interrupted", _after_interruption(name, f"`{line}`"))
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`mess report | head`); nobody is left to tell. Python
@@ -132,7 +136,7 @@ def _logged(line: str, log: Path | None, debug: bool) -> Iterator[None]:
     if debug:
         yield
         return
-    with quiet(log):
+    with capture_output(log):
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"--- {now} {_without_passwords(line)}", flush=True)
         try:
@@ -167,23 +171,23 @@ def _log_of(run: str | None) -> Path | None:
 
 
 def _explain(error: Exception, log: Path | None) -> int:
-    """Tells an error in one line; returns its exit code."""
+    """Prints an error in one line; returns its exit code."""
     message = " ".join(str(error).split())
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
-        _tell("error", message)
+        _print_message("error", message)
         return code
     if isinstance(error, OSError) and error.strerror:
-        _tell("error", f"{error.strerror}: {error.filename or message}.")
+        _print_message("error", f"{error.strerror}: {error.filename or message}.")
         return FAILED
     # A mistake of ours, not of the user's: say so, and how to see where.
     kind = type(error).__name__
     where = f"{log} has the trace." if log else "Add --debug to see where."
-    _tell("error", f"unexpected {kind}: {message.rstrip('.')}. {where}")
+    _print_message("error", f"unexpected {kind}: {message.rstrip('.')}. {where}")
     return FAILED
 
 
-def _tell(kind: str, message: str) -> None:
+def _print_message(kind: str, message: str) -> None:
     print(f"mess: {kind}: {message}", file=sys.stderr)
 
 

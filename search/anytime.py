@@ -1,91 +1,137 @@
-"""The anytime setting: exits that answer one after the other until time is up.
+"""The anytime setting: exits answer one after the other until a deadline.
 
-A ladder of deadlines is given. Every kept exit answers, in order of depth, and pays for
-the backbone up to it and for all kept heads and output steps so far; at a deadline the
-last answer counts (none yet: an mIoU of 0). Sought is the highest weighted mean of the
-answers' mIoU over the deadlines.
+Every image runs through the same chain of exits, whatever their confidence. A stage is
+the backbone from the exit before, the head and its output step: features are carried
+on, and earlier heads are paid for. Exit ``k`` is thus complete at
 
-It is exact: with ``W(t)`` the weight of all deadlines at or after ``t``, an exit that
-answers at ``t`` adds ``(mIoU - mIoU of the answer before) W(t)``. What later exits can
-add depends on the last head and on what its heads have cost; so of all beginnings that
-end with a head, only those matter that no other one beats in both cost and value.
+    segments up to k + sum over j <= k of (head j + output j).
+
+At a deadline the answer of the deepest complete exit counts (an mIoU of 0 if there is
+none). Maximised is the weighted mean, over the deadlines, of the answers' data-set mIoU
+on the calibration part.
+
+The optimum is exact: with ``W(t)`` the weight of all deadlines at or after ``t``, an
+exit that completes at ``t`` adds ``(mIoU - mIoU of the exit before) W(t)``. What later
+exits can add depends on the last head and on what the heads so far have cost alone; so
+of the partial chains that end with a head and have as many exits, only the Pareto front
+of cost and value is extended (label-setting dynamic programming).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
 from mess_tf.core.pareto import pareto_indices
 from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
-from search.evaluation import RoutedEvaluation
+from search.infeasible import InfeasibleError
 from search.problem import Problem
-from search.requirement import LATENCY_TOLERANCE_MS, Requirement
+from search.requirement import LATENCY_TOLERANCE_MS
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One deadline of the ladder.
+class Deadline:
+    """A time at which an answer is wanted.
 
     Attributes:
         deadline_ms: since the image arrived.
-        weight: how much it counts; the weights of a ladder need not sum to 1.
+        weight: in the mean over the deadlines; weights need not sum to 1.
+
+    Raises:
+        MessError: a value that is not positive and finite.
     """
 
     deadline_ms: float
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in (("deadline", self.deadline_ms), ("weight", self.weight)):
+        for name, value in (("time", self.deadline_ms), ("weight", self.weight)):
             if not 0 < value < math.inf:
                 raise MessError(
-                    f"The {name} of a rung is {value}; it must be positive and finite."
+                    f"The {name} of a deadline is {value}; it must be positive and"
+                    " finite."
                 )
 
 
 @dataclass(frozen=True)
-class AnytimeAnswer:
-    """What is there at one deadline: the exit that answered last, None if none did.
+class ExitFigures:
+    """Completion time and accuracy of an exit that answers every image.
 
     Attributes:
-        ready_ms: when it answered; infinite if none did.
-        calibration_miou, report_miou: 0..1; None where the part is empty.
+        exit, head: exit index, 1-based, and head id.
+        completion_ms: since the image arrived, the same for every image.
+        calibration_miou, report_miou: of its answers, data set, 0..1; the second is
+            None where the report part is empty.
     """
 
-    rung: Rung
-    exit: tuple[int, str] | None
-    ready_ms: float
+    exit: int
+    head: str
+    completion_ms: float
     calibration_miou: float
     report_miou: float | None
 
 
 @dataclass(frozen=True)
-class AnytimeResult:
-    """The best exits for a ladder of deadlines.
+class DeadlineFigures:
+    """What is answered by one deadline, beside the best single exit for it.
 
     Attributes:
-        exits: (exit, head) in order of depth; all of them answer.
-        value: weighted mean of the mIoU over the ladder, calibration part; the optimum.
-        report: the same on the report part; None where it is empty.
-        answers: per rung, in order of deadline.
+        deadline_ms, weight: as asked.
+        position: index, in the result's exits, of the deepest one that is complete;
+            None where none is.
+        calibration_miou, report_miou: of its answers, 0..1; 0 where none is complete.
+        best_single: of all heads, the one of the highest calibration mIoU that alone
+            is complete by this deadline; None where none is. What it is better by is
+            the price of answering at the other deadlines, too.
     """
 
-    exits: tuple[tuple[int, str], ...]
-    value: float
-    report: float | None
-    answers: tuple[AnytimeAnswer, ...]
+    deadline_ms: float
+    weight: float
+    position: int | None
+    calibration_miou: float
+    report_miou: float | None
+    best_single: ExitFigures | None
+
+
+@dataclass(frozen=True)
+class AnytimeResult:
+    """The optimal chain of exits for some deadlines.
+
+    Attributes:
+        name: for files and tables.
+        exits: in order of depth; all of them answer, and none has a threshold.
+        deadlines: in order of time.
+        weighted_calibration_miou: weighted mean of the calibration mIoU over the
+            deadlines: the optimum.
+        weighted_report_miou: the same on the report part; None where it is empty.
+        max_exits: exits of the chain were to be at most so many; None for any number.
+        source: what the statistics were measured on.
+        predicted: by name of a head of ``exits`` or of a best single exit whose latency
+            was predicted and not measured: the milliseconds that it is likely between.
+        setting: always ``anytime``.
+    """
+
+    name: str
+    exits: tuple[ExitFigures, ...]
+    deadlines: tuple[DeadlineFigures, ...]
+    weighted_calibration_miou: float
+    weighted_report_miou: float | None
+    max_exits: int | None
+    source: str
+    predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    setting: Literal["anytime"] = "anytime"
 
 
 @dataclass(frozen=True)
 class _Label:
-    """A beginning: its heads' cost so far, its value, and what it consists of."""
+    """A partial chain: what its heads cost, its value, and its head indices."""
 
     paid_ms: float
     value: float
@@ -96,44 +142,82 @@ def search_anytime(
     statistics: Statistics,
     spec: SupernetSpec,
     latency_ms: Mapping[str, float],
-    ladder: Sequence[Rung],
+    deadlines: Sequence[Deadline],
     max_exits: int | None = None,
+    *,
+    name: str = "anytime",
 ) -> AnytimeResult:
-    """Finds the exits with the best answers over a ladder of deadlines.
+    """The chain of exits with the highest weighted mean mIoU over some deadlines.
 
     Args:
-        ladder: deadlines with weights.
-        max_exits: exits that answer, at most; None means any number.
+        statistics: what every head does on every image; the part ``calibration`` is
+            searched on, the part ``report`` only reported.
+        spec: structure of the supernet they come from.
+        latency_ms: milliseconds by piece name; decisions are not needed.
+        deadlines: at different times.
+        max_exits: exits of the chain, at most; None for any number.
+        name: of the result.
 
     Raises:
-        MessError: no deadline, or the first exit of all comes after the last one.
+        InfeasibleError: no exit is complete by the last deadline.
+        MessError: no deadline or two at one time, or the statistics or latencies cannot
+            be used.
     """
-    if not ladder:
-        raise MessError("The ladder has no deadline; give at least one.")
+    if not deadlines:
+        raise MessError("There is no deadline; give at least one.")
+    times = [deadline.deadline_ms for deadline in deadlines]
+    if len(set(times)) < len(times):
+        raise MessError(f"Two deadlines are at the same time; got {times} ms.")
     if max_exits is not None and max_exits < 1:
         raise MessError(f"max_exits is {max_exits}; it must be at least 1.")
     problem = Problem.build(statistics, spec, latency_ms, with_gates=False)
-    rungs = sorted(ladder, key=lambda rung: rung.deadline_ms)
-    heads = _best_chain(problem, rungs, max_exits)
-    if not heads:
-        cost = problem.segments_ms + problem.head_ms + problem.output_ms
-        raise MessError(
-            f"No exit answers by {rungs[-1].deadline_ms:g} ms, the last deadline; the"
-            f" fastest takes {cost.min():.3f} ms."
+    ordered = sorted(deadlines, key=lambda deadline: deadline.deadline_ms)
+    calibration = _single_mious(statistics, problem, "calibration")
+    chain = _best_chain(problem, calibration, ordered, max_exits)
+    if not chain:
+        fastest = float(_single_ms(problem).min())
+        raise InfeasibleError(
+            f"NOT MET: no exit answers by {ordered[-1].deadline_ms:g} ms, the last"
+            f" deadline; the fastest takes {fastest:.3f} ms."
         )
-    return _report(statistics, spec, latency_ms, problem, rungs, heads)
+    chain = _without_unused(problem, ordered, chain)
+    report = _single_mious(statistics, problem, "report")
+    figures = _Figures(problem, calibration, report)
+    exits = figures.of(chain, _chain_ms(problem, chain))
+    rows = tuple(figures.at(deadline, exits) for deadline in ordered)
+    weights = np.array([row.weight for row in rows])
+    unseen = [row.report_miou for row in rows if row.report_miou is not None]
+    return AnytimeResult(
+        name=name,
+        exits=exits,
+        deadlines=rows,
+        weighted_calibration_miou=float(
+            np.average([row.calibration_miou for row in rows], weights=weights)
+        ),
+        weighted_report_miou=float(np.average(unseen, weights=weights))
+        if unseen
+        else None,
+        max_exits=max_exits,
+        source=statistics.source,
+    )
 
 
 def _best_chain(
-    problem: Problem, rungs: Sequence[Rung], max_exits: int | None
+    problem: Problem,
+    miou: np.ndarray,
+    deadlines: Sequence[Deadline],
+    max_exits: int | None,
 ) -> tuple[int, ...]:
-    """Head indices of the best exits; empty when none is in time."""
-    miou = single_mious(problem)
+    """Head indices of the optimal chain; empty when no exit meets a deadline.
+
+    Args:
+        miou: float64 array of shape (H,), of each head alone on the calibration part.
+    """
     most = len(problem.heads) if max_exits is None else max_exits
     fronts: dict[tuple[int, int], list[_Label]] = {}
-    best = _Label(0.0, 0.0, ())
+    best = _Label(0.0, -1.0, ())  # any chain is better than none, an mIoU of 0, too
     for head in np.argsort(problem.exit_of, kind="stable").tolist():
-        own_ms = float(problem.head_ms[head] + problem.output_ms[head])
+        stage_ms = float(problem.head_ms[head] + problem.output_ms[head])
         before = [_Label(0.0, 0.0, ())]
         for (last, _), labels in fronts.items():
             if problem.exit_of[last] < problem.exit_of[head]:
@@ -142,8 +226,8 @@ def _best_chain(
         for label in before:
             if len(label.heads) >= most:
                 continue
-            paid = label.paid_ms + own_ms
-            weight = _weight_from(rungs, float(problem.segments_ms[head]) + paid)
+            paid = label.paid_ms + stage_ms
+            weight = _weight_from(deadlines, float(problem.segments_ms[head]) + paid)
             if weight == 0:
                 continue
             known = miou[label.heads[-1]] if label.heads else 0.0
@@ -151,72 +235,112 @@ def _best_chain(
             heads = (*label.heads, head)
             grown.setdefault(len(heads), []).append(_Label(paid, value, heads))
         for count, labels in grown.items():
-            fronts[head, count] = _unbeaten(labels)
+            fronts[head, count] = _undominated(labels)
             best = max(best, *labels, key=lambda label: label.value)
     return best.heads
 
 
-def _weight_from(rungs: Sequence[Rung], time_ms: float) -> float:
-    """Weight of the deadlines that an answer at ``time_ms`` is in time for."""
+def _weight_from(deadlines: Sequence[Deadline], time_ms: float) -> float:
+    """Total weight of the deadlines that a completion at ``time_ms`` meets."""
     return sum(
-        r.weight for r in rungs if r.deadline_ms >= time_ms - LATENCY_TOLERANCE_MS
+        d.weight for d in deadlines if d.deadline_ms >= time_ms - LATENCY_TOLERANCE_MS
     )
 
 
-def _unbeaten(labels: list[_Label]) -> list[_Label]:
+def _undominated(labels: list[_Label]) -> list[_Label]:
     paid, values = [x.paid_ms for x in labels], [x.value for x in labels]
     return [labels[i] for i in pareto_indices(paid, values)]
 
 
-def single_mious(problem: Problem) -> np.ndarray:
-    """Data-set mIoU of each head alone, shape (H,)."""
-    both = problem.intersection.sum(1, dtype=np.float64)
-    return np.asarray(mean_iou_of_sums(both, problem.union.sum(1, dtype=np.float64)))
+def _chain_ms(problem: Problem, chain: Sequence[int]) -> np.ndarray:
+    """Completion time of each exit of a chain, ms; float64 array of shape (n,)."""
+    heads = list(chain)
+    stage_ms = problem.head_ms[heads] + problem.output_ms[heads]
+    return np.asarray(problem.segments_ms[heads] + np.cumsum(stage_ms))
 
 
-def _report(
-    statistics: Statistics,
-    spec: SupernetSpec,
-    latency_ms: Mapping[str, float],
-    problem: Problem,
-    rungs: Sequence[Rung],
-    heads: tuple[int, ...],
-) -> AnytimeResult:
-    """Figures of the chosen exits on both parts."""
-    chain = list(heads)
-    ready = problem.segments_ms[chain] + np.cumsum(
-        problem.head_ms[chain] + problem.output_ms[chain]
-    )
-    seen: list[float] = []
-    unseen: list[float] = []
-    for head in heads:
-        alone = Configuration((ExitChoice(*problem.heads[head]),))
-        evaluation = RoutedEvaluation.of(statistics, spec, latency_ms, alone)
-        for part, figures in (("calibration", seen), ("report", unseen)):
-            images = part_images(statistics, part)
-            if len(images):
-                figures.append(evaluation.figures(images, Requirement()).miou)
-    answers = []
-    for rung in rungs:
-        place = int((ready <= rung.deadline_ms + LATENCY_TOLERANCE_MS).sum()) - 1
-        there = place >= 0
-        answers.append(
-            AnytimeAnswer(
-                rung,
-                problem.heads[heads[place]] if there else None,
-                float(ready[place]) if there else math.inf,
-                seen[place] if there else 0.0,
-                None if not unseen else unseen[place] if there else 0.0,
+def _single_ms(problem: Problem) -> np.ndarray:
+    """Completion time of each head as the only one, ms; shape (H,)."""
+    return np.asarray(problem.segments_ms + problem.head_ms + problem.output_ms)
+
+
+def _complete(times_ms: np.ndarray, deadline: Deadline) -> np.ndarray:
+    """Which completion times meet a deadline; bool array of their shape."""
+    return np.asarray(times_ms <= deadline.deadline_ms + LATENCY_TOLERANCE_MS)
+
+
+def _without_unused(
+    problem: Problem, deadlines: Sequence[Deadline], chain: tuple[int, ...]
+) -> tuple[int, ...]:
+    """An optimal chain without the exits that are the deepest at no deadline.
+
+    They add nothing, and without them the later exits are complete sooner.
+    """
+    while True:
+        times_ms = _chain_ms(problem, chain)
+        used = {int(_complete(times_ms, d).sum()) - 1 for d in deadlines}
+        kept = tuple(head for k, head in enumerate(chain) if k in used)
+        if kept == chain:
+            return chain
+        chain = kept
+
+
+def _single_mious(statistics: Statistics, problem: Problem, part: str) -> np.ndarray:
+    """Data-set mIoU of each head alone on a part, shape (H,); empty without images."""
+    images = part_images(statistics, part)
+    if not len(images):
+        return np.zeros(0)
+    columns = [statistics.heads.index(head) for head in problem.heads]
+    intersection = statistics.intersection[images].sum(0)[columns]
+    predicted = statistics.predicted_area[images].sum(0)[columns]
+    union = statistics.true_area[images].sum(0) + predicted - intersection
+    return mean_iou_of_sums(intersection, union)
+
+
+@dataclass(frozen=True, eq=False)
+class _Figures:
+    """Makes records of exits and deadlines.
+
+    Attributes:
+        calibration, report: float64 arrays of shape (H,), mIoU of each head alone; the
+            second is empty where the part is.
+    """
+
+    problem: Problem
+    calibration: np.ndarray
+    report: np.ndarray
+
+    def of(self, heads: Sequence[int], times_ms: np.ndarray) -> tuple[ExitFigures, ...]:
+        return tuple(
+            ExitFigures(
+                *self.problem.heads[head],
+                float(time_ms),
+                float(self.calibration[head]),
+                float(self.report[head]) if len(self.report) else None,
             )
+            for head, time_ms in zip(heads, times_ms, strict=True)
         )
-    total = sum(rung.weight for rung in rungs)
 
-    def mean(values: list[float]) -> float:
-        return sum(r.weight * v for r, v in zip(rungs, values, strict=True)) / total
+    def at(self, deadline: Deadline, exits: Sequence[ExitFigures]) -> DeadlineFigures:
+        times_ms = np.array([one.completion_ms for one in exits])
+        complete = int(_complete(times_ms, deadline).sum())
+        deepest = exits[complete - 1] if complete else None
+        nothing = 0.0 if len(self.report) else None
+        return DeadlineFigures(
+            deadline.deadline_ms,
+            deadline.weight,
+            complete - 1 if complete else None,
+            0.0 if deepest is None else deepest.calibration_miou,
+            nothing if deepest is None else deepest.report_miou,
+            self._best_single(deadline),
+        )
 
-    return AnytimeResult(
-        exits=tuple(problem.heads[h] for h in heads),
-        value=mean([a.calibration_miou for a in answers]),
-        report=mean([a.report_miou or 0.0 for a in answers]) if unseen else None,
-        answers=tuple(answers),
-    )
+    def _best_single(self, deadline: Deadline) -> ExitFigures | None:
+        times_ms = _single_ms(self.problem)
+        fits = np.flatnonzero(_complete(times_ms, deadline))
+        if not len(fits):
+            return None
+        # Of equally accurate ones, the fastest.
+        order = np.lexsort((times_ms[fits], -self.calibration[fits]))
+        best = int(fits[order[0]])
+        return self.of([best], times_ms[[best]])[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -51,10 +50,6 @@ class Figures:
     met: Mapping[str, bool]
     size_mb: float = 0.0
     memory_mb: float = 0.0
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Figures:
-        return cls(**{**data, "exit_rates": tuple(data["exit_rates"])})
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,20 @@ where a time limit ends a search before the proof, how far it came can differ.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
+from search.parameters import SearchParameters
 from search.pareto import ParetoPoint, pareto_front
 from search.requirement import Requirement
+from search.resources import Resources
 from search.result import SearchResult
 from search.run import search
-from search.solver.branch_and_bound import Progress
+from search.solver.branch_and_bound import ProgressCall
 
 Engine = Literal["local", "dask"]
 ENGINES: tuple[Engine, ...] = ("local", "dask")
@@ -29,54 +31,68 @@ _SCHEDULER_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """One question to the search.
+class SearchJob:
+    """One call of ``search`` or ``pareto_front``.
 
     Attributes:
-        latency_ms: by piece name, of the device that is asked about.
+        latency_ms: by piece name, of the device that is searched for.
         requirement: None asks for the Pareto front.
-        options: further arguments of ``search`` or ``pareto_front``.
+        parameters: the space, the time limit and what else is asked of the result.
+        name: of the result.
+        resources: bytes of the pieces, for limits of size or memory.
     """
 
     latency_ms: Mapping[str, float]
     requirement: Requirement | None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    parameters: SearchParameters
+    name: str = "chosen"
+    resources: Resources | None = None
 
 
-Answer = SearchResult | tuple[ParetoPoint, ...] | MessError
+JobResult = SearchResult | tuple[ParetoPoint, ...] | MessError
 
 
-def answer(
+def run_job(
     statistics: Statistics,
     spec: SupernetSpec,
-    job: Job,
-    progress: Callable[[Progress], None] | None = None,
-) -> Answer:
-    """Answers one job; what cannot be answered is the error, as a value."""
-    given = (statistics, spec, job.latency_ms)
+    job: SearchJob,
+    progress: ProgressCall | None = None,
+) -> JobResult:
+    """The result of one job, or the error why there is none, as a value."""
     try:
         if job.requirement is None:
-            return pareto_front(*given, progress=progress, **job.options)
-        return search(*given, job.requirement, progress=progress, **job.options)
+            return pareto_front(
+                statistics, spec, job.latency_ms, job.parameters, progress=progress
+            )
+        return search(
+            statistics,
+            spec,
+            job.latency_ms,
+            job.requirement,
+            job.parameters,
+            name=job.name,
+            resources=job.resources,
+            progress=progress,
+        )
     except MessError as error:
         return error
 
 
-def answer_all(
+def run_jobs(
     statistics: Statistics,
     spec: SupernetSpec,
-    jobs: Sequence[Job],
+    jobs: Sequence[SearchJob],
     engine: Engine = "local",
     scheduler: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Iterator[Answer]:
-    """Answers jobs, in their order; each as soon as it and those before it are ready.
+    progress: ProgressCall | None = None,
+) -> Iterator[JobResult]:
+    """Results of jobs, in their order; each as soon as it and those before are there.
 
     Args:
         engine: ``local``: one after the other; ``dask``: spread over a cluster.
         scheduler: address of a Dask cluster, e.g. ``tcp://10.0.0.5:8786``, whose
             workers have this package; None starts a cluster of two workers here.
-        progress: told of each search as it runs; by ``local`` only.
+        progress: called with each search's progress; by ``local`` only.
 
     Raises:
         MessError: the engine is unknown or not installed, or the cluster is out of
@@ -91,15 +107,15 @@ def answer_all(
         )
     if engine == "local":
         for job in jobs:
-            yield answer(statistics, spec, job, progress)
+            yield run_job(statistics, spec, job, progress)
         return
     with _cluster(scheduler):
         yield from _on_dask(statistics, spec, jobs)
 
 
 def _on_dask(
-    statistics: Statistics, spec: SupernetSpec, jobs: Sequence[Job]
-) -> Iterator[Answer]:
+    statistics: Statistics, spec: SupernetSpec, jobs: Sequence[SearchJob]
+) -> Iterator[JobResult]:
     import joblib
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
@@ -107,7 +123,7 @@ def _on_dask(
     try:
         # The statistics are large and the same for all: they travel once.
         with joblib.parallel_config(backend="dask", scatter=[statistics, spec]):
-            calls = (joblib.delayed(answer)(statistics, spec, job) for job in jobs)
+            calls = (joblib.delayed(run_job)(statistics, spec, job) for job in jobs)
             yield from joblib.Parallel(return_as="generator")(calls)
     except (KilledWorker, CommClosedError) as error:
         raise MessError(

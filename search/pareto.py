@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,9 @@ from mess_tf.core.files import write_atomically
 from mess_tf.core.pareto import pareto_indices
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
+from search.parameters import SearchParameters
 from search.problem import Problem
-from search.requirement import LATENCY_TOLERANCE_MS, Requirement, Setting
+from search.requirement import LATENCY_TOLERANCE_MS, Requirement
 from search.result import Outcome
 from search.run import Reporter, prepare
 from search.solver.branch_and_bound import (
@@ -67,14 +67,10 @@ def pareto_front(
     statistics: Statistics,
     spec: SupernetSpec,
     latency_ms: Mapping[str, float],
-    setting: Setting = "input-dependent",
-    max_early_exits: int = 2,
-    points: int = 12,
-    time_limit_s: float = 120.0,
-    progress: ProgressCall | None = None,
+    parameters: SearchParameters = SearchParameters(max_early_exits=2),
     *,
-    thresholds_per_policy: int = 24,
-    seed: int = 0,
+    points: int = 12,
+    progress: ProgressCall | None = None,
 ) -> tuple[ParetoPoint, ...]:
     """Highest mIoU within each of ``points`` latency budgets.
 
@@ -84,7 +80,8 @@ def pareto_front(
     its budget where ``proven``; between two budgets there may be further trade-offs.
 
     Args:
-        time_limit_s: for all of it; each budget gets an equal share of what is left.
+        parameters: the space and the time limit, of which each budget gets an equal
+            share of what is left; neither finalists nor a guarantee.
         progress: called a few times per second, with the figures of the present budget
             and the time of all of it.
 
@@ -96,25 +93,29 @@ def pareto_front(
     """
     if points < 2:
         raise MessError(f"points is {points}; a front needs at least 2.")
-    if not time_limit_s > 0:
-        raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
-    problem, early = prepare(
-        statistics, spec, latency_ms, setting, max_early_exits, thresholds_per_policy
-    )
-    began = time.monotonic()
-    end = began + time_limit_s
+    if parameters.finalists > 1 or parameters.guarantee is not None:
+        raise MessError(
+            "A front has neither finalists nor a guarantee; leave them out or search"
+            " for one requirement."
+        )
+    problem, early = prepare(statistics, spec, latency_ms, parameters)
+    clock = parameters.solver.clock
+    began = clock()
+    end = began + parameters.time_limit_s
 
     def tell(state: Progress) -> None:
         if progress is not None:
-            progress(replace(state, elapsed_s=time.monotonic() - began))
+            progress(replace(state, elapsed_s=clock() - began))
 
     fastest = float((problem.segments_ms + problem.head_ms + problem.output_ms).min())
 
     def solve(budget_ms: float, left: int, start: Solution | None) -> Optimum:
-        now = time.monotonic()
+        now = clock()
         target = Target(minimise_latency=False, min_miou=0.0, max_latency_ms=budget_ms)
         deadline = now + max(0.0, end - now) / left
-        return BranchAndBound(problem, target, early, deadline, tell, start).run()
+        return BranchAndBound(
+            problem, target, early, deadline, tell, start, parameters.solver
+        ).run()
 
     static = BranchAndBound(
         problem, Target(minimise_latency=False, min_miou=0.0), 0, end
@@ -129,7 +130,7 @@ def pareto_front(
         optimum = solve(budget, len(limits) - done, start)
         start = optimum.incumbent
         found.append((budget, optimum))
-    reporter = Reporter(statistics, spec, latency_ms, Requirement(), seed)
+    reporter = Reporter(statistics, spec, latency_ms, Requirement(), parameters.seed)
     return tuple(
         ParetoPoint(
             reporter.outcome(_configuration(problem, chosen)),

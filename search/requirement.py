@@ -10,11 +10,13 @@ from mess_tf.core.errors import MessError
 
 Objective = Literal["latency", "accuracy"]
 Robust = Literal["worst-group", "left-out", "upper-bound"]
-Setting = Literal["input-dependent", "budgeted"]
+# An image has one answer in the first two settings, and one per stage in the third.
+OneAnswerSetting = Literal["input-dependent", "budgeted"]
+Setting = Literal[OneAnswerSetting, "anytime"]
 
 OBJECTIVES: tuple[Objective, ...] = ("latency", "accuracy")
 ROBUST: tuple[Robust, ...] = ("worst-group", "left-out", "upper-bound")
-SETTINGS: tuple[Setting, ...] = ("input-dependent", "budgeted")
+ONE_ANSWER_SETTINGS: tuple[OneAnswerSetting, ...] = ("input-dependent", "budgeted")
 
 # Two sums of the same milliseconds in another order differ by less than this, and no
 # user cares for less. The same for mIoU as a fraction.

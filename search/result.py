@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
-from mess_tf.core.json_files import read_json, write_json
+from mess_tf.core.json_files import read_record, to_json, write_json
+from search.anytime import AnytimeResult
 from search.evaluation import Figures, Interval
 from search.generalisation.guarantees import Certified
-from search.requirement import Requirement, Setting
+from search.requirement import OneAnswerSetting, Requirement
 
 CHOSEN_SCHEMA = 1
 """Version of ``chosen.json``."""
-
-_RECORDS = ("requirement", "robustness", "certified")
-_OWN_FORM = ("chosen", "best_static", "reference", "finalists", *_RECORDS)
 
 
 @dataclass(frozen=True)
@@ -38,24 +34,6 @@ class Outcome:
     report: Figures | None
     intervals: Mapping[str, Interval]
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "configuration": self.configuration.to_json(),
-            "calibration": dataclasses.asdict(self.calibration),
-            "report": None if self.report is None else dataclasses.asdict(self.report),
-            "intervals": {k: dataclasses.asdict(v) for k, v in self.intervals.items()},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
-        report = data["report"]
-        return cls(
-            Configuration.from_json(data["configuration"]),
-            Figures.from_json(data["calibration"]),
-            None if report is None else Figures.from_json(report),
-            {k: Interval(**v) for k, v in data["intervals"].items()},
-        )
-
 
 @dataclass(frozen=True)
 class Finalist:
@@ -70,17 +48,6 @@ class Finalist:
     outcome: Outcome
     measured_ms: float | None = None
     measured_p90_ms: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "outcome": self.outcome.as_json(),
-            "measured_ms": self.measured_ms,
-            "measured_p90_ms": self.measured_p90_ms,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Finalist:
-        return cls(**{**data, "outcome": Outcome.from_json(data["outcome"])})
 
 
 @dataclass(frozen=True)
@@ -99,12 +66,8 @@ class Robustness:
     mean_ms: float
     steps: int
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Robustness:
-        return cls(**{**data, "asked": Requirement(**data["asked"])})
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """The best configuration for a requirement, and how sure that is.
 
@@ -130,29 +93,34 @@ class SearchResult:
             the one that was best then, and ``value`` need not reach ``bound``.
         predicted: by name of a piece of ``chosen`` or ``best_static`` whose latency was
             predicted and not measured: between which milliseconds it is likely to be.
+        gap: how much better the optimum may at most be, in the unit of ``value``.
     """
 
     name: str
-    setting: Setting
-    requirement: Requirement
+    setting: OneAnswerSetting
     max_early_exits: int
-    chosen: Outcome
     value: float
     bound: float
     proven: bool
     space_size: int
     thresholds_per_policy: int
-    best_static: Outcome | None
-    reference: Outcome
     source: str
     nodes: int
     listed: int
     wall_s: float
-    robustness: Robustness | None = None
-    certified: Certified | None = None
-    finalists: tuple[Finalist, ...] = ()
     predicted: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     schema: int = CHOSEN_SCHEMA
+    gap: float = field(init=False, default=0.0)
+    requirement: Requirement
+    robustness: Robustness | None = None
+    certified: Certified | None = None
+    chosen: Outcome
+    best_static: Outcome | None
+    reference: Outcome
+    finalists: tuple[Finalist, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gap", abs(self.value - self.bound))
 
     @property
     def configuration(self) -> Configuration:
@@ -170,86 +138,68 @@ class SearchResult:
     def intervals(self) -> Mapping[str, Interval]:
         return self.chosen.intervals
 
-    @property
-    def gap(self) -> float:
-        """How much better the optimum may at most be, in the unit of ``value``."""
-        return abs(self.value - self.bound)
 
-    def as_json(self) -> dict[str, Any]:
-        data = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in _OWN_FORM
-        }
-        static = self.best_static
-        return {
-            **data,
-            "gap": self.gap,
-            "requirement": dataclasses.asdict(self.requirement),
-            **{
-                name: None if record is None else dataclasses.asdict(record)
-                for name, record in (
-                    ("robustness", self.robustness),
-                    ("certified", self.certified),
-                )
-            },
-            "chosen": self.chosen.as_json(),
-            "best_static": None if static is None else static.as_json(),
-            "reference": self.reference.as_json(),
-            "finalists": [finalist.as_json() for finalist in self.finalists],
-        }
+@dataclass(frozen=True)
+class ChosenFile:
+    """Contents of ``chosen.json``.
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SearchResult:
-        static = data["best_static"]
-        robust, certified = data.get("robustness"), data.get("certified")
-        fields = {k: v for k, v in data.items() if k != "gap"}
-        predicted = data.get("predicted", {})
-        return cls(
-            **{
-                **fields,
-                "requirement": Requirement(**data["requirement"]),
-                "robustness": Robustness.from_json(robust) if robust else None,
-                "certified": Certified.from_json(certified) if certified else None,
-                "chosen": Outcome.from_json(data["chosen"]),
-                "best_static": None if static is None else Outcome.from_json(static),
-                "reference": Outcome.from_json(data["reference"]),
-                "finalists": tuple(
-                    Finalist.from_json(row) for row in data.get("finalists", ())
-                ),
-                "predicted": {name: tuple(ends) for name, ends in predicted.items()},
-            }
-        )
+    Attributes:
+        results: of the settings with one answer per image.
+        anytime: of the anytime setting; the key is left out where there are none.
+    """
+
+    schema: int
+    results: tuple[SearchResult, ...]
+    anytime: tuple[AnytimeResult, ...] = ()
 
 
-def save_results(path: Path, results: Sequence[SearchResult]) -> None:
+def save_results(
+    path: Path,
+    results: Sequence[SearchResult],
+    anytime: Sequence[AnytimeResult] = (),
+) -> None:
     """Writes named results as one ``chosen.json``.
+
+    Args:
+        path: of the file.
+        results: of the settings with one answer per image, key ``results``.
+        anytime: of the anytime setting, key ``anytime``, which is left out where there
+            are none.
 
     Raises:
         MessError: two results have the same name, or the file cannot be written.
     """
-    names = [r.name for r in results]
+    names = [r.name for r in results] + [r.name for r in anytime]
     twice = {n for n in names if names.count(n) > 1}
     if twice:
         raise MessError(
             f"Two search results are named {sorted(twice)[0]!r}; give each its own"
             " name."
         )
-    rows = [result.as_json() for result in results]
-    write_json(path, {"schema": CHOSEN_SCHEMA, "results": rows})
+    data = to_json(ChosenFile(CHOSEN_SCHEMA, tuple(results), tuple(anytime)))
+    if not anytime:
+        del data["anytime"]
+    write_json(path, data)
 
 
 def load_results(path: Path) -> tuple[SearchResult, ...]:
-    """Reads ``chosen.json``.
+    """Results with one answer per image, from ``chosen.json``.
 
     Raises:
-        MessError: it is missing, broken or of another schema.
+        MessError: the file is missing, broken or of another schema.
     """
-    data = read_json(path, "list of chosen configurations", "mess search")
-    try:
-        return tuple(SearchResult.from_json(item) for item in data["results"])
-    except (KeyError, TypeError) as error:
-        raise MessError(
-            f"The list of chosen configurations {path} cannot be read ({error}); run"
-            " `mess search` again."
-        ) from error
+    return _read(path).results
+
+
+def load_anytime_results(path: Path) -> tuple[AnytimeResult, ...]:
+    """Results of the anytime setting, from ``chosen.json``.
+
+    Raises:
+        MessError: the file is missing, broken or of another schema.
+    """
+    return _read(path).anytime
+
+
+def _read(path: Path) -> ChosenFile:
+    what = "list of chosen configurations"
+    return read_record(path, ChosenFile, what, "mess search", CHOSEN_SCHEMA)

@@ -16,17 +16,17 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
 from search.evaluation import RoutedEvaluation, final_configuration
-from search.generalisation.guarantees import Guarantee, certify
-from search.generalisation.parts import halves
-from search.generalisation.robust import Tightened, better, tighten
+from search.generalisation.guarantees import learn_then_test
+from search.generalisation.parts import split_groups_in_half
+from search.generalisation.robust import RobustChoice, best_choice, tighten_until_met
 from search.infeasible import InfeasibleError as InfeasibleError
 from search.infeasible import failure
+from search.parameters import SearchParameters
 from search.problem import Problem
-from search.requirement import SETTINGS, Requirement, Setting
+from search.requirement import Requirement
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
 from search.solver.branch_and_bound import BranchAndBound, Optimum, ProgressCall
-from search.solver.options import SolverOptions
 from search.solver.space import space_size
 from search.solver.target import Target
 
@@ -36,17 +36,11 @@ def search(
     spec: SupernetSpec,
     latency_ms: Mapping[str, float],
     requirement: Requirement,
-    setting: Setting = "input-dependent",
-    max_early_exits: int = 3,
-    time_limit_s: float = 120.0,
-    progress: ProgressCall | None = None,
+    parameters: SearchParameters = SearchParameters(),
     *,
     name: str = "chosen",
-    thresholds_per_policy: int = 24,
     resources: Resources | None = None,
-    guarantee: Guarantee | None = None,
-    finalists: int = 1,
-    seed: int = 0,
+    progress: ProgressCall | None = None,
 ) -> SearchResult:
     """Finds the best configuration for a requirement.
 
@@ -59,62 +53,34 @@ def search(
         latency_ms: milliseconds by piece name.
         requirement: limits and objective; with ``robust`` the limits are tightened
             until they hold by that measure too.
-        setting: ``input-dependent`` (confidence decides per image) or ``budgeted`` (one
-            exit for all images).
-        max_early_exits: kept exits before the last one, at most.
-        time_limit_s: after this the best so far is given, with the gap left; for each
-            of the searches that a robust choice takes.
-        progress: called a few times per second.
+        parameters: the space, the time limit and what else is asked of the result.
         name: of the result.
-        thresholds_per_policy: at most so many thresholds per head and policy.
         resources: bytes of the pieces, for limits of size or memory.
-        guarantee: half of the calibration's groups are kept for testing, and thresholds
-            are drawn back until it holds.
-        finalists: keep so many of the best, each of other heads and at most
-            ``FINALISTS_WITHIN`` worse than the best, for ``search.finalists.pick``.
-        seed: of the bootstrap and of what is kept for testing.
+        progress: called a few times per second.
 
     Raises:
         InfeasibleError: no configuration keeps the requirement.
-        MessError: an argument, the statistics or the latencies cannot be used, or the
-            time limit passed before anything that keeps the requirement was found.
+        MessError: the statistics or the latencies cannot be used, or the time limit
+            passed before anything that keeps the requirement was found.
     """
     started = time.monotonic()
-    if not time_limit_s > 0:
-        raise MessError(f"time_limit_s is {time_limit_s}; it must be positive.")
     resources = resources or Resources()
     resources.check(requirement)
-    if finalists < 1:
-        raise MessError(f"finalists is {finalists}; it must be at least 1.")
-    if finalists > 1 and guarantee is not None:
-        raise MessError(
-            "Finalists were asked for together with a guarantee, which is tested for"
-            " one configuration; leave one of them out."
-        )
+    guarantee, seed = parameters.guarantee, parameters.seed
     testing = np.zeros(0, np.int64)
     if guarantee is not None:
-        statistics, testing = halves(statistics, seed)
-    task = _Task(
-        spec,
-        latency_ms,
-        setting,
-        max_early_exits,
-        time_limit_s,
-        progress,
-        thresholds_per_policy,
-        resources,
-        FINALISTS_WITHIN if finalists > 1 else 0.0,
-    )
+        statistics, testing = split_groups_in_half(statistics, seed)
+    task = _Task(spec, latency_ms, parameters, resources, progress)
     robust = None
     if requirement.robust is not None:
-        robust = _robust(statistics, requirement, task, seed)
+        robust = _robust(statistics, requirement, task)
     found = task.find(statistics, requirement if robust is None else robust.asked)
     reporter = Reporter(statistics, spec, latency_ms, requirement, seed, resources)
     configuration, certified = found.configuration, None
     if robust is not None:
         configuration = robust.configuration
     if guarantee is not None:
-        configuration, certified = certify(
+        configuration, certified = learn_then_test(
             statistics,
             configuration,
             final_configuration(spec),
@@ -125,14 +91,14 @@ def search(
         )
     chosen = reporter.outcome(configuration)
     drawn_back = configuration != found.configuration
-    runners = () if drawn_back else found.runners[1:finalists]
-    others = [reporter.outcome(other) for other in runners]
+    runner_ups = () if drawn_back else found.runner_ups[1 : parameters.finalists]
+    others = [reporter.outcome(other) for other in runner_ups]
     seen = chosen.calibration
     moved = seen.mean_ms if found.target.minimise_latency else seen.miou
     static = BranchAndBound(found.problem, found.target, 0, math.inf).run().incumbent
     return SearchResult(
         name=name,
-        setting=setting,
+        setting=parameters.setting,
         requirement=requirement,
         max_early_exits=found.early,
         chosen=chosen,
@@ -140,7 +106,7 @@ def search(
         bound=found.optimum.bound,
         proven=found.optimum.proven and not drawn_back,
         space_size=space_size(found.problem, found.early),
-        thresholds_per_policy=thresholds_per_policy,
+        thresholds_per_policy=parameters.thresholds_per_policy,
         best_static=None
         if static is None
         else reporter.outcome(found.problem.configuration(static.heads, ())),
@@ -152,13 +118,13 @@ def search(
         robustness=None if robust is None else _robustness(robust),
         certified=certified,
         finalists=tuple(Finalist(outcome) for outcome in [chosen, *others])
-        if finalists > 1
+        if parameters.finalists > 1
         else (),
     )
 
 
 # Promises are off by about so much (`docs/results.md`): what lies closer may be better.
-FINALISTS_WITHIN = 0.03
+RUNNER_UP_TOLERANCE = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +137,7 @@ class _Found:
     optimum: Optimum
     configuration: Configuration
     value: float
-    runners: tuple[Configuration, ...]
+    runner_ups: tuple[Configuration, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +146,9 @@ class _Task:
 
     spec: SupernetSpec
     latency_ms: Mapping[str, float]
-    setting: Setting
-    max_early_exits: int
-    time_limit_s: float
-    progress: ProgressCall | None
-    thresholds_per_policy: int
+    parameters: SearchParameters
     resources: Resources
-    within: float
+    progress: ProgressCall | None
 
     def find(self, statistics: Statistics, requirement: Requirement) -> _Found:
         """The best configuration on the calibration part.
@@ -195,40 +157,42 @@ class _Task:
             InfeasibleError: no configuration keeps the requirement.
             MessError: the time limit passed first, or something cannot be used.
         """
-        deadline = time.monotonic() + self.time_limit_s
+        time_limit_s = self.parameters.time_limit_s
+        deadline = self.parameters.solver.clock() + time_limit_s
         problem, early = prepare(
             statistics,
             self.spec,
             self.latency_ms,
-            self.setting,
-            self.max_early_exits,
-            self.thresholds_per_policy,
+            self.parameters,
             self.resources,
             requirement,
         )
         target = target_of(problem, requirement)
+        tolerance = RUNNER_UP_TOLERANCE if self.parameters.finalists > 1 else 0.0
         optimum = BranchAndBound(
             problem,
             target,
             early,
             deadline,
             self.progress,
-            options=SolverOptions(runner_up_tolerance=self.within),
+            options=dataclasses.replace(
+                self.parameters.solver, runner_up_tolerance=tolerance
+            ),
         ).run()
         best = optimum.incumbent
         if best is None:
-            raise failure(
-                problem, requirement, target, early, optimum, self.time_limit_s
-            )
+            raise failure(problem, requirement, target, early, optimum, time_limit_s)
         value = best.latency_ms if target.minimise_latency else best.miou
         chosen = problem.configuration(best.heads, best.gates)
-        runners = [problem.configuration(r.heads, r.gates) for r in optimum.runner_ups]
-        return _Found(problem, target, early, optimum, chosen, value, tuple(runners))
+        runner_ups = tuple(
+            problem.configuration(r.heads, r.gates) for r in optimum.runner_ups
+        )
+        return _Found(problem, target, early, optimum, chosen, value, runner_ups)
 
 
 def _robust(
-    statistics: Statistics, requirement: Requirement, task: _Task, seed: int
-) -> Tightened:
+    statistics: Statistics, requirement: Requirement, task: _Task
+) -> RobustChoice:
     """How far the limits must be tightened for the measure asked for.
 
     Single exits are tried by themselves, too: without a threshold they keep limits at
@@ -241,27 +205,30 @@ def _robust(
         )
 
     final = final_configuration(task.spec)
-    choices: list[Tightened] = []
-    ways: tuple[Setting, ...] = ("budgeted", task.setting)
-    for setting in dict.fromkeys(ways):
-        own = dataclasses.replace(task, setting=setting)
+    choices: list[RobustChoice] = []
+    asked = task.parameters.setting
+    for setting in dict.fromkeys(("budgeted", asked)):
+        parameters = dataclasses.replace(task.parameters, setting=setting)
+        restricted = dataclasses.replace(task, parameters=parameters)
 
         def find(
-            images: Statistics, wish: Requirement, own: _Task = own
+            images: Statistics, wish: Requirement, restricted: _Task = restricted
         ) -> Configuration:
-            return own.find(images, wish).configuration
+            return restricted.find(images, wish).configuration
 
         try:
-            choice = tighten(statistics, requirement, find, evaluate, final, seed)
+            choice = tighten_until_met(
+                statistics, requirement, find, evaluate, final, task.parameters.seed
+            )
         except MessError:
-            if setting == task.setting and not choices:
+            if setting == asked and not choices:
                 raise
         else:
             choices.append(choice)
-    return better(choices, requirement)
+    return best_choice(choices, requirement)
 
 
-def _robustness(choice: Tightened) -> Robustness:
+def _robustness(choice: RobustChoice) -> Robustness:
     return Robustness(
         asked=choice.asked,
         drop_pp=choice.pessimistic.drop_pp,
@@ -274,25 +241,19 @@ def prepare(
     statistics: Statistics,
     spec: SupernetSpec,
     latency_ms: Mapping[str, float],
-    setting: Setting,
-    max_early_exits: int,
-    thresholds_per_policy: int,
+    parameters: SearchParameters,
     resources: Resources | None = None,
     requirement: Requirement | None = None,
 ) -> tuple[Problem, int]:
-    """Checks the arguments; the search's arrays and the number of early exits."""
-    if setting not in SETTINGS:
-        raise MessError(f"Setting {setting!r} is unknown; accepted: {SETTINGS}.")
-    if max_early_exits < 0:
-        raise MessError(f"max_early_exits is {max_early_exits}; it must be at least 0.")
-    early = 0 if setting == "budgeted" else max_early_exits
-    early = min(early, len({e for e, _ in statistics.heads}) - 1)
+    """The search's arrays, and the number of early exits that there can be."""
+    exit_points = len({exit_index for exit_index, _ in statistics.heads})
+    early = min(parameters.early_exits, exit_points - 1)
     memory = None if requirement is None else requirement.max_memory_mb
     problem = Problem.build(
         statistics,
         spec,
         latency_ms,
-        thresholds_per_policy,
+        parameters.thresholds_per_policy,
         with_gates=early > 0,
         resources=resources,
         max_peak_bytes=math.inf if memory is None else memory * MB,

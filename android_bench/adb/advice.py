@@ -1,4 +1,4 @@
-"""What to do about a phone that cannot be used: one line for each of adb's states."""
+"""Advice for phones that cannot be used: one line for each of adb's states."""
 
 from __future__ import annotations
 

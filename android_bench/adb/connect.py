@@ -86,7 +86,7 @@ def _usb_wire(endpoint: Endpoint) -> CheckedTransport:
 
 
 def _explained(endpoint: Endpoint, error: Exception) -> BenchError:
-    """The one line for a phone that did not let us in."""
+    """The error of one line for a connection that failed."""
     from android_bench.adb.direct_transport import Unauthorized
 
     said = str(error).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""A phone without an adb server: by USB or over the network, through adb_shell."""
+"""Transport without an adb server: by USB or over the network, with adb_shell."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CONNECT_S = 10.0
 
 
 class Unauthorized(Exception):
-    """The phone does not trust this computer, nor did its user tell it to."""
+    """The phone has not authorised this computer's key."""
 
 
 # What adb_shell raises on a phone that goes away or says something else.
@@ -82,11 +82,11 @@ _FAIL_HEAD = 8
 
 
 class Refusal(Exception):
-    """The phone said, in the middle of a push, that it does not take the file."""
+    """The phone refused a file in the middle of a push."""
 
 
 class CheckedTransport(BaseTransport):
-    """Puts right what adb_shell leaves to its transports.
+    """Transport that checks what adb_shell leaves to its transports.
 
     A connection that the phone has closed is an error at once, not after a busy wait
     (https://github.com/JeffLIrion/adb_shell/issues/205 and alike); what is sent is sent
@@ -133,7 +133,7 @@ class CheckedTransport(BaseTransport):
 
     @contextlib.contextmanager
     def pushing(self, limit_s: float) -> Iterator[None]:
-        """While a file is pushed: a limit in all, and refusals are listened for."""
+        """Context of a push: one time limit, and refusals are recognised."""
         self._deadline = time.monotonic() + limit_s
         try:
             yield
@@ -153,7 +153,7 @@ class CheckedTransport(BaseTransport):
 
 
 class NoDelayTcp(TcpTransport):
-    """adb_shell's connection over a network, without waiting to fill packets.
+    """adb_shell's TCP transport with ``TCP_NODELAY``.
 
     Each message goes out as a header and a body; by default the second waits for the
     other side to confirm the first, some 40 ms each time.
@@ -172,7 +172,7 @@ class DirectTransport:
 
     Args:
         wire: the way to the phone.
-        signers: keys; see ``adb_keys.load_signers``.
+        signers: keys; see ``keys.load_signers``.
         label: what messages call the phone.
         trust_s: how long the phone's user may take to trust this computer, seconds; 0
             does not even ask.

@@ -1,4 +1,4 @@
-"""The RSA keys with which this computer proves itself to a phone.
+"""RSA keys with which this computer authenticates to a phone.
 
 The keys of adb itself are used, so that a phone that trusts this computer already does
 not ask again. Where there are none, a key is made in the same place, readable by its
@@ -80,7 +80,7 @@ def make_key(path: Path) -> None:
 
 
 def load_signers(paths: list[Path]) -> list[Any]:
-    """What signs with each key, for adb_shell.
+    """A signer for each key, as adb_shell takes them.
 
     Raises:
         BenchError: the first key cannot be read; others are left out then.

@@ -1,4 +1,4 @@
-"""A phone through the adb server that holds it."""
+"""Transport through a running adb server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns what a phone's shell sends, chunk by chunk, into results and lines.
+"""Assembles the chunks that a phone's shell sends into results and lines.
 
 Newer phones send the exit code beside the output (shell protocol v2). Older ones, and
 the connection that speaks only v1, send one stream: there the command is followed by a
@@ -25,7 +25,7 @@ Chunk = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class MarkedCommand:
-    """A command for shell protocol v1 that tells its exit code by itself."""
+    """A command for shell protocol v1 that prints its exit code itself."""
 
     text: str
     token: bytes

@@ -1,4 +1,4 @@
-"""What is needed of a connection to a phone; every wait of it has a bound.
+"""The protocol of a connection to a phone; every wait of it has a bound.
 
 A transport is one connection. When it is lost, everything raises ``ConnectionLost``;
 who wants to go on opens a new one. Commands are lists of arguments, never shell text:
@@ -39,7 +39,7 @@ class FileRefused(BenchError):
 
 @dataclass(frozen=True)
 class ShellResult:
-    """What a command said and how it ended.
+    """Output and exit code of a command.
 
     Attributes:
         stderr: empty where the connection does not tell it apart from stdout.

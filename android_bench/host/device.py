@@ -19,7 +19,14 @@ from android_bench.device import ModelInputs, ModelOutputs
 from android_bench.errors import BenchError
 from android_bench.host import worker
 from android_bench.host.state import describe_host, host_conditions, usable_cores
-from android_bench.host.worker_process import WORKER_COMMAND, WorkerProcess
+from android_bench.host.worker_process import (
+    PROFILER_COMMAND,
+    WORKER_COMMAND,
+    WorkerProcess,
+)
+from android_bench.logs.lines import LogError
+from android_bench.logs.op_profile import parse_op_profile
+from android_bench.operator_records import XNNPACK, OperatorTime, operator_times
 from android_bench.records import (
     Conditions,
     DeviceInfo,
@@ -37,10 +44,17 @@ class HostDevice:
 
     Args:
         worker_command: starts the measuring child (``android_bench/host/worker.py``).
+        profiler_command: starts the child that profiles operators
+            (``android_bench/host/operator_worker.py``).
     """
 
-    def __init__(self, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
+    def __init__(
+        self,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+        profiler_command: Sequence[str] = PROFILER_COMMAND,
+    ) -> None:
         self._worker = WorkerProcess(worker_command)
+        self._profiler = WorkerProcess(profiler_command)
 
     def describe(self) -> DeviceInfo:
         return describe_host()
@@ -74,6 +88,31 @@ class HostDevice:
                 answer = _as_round(answer, conditions)
             yield model, answer
 
+    def profile_operators(
+        self, models: Sequence[ModelFile], settings: MeasureSettings
+    ) -> Iterator[tuple[ModelFile, tuple[OperatorTime, ...] | Failure]]:
+        """LiteRT's own profiler; see ``Device.profile_operators``."""
+        self._check(settings)
+        for model in models:
+            request = {
+                "path": str(model.path),
+                "threads": settings.threads,
+                "warmup_runs": settings.warmup_runs,
+                "warmup_seconds": settings.warmup_seconds,
+                "runs": settings.runs_per_round,
+                "min_seconds": settings.min_seconds_per_round,
+                "max_seconds": settings.max_seconds_per_round,
+                "seed": settings.seed,
+            }
+            answer = self._ask(request, settings, self._profiler)
+            if isinstance(answer, Failure) and answer.stage == "profiler":
+                raise BenchError(
+                    f"The host has no operator profile: {self.tool().name}"
+                    f" {self.tool().version} has another profiler than is known"
+                    f" ({answer.message}). Profile operators on a phone."
+                )
+            yield model, _as_operators(answer)
+
     def infer(
         self,
         model: ModelFile,
@@ -88,6 +127,7 @@ class HostDevice:
 
     def close(self) -> None:
         self._worker.close()
+        self._profiler.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,8 +163,13 @@ class HostDevice:
                 " them out."
             )
 
-    def _ask(self, request: Mapping[str, Any], settings: MeasureSettings) -> Any:
-        answer = self._worker.ask(request, settings.timeout_s)
+    def _ask(
+        self,
+        request: Mapping[str, Any],
+        settings: MeasureSettings,
+        process: WorkerProcess | None = None,
+    ) -> Any:
+        answer = (process or self._worker).ask(request, settings.timeout_s)
         if isinstance(answer, Failure) and answer.stage == "start":
             # No model is to blame: every one of them would fail alike.
             last = (answer.log_tail.splitlines() or ["it said nothing"])[-1]
@@ -180,6 +225,19 @@ def _as_round(answer: Mapping[str, Any], conditions: Conditions) -> Round:
         init_us=answer["init_us"],
         runs=answer["runs"],
     )
+
+
+def _as_operators(
+    answer: Mapping[str, Any] | Failure,
+) -> tuple[OperatorTime, ...] | Failure:
+    if isinstance(answer, Failure):
+        return answer
+    try:
+        parsed = parse_op_profile(str(answer["tables"]))
+    except LogError as error:
+        return Failure("log", str(error))
+    times = () if parsed is None else operator_times(parsed, (XNNPACK,), answer["runs"])
+    return times or Failure("log", "LiteRT's profiler recorded no operators")
 
 
 @functools.cache

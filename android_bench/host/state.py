@@ -1,4 +1,4 @@
-"""What Linux tells of a computer: its make, temperature, frequencies and load.
+"""Reads a computer's description and state from ``/proc`` and ``/sys``.
 
 Files that are absent (containers, virtual machines, other systems) give None or
 nothing; the roots of ``/proc`` and ``/sys`` are arguments so that recorded trees can
@@ -63,7 +63,7 @@ def _of_cores(sys: Path, file: str) -> tuple[int, ...]:
 
 
 def host_conditions(sys: Path = SYS) -> Conditions:
-    """The state now."""
+    """The computer's state now."""
     batteries = sorted(sys.glob("class/power_supply/BAT*"))
     status = _text(batteries[0] / "status") if batteries else None
     return Conditions(

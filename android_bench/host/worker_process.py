@@ -1,4 +1,4 @@
-"""Keeps the measuring child process: starts it, asks it, survives it.
+"""Starts the measuring child process, exchanges messages with it, outlives its crashes.
 
 Every wait has a bound. A crash, a hang and an exception of the child are one kind of
 value for the caller, a ``Failure``; the next request starts a new child.
@@ -30,6 +30,11 @@ LOG_BYTES = 4000
 # By path and with -P: the child needs nothing of this package, and this folder must not
 # come first in its module search (`profile.py` would hide the standard library's).
 WORKER_COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("worker.py")))
+PROFILER_COMMAND = (
+    sys.executable,
+    "-P",
+    str(Path(__file__).with_name("operator_worker.py")),
+)
 
 
 class WorkerProcess:

@@ -1,4 +1,4 @@
-"""Which models to measure, so that the others can be predicted best.
+"""Greedy choice of models to measure that leaves the least variance of the others.
 
 One after the other the model is taken whose measurement lowers the variances of all
 models' relative errors most in sum (A-optimal design, greedily). In a Gaussian process
@@ -28,7 +28,7 @@ def choose(
     measured: Collection[str] = (),
     prior: LatencyModel | None = None,
 ) -> list[str]:
-    """Names of ``count`` models, the most telling first.
+    """Names of ``count`` models, the most informative first.
 
     Args:
         models: all that are to be measured or predicted.
@@ -48,7 +48,7 @@ def choose(
     covariance = _relative_covariance(models, prior)
     taken = [name in measured for name in names]
     for place in np.flatnonzero(taken).tolist():
-        covariance = _told(covariance, place)
+        covariance = _conditioned(covariance, place)
     chosen: list[str] = []
     for _ in range(count):
         gain = (covariance**2).sum(axis=0) / (np.diag(covariance) + NOISE_VARIANCE)
@@ -56,7 +56,7 @@ def choose(
         place = int(gain.argmax())
         taken[place] = True
         chosen.append(names[place])
-        covariance = _told(covariance, place)
+        covariance = _conditioned(covariance, place)
     return chosen
 
 
@@ -77,7 +77,7 @@ def _kinds(operator_set: OperatorSet) -> set[str]:
     return {kind_of(operator) for operator in operator_set.operators}
 
 
-def _told(covariance: np.ndarray, place: int) -> np.ndarray:
+def _conditioned(covariance: np.ndarray, place: int) -> np.ndarray:
     """What is left of the covariance when one more model is measured."""
     shared = covariance[place]
     return covariance - np.outer(shared, shared) / (shared[place] + NOISE_VARIANCE)

@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 def as_json(model: LatencyModel) -> dict[str, Any]:
-    """Plain values; each distinct operator is told once."""
+    """The model as JSON values; each distinct operator is listed once."""
     operators = sorted({o for used in model.models.values() for o in used})
     place = {operator: i for i, operator in enumerate(operators)}
     return {
@@ -30,14 +30,14 @@ def as_json(model: LatencyModel) -> dict[str, Any]:
         "about": dict(model.about),
         "law": dict(model.work_weights),
         "stretch": model.interval_scale,
-        "spread": model.spread,
+        "spread": model.variance_factor,
         "operators": [dataclasses.asdict(operator) for operator in operators],
         "models": [
             {
                 "name": name,
                 "latency_ms": model.latency_ms[name],
                 "error": model.errors.get(name),
-                "doubted": name in model.doubted,
+                "doubted": name in model.outliers,
                 "operators": [place[operator] for operator in used],
             }
             for name, used in model.models.items()
@@ -47,7 +47,11 @@ def as_json(model: LatencyModel) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any]) -> LatencyModel:
-    """The other way; KeyError, TypeError, ValueError or IndexError where it fails."""
+    """The model that ``as_json`` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError: the values are damaged.
+    """
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']!r} is not {SCHEMA}")
     operators = [Operator(**row) for row in data["operators"]]
@@ -58,8 +62,8 @@ def from_json(data: Mapping[str, Any]) -> LatencyModel:
         latency_ms={row["name"]: float(row["latency_ms"]) for row in rows},
         interval_scale=float(data["stretch"]),
         errors={r["name"]: r["error"] for r in rows if r["error"] is not None},
-        spread=float(data["spread"]),
-        doubted=frozenset(row["name"] for row in rows if row["doubted"]),
+        variance_factor=float(data["spread"]),
+        outliers=frozenset(row["name"] for row in rows if row["doubted"]),
         prior=None if data["prior"] is None else from_json(data["prior"]),
         about=dict(data["about"]),
     )

@@ -1,4 +1,4 @@
-"""From ``.tflite`` files and a store to a model of their latencies."""
+"""Fits latency models to ``.tflite`` files and a store of measurements."""
 
 from __future__ import annotations
 

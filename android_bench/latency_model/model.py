@@ -1,4 +1,4 @@
-"""Latencies of models that were not measured, from some that were.
+"""Gaussian-process prediction of model latencies from measured models.
 
 An operator takes the work model's time (``android_bench.latency_model.work_model``)
 times a factor near 1, which a Gaussian process learns: factors of operators of one
@@ -37,25 +37,25 @@ LEAST_MODELS = 20
 NOISE_VARIANCE = 8e-4
 """Of a measurement's relative error, and of what no sum of operators explains."""
 
-DOUBT = 3.5
-"""Deviations from what the others tell at which a measurement is not believed."""
+OUTLIER_DEVIATIONS = 3.5
+"""Standard deviations from its leave-one-out prediction that make an outlier."""
 
-DISTRUST = 100.0
+OUTLIER_NOISE_FACTOR = 100.0
 """Factor on the noise of such a measurement: other work on a machine can double it."""
 
-DISTRUSTED_SHARE = 0.02
+OUTLIER_SHARE = 0.02
 """How many measurements are expected to be like that."""
 
-SPREADS = (1.0, 4.0, 16.0)
+VARIANCE_FACTORS = (1.0, 4.0, 16.0)
 """Factors to choose from, on the variances of deviations from the work model."""
 
 TRANSFER = 0.5
 """Part, on a logarithmic scale, of another device's deviations that is taken over: all
 of them did more harm between one and two threads than none (docs/search.md)."""
 
-ROUNDS_OF_DOUBT = 5
+OUTLIER_ROUNDS = 5
 FOLDS = 10
-FASTEST_FACTOR = 0.05
+LEAST_TIME_FACTOR = 0.05
 """Least part of the work model's time that is predicted: no time is below 0."""
 
 Models = Mapping[str, Sequence[Operator]]
@@ -63,7 +63,7 @@ Models = Mapping[str, Sequence[Operator]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A latency in milliseconds, and where with probability ``LEVEL`` it lies."""
+    """A predicted latency and its interval of coverage ``LEVEL``, milliseconds."""
 
     latency_ms: float
     low_ms: float
@@ -72,7 +72,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """What was learnt of one device with one setting.
+    """A fitted model of latencies on one device with one setting.
 
     Attributes:
         work_weights: milliseconds per unit of work, by term.
@@ -81,9 +81,10 @@ class LatencyModel:
         interval_scale: standard deviations from the prediction to the interval's ends,
             on a logarithmic scale.
         errors: predicted / measured - 1 of each model when it was held out.
-        spread: factor on the variances of operators' deviations from the work
+        variance_factor: factor on the variances of operators' deviations from the work
             model.
-        doubted: names of measured models that the others contradict; they count little.
+        outliers: names of measured models that the others contradict; they have a
+            small weight.
         prior: of another device or setting; ``TRANSFER`` of what its operators deviate
             from its work model is expected here, too.
         about: what was measured: device fingerprint, settings, tool.
@@ -94,8 +95,8 @@ class LatencyModel:
     latency_ms: Mapping[str, float]
     interval_scale: float
     errors: Mapping[str, float]
-    spread: float = 1.0
-    doubted: frozenset[str] = frozenset()
+    variance_factor: float = 1.0
+    outliers: frozenset[str] = frozenset()
     prior: LatencyModel | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,7 +123,7 @@ class LatencyModel:
                     f" {', '.join(' '.join(kind) for kind in sorted(unknown))}."
                     " Measure it, or one like it, first (`mess profile`)."
                 )
-        typical, deviation = self._typical(models)
+        typical, deviation = self._posterior(models)
         ends = np.exp(self.interval_scale * deviation)
         return {
             name: Prediction(float(ms), float(ms / end), float(ms * end))
@@ -131,10 +132,10 @@ class LatencyModel:
 
     def operator_ms(self, operators: Sequence[Operator]) -> np.ndarray:
         """Milliseconds of single operators, float array of shape (n_operators,)."""
-        return self._typical({str(i): [o] for i, o in enumerate(operators)})[0]
+        return self._posterior({str(i): [o] for i, o in enumerate(operators)})[0]
 
     def _base_ms(self, operators: Sequence[Operator]) -> np.ndarray:
-        """What is expected of operators before the first model is measured."""
+        """Prior mean of operators' times, milliseconds."""
         expected: np.ndarray = work_model_ms(self.work_weights, operators)
         if self.prior is not None:
             there_ms = self.prior.operator_ms(operators)
@@ -142,8 +143,8 @@ class LatencyModel:
             expected = expected * deviation**TRANSFER
         return expected
 
-    def _typical(self, models: Models) -> tuple[np.ndarray, np.ndarray]:
-        """Latency, ms, and relative standard deviation, each of shape (n_models,)."""
+    def _posterior(self, models: Models) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean (ms) and relative standard deviation, each (n_models,)."""
         measured = len(self.models)
         operator_set = OperatorSet([*self.models.values(), *models.values()])
         base_ms = self._base_ms(operator_set.operators)
@@ -154,7 +155,7 @@ class LatencyModel:
         missing_ms = self._measured_ms() - counts @ base_ms
         operator_ms = base_ms + told.T @ cho_solve(factor, missing_ms)
         operator_ms = operator_set.monotone(
-            np.maximum(operator_ms, FASTEST_FACTOR * base_ms)
+            np.maximum(operator_ms, LEAST_TIME_FACTOR * base_ms)
         )
         typical = asked @ operator_ms
         shared = asked @ told.T
@@ -163,15 +164,15 @@ class LatencyModel:
         relative = np.maximum(variance, 0) / typical**2 + NOISE_VARIANCE
         return typical, np.sqrt(relative)
 
-    def contradicted(self) -> tuple[frozenset[str], float]:
-        """Measured models that are ``DOUBT`` deviations off what the others tell.
+    def find_outliers(self) -> tuple[frozenset[str], float]:
+        """Measured models ``OUTLIER_DEVIATIONS`` off their leave-one-out prediction.
 
         Leaving one out of a Gaussian process has a closed form (Rasmussen and Williams,
         Gaussian Processes for Machine Learning, eq. 5.12).
 
         Returns:
             Their names; and the logarithm of the measurements' probability, with those
-            doubted now taken as such.
+            outliers now taken as such.
         """
         operator_set = OperatorSet(list(self.models.values()))
         base_ms = self._base_ms(operator_set.operators)
@@ -184,26 +185,33 @@ class LatencyModel:
         inverse = np.linalg.inv(covariance)
         missing = 1 - relative @ base_ms
         off = inverse @ missing / np.diag(inverse)
-        # Judged as if it were believed, or none could win its trust back.
+        # Judged with an inlier's noise, or no outlier could become an inlier again.
         variance = 1 / np.diag(inverse) - noise + NOISE_VARIANCE
-        doubtful = np.abs(off) > DOUBT * np.sqrt(variance)
+        doubtful = np.abs(off) > OUTLIER_DEVIATIONS * np.sqrt(variance)
         likelihood = -0.5 * (
             missing @ inverse @ missing + np.linalg.slogdet(covariance)[1]
         )
-        share = DISTRUSTED_SHARE
-        likelihood += len(self.doubted) * math.log(share / (1 - share))
+        share = OUTLIER_SHARE
+        likelihood += len(self.outliers) * math.log(share / (1 - share))
         return frozenset(np.array(list(self.models))[doubtful].tolist()), likelihood
 
     def _covariance(self, operator_set: OperatorSet, base_ms: np.ndarray) -> np.ndarray:
         """Of the times of the set's operators, milliseconds squared."""
-        return self.spread * operator_set.covariance() * np.outer(base_ms, base_ms)
+        return (
+            self.variance_factor
+            * operator_set.covariance()
+            * np.outer(base_ms, base_ms)
+        )
 
     def _measured_ms(self) -> np.ndarray:
         return np.array([self.latency_ms[name] for name in self.models])
 
     def _noise_ms2(self) -> np.ndarray:
         """Variance of each measurement, milliseconds squared."""
-        factor = [DISTRUST if name in self.doubted else 1.0 for name in self.models]
+        factor = [
+            OUTLIER_NOISE_FACTOR if name in self.outliers else 1.0
+            for name in self.models
+        ]
         variance: np.ndarray = NOISE_VARIANCE * self._measured_ms() ** 2 * factor
         return variance
 
@@ -236,10 +244,13 @@ def fit(
                 f"Latency of {name} is {latency_ms.get(name)} ms; a positive number is"
                 " needed: measure it again."
             )
-    fitted = [_fit(models, latency_ms, prior, spread) for spread in SPREADS]
-    model = max(fitted, key=lambda candidate: candidate.contradicted()[1])
-    believed = {n: used for n, used in models.items() if n not in model.doubted}
-    distances, errors = _held_out(believed, latency_ms, prior, model.spread)
+    fitted = [
+        _fit(models, latency_ms, prior, variance_factor)
+        for variance_factor in VARIANCE_FACTORS
+    ]
+    model = max(fitted, key=lambda candidate: candidate.find_outliers()[1])
+    inliers = {n: used for n, used in models.items() if n not in model.outliers}
+    distances, errors = _held_out(inliers, latency_ms, prior, model.variance_factor)
     if len(distances) < LEAST_MODELS // 2:
         raise BenchError(
             f"Only {len(distances)} of {len(models)} measured models have operators of"
@@ -256,7 +267,7 @@ def _held_out(
     models: Models,
     latency_ms: Mapping[str, float],
     prior: LatencyModel | None,
-    spread: float,
+    variance_factor: float,
 ) -> tuple[list[float], dict[str, float]]:
     """Per model that others can predict: deviations it is off, and relative error."""
     names = list(models)
@@ -264,7 +275,7 @@ def _held_out(
     errors: dict[str, float] = {}
     for kept, held in KFold(FOLDS, shuffle=True, random_state=0).split(names):
         part = {names[i]: models[names[i]] for i in kept}
-        model = _fit(part, latency_ms, prior, spread)
+        model = _fit(part, latency_ms, prior, variance_factor)
         known = model.kinds
         left = {
             names[i]: models[names[i]]
@@ -273,7 +284,7 @@ def _held_out(
         }
         if not left:
             continue
-        typical, deviation = model._typical(left)
+        typical, deviation = model._posterior(left)
         for name, ms, deviates in zip(left, typical, deviation, strict=True):
             errors[name] = float(ms / latency_ms[name] - 1)
             distances.append(abs(math.log(ms / latency_ms[name])) / deviates)
@@ -284,27 +295,29 @@ def _fit(
     models: Models,
     latency_ms: Mapping[str, float],
     prior: LatencyModel | None,
-    spread: float,
+    variance_factor: float,
 ) -> LatencyModel:
-    """Everything but the interval's width."""
+    """Fits everything but ``interval_scale``."""
     measured_ms = np.array([latency_ms[name] for name in models])
-    doubted: frozenset[str] = frozenset()
-    for _ in range(ROUNDS_OF_DOUBT):
-        trust = np.array([1 / DISTRUST if name in doubted else 1.0 for name in models])
+    outliers: frozenset[str] = frozenset()
+    for _ in range(OUTLIER_ROUNDS):
+        trust = np.array(
+            [1 / OUTLIER_NOISE_FACTOR if name in outliers else 1.0 for name in models]
+        )
         model = LatencyModel(
             work_weights=fit_work_model(list(models.values()), measured_ms, trust),
             models=models,
             latency_ms={name: float(latency_ms[name]) for name in models},
             interval_scale=math.nan,
             errors={},
-            spread=spread,
-            doubted=doubted,
+            variance_factor=variance_factor,
+            outliers=outliers,
             prior=prior,
         )
-        found, _ = model.contradicted()
-        if found == doubted:
+        found, _ = model.find_outliers()
+        if found == outliers:
             break
-        doubted = found
+        outliers = found
     return model
 
 

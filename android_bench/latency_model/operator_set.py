@@ -63,7 +63,7 @@ class OperatorSet:
         return same * (KIND_VARIANCE + alike) + OWN_VARIANCE * np.eye(len(kind))
 
     def monotone(self, operator_ms: np.ndarray) -> np.ndarray:
-        """The times, moved so that no operator is faster than one with less to do.
+        """Times made monotone in the work: no operator is faster than a smaller one.
 
         Halfway between the largest time of those with no more and the least of those
         with no less to do: both grow with the work, so their mean does.

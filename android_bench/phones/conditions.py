@@ -1,4 +1,4 @@
-"""What a phone is doing: heat, battery, power saving, screen, load, frequencies."""
+"""A phone's state: heat, battery, power saving, screen, load, frequencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A phone as a device: Google's benchmark tool, run there over adb."""
+"""A phone as a device: runs Google's benchmark tool there over adb."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from android_bench.adb.reach import Endpoint, find_again
 from android_bench.adb.transport import ConnectionLost, Transport
 from android_bench.device import ModelInputs, ModelOutputs
 from android_bench.errors import BenchError
+from android_bench.operator_records import OperatorTime
 from android_bench.phones.conditions import (
     QuickState,
     SlowState,
@@ -25,6 +26,7 @@ from android_bench.phones.conditions import (
 from android_bench.phones.cores import AUTO, CoreChoice, choose_cores
 from android_bench.phones.facts import read_facts
 from android_bench.phones.flags import (
+    PROFILING_FLAGS,
     check_known,
     check_settings,
     delegates_text,
@@ -33,7 +35,12 @@ from android_bench.phones.flags import (
 from android_bench.phones.folder import NoSpace
 from android_bench.phones.infer import PhoneInference, open_local
 from android_bench.phones.resilient_runner import ResilientRunner
-from android_bench.phones.result import foreign_load, read_frame, summary_of
+from android_bench.phones.result import (
+    foreign_load,
+    read_frame,
+    read_operators,
+    summary_of,
+)
 from android_bench.phones.rounds import Plan, in_order, make_plan, run_commands
 from android_bench.phones.script import Frame
 from android_bench.phones.session import PhoneSession, ReconnectTimeouts
@@ -49,6 +56,7 @@ from android_bench.records import (
     Tool,
 )
 
+DAMAGED = Failure("log", "its output is damaged: where it ends is not told")
 FRESH_S = 10.0
 """A state younger than this is not asked again before a script."""
 
@@ -62,7 +70,7 @@ class AdbDevice:
         endpoint: the phone and the transport that reaches it.
         tool: the benchmark tool's file; see ``tool_file.find_tool``.
         key: adb's private key to use instead of the usual ones.
-        patience: how long to wait for a phone that is lost.
+        timeouts: how long to wait for a phone that is lost.
 
     Raises:
         BenchError: it is not reached, or is not an Android phone.
@@ -73,7 +81,7 @@ class AdbDevice:
         endpoint: Endpoint,
         tool: Path | None = None,
         key: Path | None = None,
-        patience: ReconnectTimeouts | None = None,
+        timeouts: ReconnectTimeouts | None = None,
     ) -> None:
         self._first: Transport | None = connect(endpoint, key)
 
@@ -82,7 +90,7 @@ class AdbDevice:
             return first or connect(find_again(endpoint), key, ask=False)
 
         self._given_tool = tool
-        self._session = PhoneSession(reach, patience)
+        self._session = PhoneSession(reach, timeouts)
         try:
             self._facts = read_facts(self._session.transport)
         except BenchError:
@@ -111,12 +119,28 @@ class AdbDevice:
     ) -> Iterator[tuple[ModelFile, Round | Failure]]:
         """One round; see ``Device.benchmark`` and ``ResilientRunner``."""
         plan = self._again_if_lost(lambda: self._plan(settings))
-        resuming = ResilientRunner(
-            run=lambda some: self._run(some, plan, settings.delegate),
+        runner = ResilientRunner(
+            run=lambda some: self._run(
+                some, plan, lambda frame: self._round(frame, plan, settings.delegate)
+            ),
             recover=self._recover,
             most=plan.most_models,
         )
-        yield from resuming.visit(models)
+        yield from runner.visit(models)
+
+    def profile_operators(
+        self, models: Sequence[ModelFile], settings: MeasureSettings
+    ) -> Iterator[tuple[ModelFile, tuple[OperatorTime, ...] | Failure]]:
+        """The tool's tables of operators; see ``Device.profile_operators``."""
+        plan = self._again_if_lost(lambda: self._plan(settings, None, PROFILING_FLAGS))
+        runner = ResilientRunner(
+            run=lambda some: self._run(
+                some, plan, lambda frame: read_operators(frame, plan, settings.delegate)
+            ),
+            recover=self._recover,
+            most=plan.most_models,
+        )
+        yield from runner.visit(models)
 
     def infer(
         self,
@@ -159,7 +183,12 @@ class AdbDevice:
             self._tools[kind] = same[0] if same else made
         return self._tools[kind]
 
-    def _plan(self, settings: MeasureSettings, tool: PhoneTool | None = None) -> Plan:
+    def _plan(
+        self,
+        settings: MeasureSettings,
+        tool: PhoneTool | None = None,
+        further_flags: Sequence[str] = (),
+    ) -> Plan:
         """Checks the settings and makes the tool ready.
 
         Raises:
@@ -170,8 +199,8 @@ class AdbDevice:
         cores = choose_cores(
             settings.affinity, settings.threads, self._facts.core_max_khz
         )
-        tool.bring(self._session)
-        flags = timing_flags(settings)
+        tool.install(self._session)
+        flags = [*timing_flags(settings), *further_flags]
         check_known(flags, tool.known)
         if cores.mask and not tool.takes_mask(self._session, cores.mask):
             if settings.affinity != AUTO:
@@ -184,16 +213,16 @@ class AdbDevice:
         self._used_cores = cores.cores
         return make_plan(settings, flags, cores)
 
-    def _bring(self, models: Sequence[ModelFile]) -> dict[str, str]:
+    def _push_models(self, models: Sequence[ModelFile]) -> dict[str, str]:
         """Pushes models; why not, by digest. Raises NoSpace when they do not fit."""
         files = {_remote_name(model): (model.path, model.sha256) for model in models}
         folder = self._session.folder
         try:
-            refused = folder.bring(files)
+            refused = folder.push_verified(files)
         except NoSpace:
             mine = {*files, *(tool.name for tool in self._tools.values())}
             folder.drop([name for name in folder.names if name not in mine])
-            refused = folder.bring(files)
+            refused = folder.push_verified(files)
         return {
             m.sha256: refused[_remote_name(m)]
             for m in models
@@ -203,12 +232,15 @@ class AdbDevice:
     # === A round ===
 
     def _run(
-        self, models: Sequence[ModelFile], plan: Plan, delegate: str
-    ) -> Iterator[Round | Failure]:
-        """Visits some models in one shell session."""
+        self,
+        models: Sequence[ModelFile],
+        plan: Plan,
+        read: Callable[[Frame], T | Failure],
+    ) -> Iterator[T | Failure]:
+        """Visits some models in one shell session; ``read`` makes their outcomes."""
         tool = self._tool()
-        tool.bring(self._session)
-        refused = self._bring(models)
+        tool.install(self._session)
+        refused = self._push_models(models)
         self._refresh()
         commands = [
             command_of(
@@ -226,13 +258,10 @@ class AdbDevice:
                 if model.sha256 in refused:
                     yield Failure("push", refused[model.sha256])
                 else:
-                    yield self._outcome(next(numbered), plan, delegate)
+                    frame = next(numbered)
+                    yield DAMAGED if frame is None else read(frame)
 
-    def _outcome(
-        self, frame: Frame | None, plan: Plan, delegate: str
-    ) -> Round | Failure:
-        if frame is None:
-            return Failure("log", "its output is damaged: where it ends is not told")
+    def _round(self, frame: Frame, plan: Plan, delegate: str) -> Round | Failure:
         log = read_frame(frame, plan.flags, delegate)
         if isinstance(log, Failure):
             return log
@@ -282,7 +311,7 @@ class AdbDevice:
         if lost is None:
             self._session.end_script()
         else:
-            self._session.come_back(lost)
+            self._session.reconnect(lost)
         self._slow_at = -FRESH_S
 
     def _again_if_lost(self, work: Callable[[], T]) -> T:
@@ -294,7 +323,7 @@ class AdbDevice:
 
 
 def _remote_name(model: ModelFile) -> str:
-    """Its file name on the phone: of its digest, so that no name needs quoting."""
+    """A model's file name on the phone: its digest, so that no name needs quoting."""
     return f"models/{model.sha256}.tflite"
 
 

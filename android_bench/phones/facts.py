@@ -1,4 +1,4 @@
-"""What a phone is: model, system on chip, Android, cores and their frequencies."""
+"""A phone's constant properties: model, SoC, Android, cores and frequencies."""
 
 from __future__ import annotations
 

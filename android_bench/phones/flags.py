@@ -1,4 +1,4 @@
-"""Settings as flags of the benchmark tool, and whether it really did as it was told.
+"""Settings as flags of the benchmark tool, and checks that it followed them.
 
 The tool ignores flags that it does not know, so a run may have had other settings than
 were asked for. What it knows is read from its help, what it did from its log.
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from android_bench.errors import BenchError
 from android_bench.logs.benchmark_log import BenchmarkLog
+from android_bench.options import refuse_profiling
 from android_bench.records import Failure, MeasureSettings
 
 CPU, GPU, NNAPI, XNNPACK_OFF = "cpu", "gpu", "nnapi", "xnnpack-off"
@@ -22,10 +23,13 @@ _DELEGATES: Mapping[str, tuple[str, ...]] = {
     NNAPI: ("--use_nnapi=true",),
     XNNPACK_OFF: ("--use_xnnpack=false",),
 }
+PROFILING_FLAGS = ("--enable_op_profiling=true",)
+"""A pass of its own: what is timed under profiling is no latency."""
+
 _TOOL_NAMES = {GPU: "GPU", NNAPI: "NNAPI"}
 _FLAG = re.compile(r"--(\w+)(?:=.*)?", re.S)
 _HELP_FLAG = re.compile(r"^\s*--(\w+)=", re.M)
-_OWN = (
+_SETTING_FLAGS = (
     "graph",
     "num_threads",
     "num_runs",
@@ -58,13 +62,14 @@ def check_settings(settings: MeasureSettings) -> None:
             f"Delegate {settings.delegate!r} is unknown; accepted on phones:"
             f" {', '.join(_DELEGATES)}."
         )
+    refuse_profiling(settings.extra)
     for flag in settings.extra:
         match = _FLAG.fullmatch(flag)
-        if match is None or match[1] in _OWN:
+        if match is None or match[1] in _SETTING_FLAGS:
             raise BenchError(
                 f"Extra flag {flag!r} cannot be passed on; accepted: flags of"
                 " benchmark_model like --gpu_precision_loss_allowed=false, except those"
-                f" that are settings here ({', '.join(_OWN)})."
+                f" that are settings here ({', '.join(_SETTING_FLAGS)})."
             )
 
 

@@ -1,4 +1,4 @@
-"""A private folder on a phone: what is brought there, and that it all goes again."""
+"""A private folder on a phone: verified pushes, and complete removal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 # the folder itself is for the shell user only.
 BASE = "/data/local/tmp"
 OLD_S = 86_400
-_OWN = re.compile(r"mess-[0-9a-f]{16}")
+_FOLDER_NAME = re.compile(r"mess-[0-9a-f]{16}")
 _DIGEST_S = 120.0
 # At a line's end: what phones' shells warn of may stand before.
 _SUM_LINE = re.compile(r"(?<![0-9a-f])([0-9a-f]{32}|[0-9a-f]{64})[ *]+(\S+)\s*$")
@@ -70,11 +70,11 @@ class PhoneFolder:
         """The full path of a file in it."""
         return f"{self.path}/{name}"
 
-    def holds(self, name: str, sha256: str) -> bool:
+    def has_verified(self, name: str, sha256: str) -> bool:
         """Whether that file was brought and verified, over this connection."""
         return self._there.get(name) == sha256
 
-    def bring(
+    def push_verified(
         self, files: Mapping[str, tuple[Path, str]], mode: int = 0o644
     ) -> dict[str, str]:
         """Pushes what is not there yet and compares digests on the phone.
@@ -99,14 +99,16 @@ class PhoneFolder:
             todo = {
                 name: file
                 for name, file in files.items()
-                if not self.holds(name, file[1]) and name not in reasons
+                if not self.has_verified(name, file[1]) and name not in reasons
             }
             for name, (path, _sha256) in todo.items():
                 if reason := self._push(path, name, mode):
                     reasons[name] = reason
             self._verify({n: f for n, f in todo.items() if n not in reasons})
         damaged = "it arrived damaged twice: its digest on the phone is another"
-        lost = [name for name, file in files.items() if not self.holds(name, file[1])]
+        lost = [
+            name for name, file in files.items() if not self.has_verified(name, file[1])
+        ]
         return {name: reasons.get(name, damaged) for name in lost}
 
     def drop(self, names: Iterable[str]) -> None:
@@ -200,7 +202,7 @@ def remove_left_overs(transport: Transport) -> list[str]:
         What was removed.
     """
     listed = transport.shell(["ls", BASE]).text.split()
-    ours = [f"{BASE}/{name}" for name in listed if _OWN.fullmatch(name)]
+    ours = [f"{BASE}/{name}" for name in listed if _FOLDER_NAME.fullmatch(name)]
     if not ours:
         return []
     now = re.search(r"(\d{9,})$", transport.shell(["date", "+%s"]).text, re.M)

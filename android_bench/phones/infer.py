@@ -1,4 +1,4 @@
-"""Real inputs through a model on a phone: pushed as files, outputs pulled back."""
+"""Inference on a phone: inputs pushed as files, outputs pulled back."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class PhoneInference:
                 if broken.lost is None:
                     self.session.end_script()
                     raise self._failed(first, "run", str(broken)) from broken
-                self.session.come_back(broken.lost)
+                self.session.reconnect(broken.lost)
             except ConnectionLost as error:
-                self.session.come_back(error)
+                self.session.reconnect(error)
             except NoSpace as error:
                 raise self._failed(first, "input", str(error)) from error
         raise BenchError(
@@ -100,13 +100,13 @@ class PhoneInference:
         self, batch: Sequence[list[np.ndarray]], first: int, here: Path
     ) -> list[Result]:
         session = self.session
-        self.tool.bring(session)
+        self.tool.install(session)
         session.transport.shell(["mkdir", "-p", session.folder.at(_FOLDER)])
         graph = f"models/{self.model.sha256}.tflite"
         files = {graph: (self.model.path, self.model.sha256)}
         for number, arrays in enumerate(batch):
             files |= _written(here, number, arrays)
-        refused = session.folder.bring(files)
+        refused = session.folder.push_verified(files)
         for reason in refused.values():
             raise self._failed(first, "input", reason)
         flags = [self._flags(number, first + number) for number in range(len(batch))]

@@ -1,4 +1,4 @@
-"""Phones that are within reach now, in whatever state, and what to do about it."""
+"""Lists the phones within reach, their state, and advice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Goes through models on a phone whatever happens to the connection on the way.
+"""Runs models on a phone with retries after lost connections.
 
 Nothing here knows adb: what runs models and what brings a phone back are arguments.
 """
@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from android_bench.adb.transport import ConnectionLost
 from android_bench.errors import BenchError
 from android_bench.phones.folder import NoSpace
 from android_bench.phones.rounds import ScriptBroken
-from android_bench.records import Failure, ModelFile, Round
+from android_bench.records import Failure, ModelFile
 
 MOST_LOSSES = 3
 """Losses of the connection in a row, without a result between, until it is given up."""
 
-Run = Callable[[Sequence[ModelFile]], Iterator[Round | Failure]]
+T = TypeVar("T")
 Recover = Callable[[ConnectionLost | None], None]
 
 
 @dataclass
-class ResilientRunner:
-    """One visit to each model, in order.
+class ResilientRunner(Generic[T]):
+    """Visits each model once, in order, and retries what a lost connection cut off.
 
     A model in flight when the connection was lost is run again, once; so is one during
     whose run the phone's clock was set. One that hung is not: it would hang again.
@@ -36,7 +37,7 @@ class ResilientRunner:
         most: models to run at once.
     """
 
-    run: Run
+    run: Callable[[Sequence[ModelFile]], Iterator[T | Failure]]
     recover: Recover
     most: int
     _strikes: Counter[str] = field(default_factory=Counter)
@@ -44,7 +45,7 @@ class ResilientRunner:
 
     def visit(
         self, models: Sequence[ModelFile]
-    ) -> Iterator[tuple[ModelFile, Round | Failure]]:
+    ) -> Iterator[tuple[ModelFile, T | Failure]]:
         """Yields each model's outcome.
 
         Raises:
@@ -64,7 +65,7 @@ class ResilientRunner:
                 if failure is not None:
                     yield queue.pop(0), failure
 
-    def _is_first(self, model: ModelFile, outcome: Round | Failure) -> bool:
+    def _is_first(self, model: ModelFile, outcome: T | Failure) -> bool:
         """Whether the clock was set during the run, for the first time."""
         if not isinstance(outcome, Failure) or outcome.stage != "clock":
             return False

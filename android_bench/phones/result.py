@@ -1,4 +1,4 @@
-"""From one benchmark's output on a phone to a round, or to why there is none."""
+"""Reads one benchmark's output on a phone into records, or a failure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import signal
 from collections.abc import Sequence
 
 from android_bench.logs.benchmark_log import BenchmarkLog, LogError, parse_benchmark_log
+from android_bench.logs.op_profile import parse_op_profile
 from android_bench.logs.phases import RunStats
+from android_bench.operator_records import OperatorTime, operator_times
 from android_bench.phones.flags import check_delegate, check_echo
+from android_bench.phones.rounds import Plan
 from android_bench.phones.script import Frame
 from android_bench.records import Failure, Summary
 
@@ -35,6 +38,27 @@ def read_frame(
         return log
     wrong = check_echo(log, flags) or check_delegate(log, delegate)
     return wrong or _clock_failure(frame, log) or log
+
+
+def read_operators(
+    frame: Frame, plan: Plan, delegate: str
+) -> tuple[OperatorTime, ...] | Failure:
+    """The operators that a run under profiling printed.
+
+    Args:
+        plan: whose flags were given to the tool.
+        delegate: of the settings.
+    """
+    log = read_frame(frame, plan.flags, delegate)
+    if isinstance(log, Failure):
+        return log
+    try:
+        profile = parse_op_profile(frame.log)
+    except LogError as error:
+        return Failure("log", str(error), log.tail)
+    took = tuple(dict.fromkeys(p.delegate for p in log.partitions if p.nodes))
+    times = () if profile is None else operator_times(profile, took)
+    return times or Failure("log", "the tool printed no table of operators", log.tail)
 
 
 def summary_of(stats: RunStats) -> Summary:
@@ -69,9 +93,9 @@ def foreign_load(frame: Frame, cores: Sequence[int]) -> float | None:
     before, after = frame.before.busy_s, frame.after.busy_s
     told = [core for core in cores if core in before and core in after]
     elapsed_s = _elapsed_s(frame)
-    if not told or not elapsed_s or frame.own_s is None:
+    if not told or not elapsed_s or frame.cpu_s is None:
         return None
-    others_s = sum(after[core] - before[core] for core in told) - frame.own_s
+    others_s = sum(after[core] - before[core] for core in told) - frame.cpu_s
     return round(max(0.0, others_s / elapsed_s), 3)
 
 

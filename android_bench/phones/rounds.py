@@ -1,4 +1,4 @@
-"""Runs models on a phone, many in one shell session, and yields each as it ends."""
+"""Runs many commands in one shell session on a phone and streams their frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One shell script that runs many benchmarks, and what it prints, read as it comes.
+"""The shell script that runs many benchmarks, and the reader of its framed output.
 
 Each shell command over adb costs a round trip and a process; a round of 24 short models
 would spend as long on that as on measuring. So one session runs them all, and frames in
@@ -71,7 +71,7 @@ class Frame:
     Attributes:
         number: position in the script.
         log: its stdout and stderr, as printed: a last line without its end has none.
-        own_s: processor time the benchmark took, seconds; None where not told.
+        cpu_s: processor time the benchmark took, seconds; None where not told.
     """
 
     number: int
@@ -79,7 +79,7 @@ class Frame:
     log: str
     before: QuickState
     after: QuickState
-    own_s: float | None
+    cpu_s: float | None
 
 
 def make_script(token: str, commands: Sequence[Sequence[str]]) -> str:
@@ -92,7 +92,7 @@ def make_script(token: str, commands: Sequence[Sequence[str]]) -> str:
 
 
 class FrameReader:
-    """Puts frames together from the script's output.
+    """Assembles frames from the script's output.
 
     What is printed outside of frames is not ours and is ignored.
 
@@ -116,7 +116,7 @@ class FrameReader:
         self.done = False
 
     def feed(self, line: bytes) -> Frame | None:
-        """Takes one line; the frame that it completes."""
+        """Takes one line; returns the frame that it completes, if any."""
         at = line.find(self._mark)
         if at < 0:
             self._keep(line)
@@ -162,11 +162,11 @@ class FrameReader:
         if self._ended is None or len(self._states) < 2:
             return None
         (number, code, log), self._ended = self._ended, None
-        (before, own_before), (after, own_after) = self._states
-        own_s = None
-        if own_before is not None and own_after is not None:
-            own_s = own_after - own_before
-        return Frame(number, code, log, before, after, own_s)
+        (before, cpu_before), (after, cpu_after) = self._states
+        cpu_s = None
+        if cpu_before is not None and cpu_after is not None:
+            cpu_s = cpu_after - cpu_before
+        return Frame(number, code, log, before, after, cpu_s)
 
 
 def _children_s(text: bytes) -> float | None:

@@ -1,4 +1,4 @@
-"""A phone kept within reach: the connection, its folder there, and coming back."""
+"""A phone's connection and folder, with reconnection after losses."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ class PhoneSession:
     """
 
     def __init__(
-        self, reach: Callable[[], Transport], patience: ReconnectTimeouts | None = None
+        self, reach: Callable[[], Transport], timeouts: ReconnectTimeouts | None = None
     ) -> None:
         self._reach = reach
-        self._patience = patience or ReconnectTimeouts()
+        self._timeouts = timeouts or ReconnectTimeouts()
         self.transport = reach()
         try:
-            self._identity, _ = self._look()
+            self._identity, _ = self._identify()
             remove_left_overs(self.transport)
             self.folder = PhoneFolder(self.transport)
         except BenchError:
             self.transport.close()
             raise
 
-    def come_back(self, error: ConnectionLost) -> None:
-        """Reaches the phone again after its connection was lost.
+    def reconnect(self, error: ConnectionLost) -> None:
+        """Reconnects to the phone after its connection was lost.
 
         What a broken-off script left running is ended, and a phone that restarts is
         waited for.
@@ -81,7 +81,7 @@ class PhoneSession:
             BenchError: it does not come back in time.
         """
         _LOG.warning("%s Waiting for it to come back.", error)
-        deadline = time.monotonic() + self._patience.total_s
+        deadline = time.monotonic() + self._timeouts.total_s
         last: BenchError = error
         while time.monotonic() < deadline:
             try:
@@ -89,10 +89,10 @@ class PhoneSession:
                 return
             except BenchError as refusal:
                 last = refusal
-            time.sleep(self._patience.pause_s)
+            time.sleep(self._timeouts.pause_s)
         raise BenchError(
             f"{self.transport.label} did not come back within"
-            f" {self._patience.total_s:g} s ({last}). What was measured is kept:"
+            f" {self._timeouts.total_s:g} s ({last}). What was measured is kept:"
             " connect it again and repeat the command."
         ) from error
 
@@ -101,11 +101,11 @@ class PhoneSession:
         try:
             self._kill()
         except ConnectionLost as error:
-            self.come_back(error)
+            self.reconnect(error)
 
     def close(self) -> None:
         """Removes the folder, over a new connection where this one is lost."""
-        deadline = time.monotonic() + self._patience.close_s
+        deadline = time.monotonic() + self._timeouts.close_s
         while (error := self._remove()) is not None:
             if time.monotonic() > deadline:
                 _LOG.warning(
@@ -115,7 +115,7 @@ class PhoneSession:
                     error,
                 )
                 break
-            time.sleep(min(self._patience.pause_s, self._patience.close_s))
+            time.sleep(min(self._timeouts.pause_s, self._timeouts.close_s))
             self.transport.close()
             with contextlib.suppress(BenchError):
                 self.transport = self._reach()
@@ -132,7 +132,7 @@ class PhoneSession:
     def _renew(self) -> None:
         self.transport.close()
         self.transport = self._reach()
-        identity, starting = self._look()
+        identity, starting = self._identify()
         if starting:
             raise ConnectionLost(f"{self.transport.label} is still starting.")
         if identity != self._identity:
@@ -140,8 +140,8 @@ class PhoneSession:
         self.folder.rebind(self.transport)
         self._kill()
 
-    def _look(self) -> tuple[str, bool]:
-        """Which phone it is, and whether it is still starting."""
+    def _identify(self) -> tuple[str, bool]:
+        """The phone's identity, and whether it is still booting."""
         answers = run_batch(self.transport, _WHO)
         started = answers["started"].strip() == "1"
         uptime = re.match(r"\d+", answers["uptime"])

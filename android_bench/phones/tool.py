@@ -1,4 +1,4 @@
-"""The benchmark tool on a phone: brought once, and asked what it can do."""
+"""The benchmark tool on a phone: installed once; its flags and core masks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PhoneTool:
         self.name = name
         self.record: Tool = read_tool(self._path)
 
-    def bring(self, session: PhoneSession) -> None:
+    def install(self, session: PhoneSession) -> None:
         """Makes it ready on the phone, once, and again after the connection was lost.
 
         Raises:
@@ -48,10 +48,10 @@ class PhoneTool:
             ConnectionLost: the phone is gone.
         """
         folder, digest = session.folder, self.record.sha256
-        if folder.holds(self.name, digest):
+        if folder.has_verified(self.name, digest):
             return
         try:
-            refused = folder.bring({self.name: (self._path, digest)}, 0o755)
+            refused = folder.push_verified({self.name: (self._path, digest)}, 0o755)
         except NoSpace:
             refused = {self.name: f"no space left in {folder.path}"}
         if refused:

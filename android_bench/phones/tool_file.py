@@ -1,4 +1,4 @@
-"""Finds Google's benchmark program for a phone: given, kept, or downloaded.
+"""Finds Google's benchmark program for a phone: given, cached, or downloaded.
 
 The published files have no version and no checksum, and "latest" changes: what was
 downloaded is kept, its digest beside it, and goes with every measurement.

@@ -6,6 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from cascade import (
+    CascadeAnswer,
+    Fill,
+    answer,
+    build_cascade,
+    total_areas,
+)
 from lines import Line
 
 from mess_tf.core.segmentation_metrics import mean_iou
@@ -13,13 +20,6 @@ from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import open_data
-from mess_tf.evaluation.cascade import (
-    CascadeAnswer,
-    Fill,
-    answer,
-    build_cascade,
-    total_areas,
-)
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 

@@ -33,7 +33,7 @@ from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.recipe.files import load_recipe
 from mess_tf.recipe.recipe import Recipe
-from mess_tf.recipe.settings import show
+from mess_tf.recipe.settings import as_toml
 from mess_tf.runs import Run
 from mess_tf.training.loop import Progress
 
@@ -76,7 +76,7 @@ def run_row(args: argparse.Namespace, row: Row, seed: int) -> None:
         RECIPE,
         data=args.data,
         weights=args.weights,
-        changes=[f"{key}={show(value)}" for key, value in changes.items()],
+        changes=[f"{key}={as_toml(value)}" for key, value in changes.items()],
     )
     if row.has_teacher:
         check_training_part(recipe)

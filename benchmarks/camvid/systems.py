@@ -38,6 +38,7 @@ from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
 set_tensorflow_defaults()
 
 from lines import Line, runs_table, steps_table
+from piece_macs import piece_macs
 from pixelwise import PLAIN, Head, cascade_heads, cascades, final_exit
 
 from mess_tf.core.errors import MessError
@@ -46,10 +47,10 @@ from mess_tf.core.piece_names import decision_name, output_name
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.models.piece_macs import piece_macs
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 from search.evaluation import Figures
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 
@@ -190,9 +191,9 @@ def _searched(
             supernet.spec,
             costs,
             requirement,
-            max_early_exits=2,
-            time_limit_s=limit_s,
-            thresholds_per_policy=12,
+            SearchParameters(
+                max_early_exits=2, time_limit_s=limit_s, thresholds_per_policy=12
+            ),
         )
     except MessError:
         return []

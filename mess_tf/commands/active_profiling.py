@@ -17,7 +17,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
-from search.result import load_results
+from search.result import load_anytime_results, load_results
 
 
 def informative_pieces(
@@ -40,6 +40,9 @@ def _found(run: Run, precision: Precision) -> set[str]:
             for outcome in (result.chosen, result.best_static):
                 exits = () if outcome is None else outcome.configuration.exits
                 heads |= {head_name(choice.exit, choice.head) for choice in exits}
+        for ladder in load_anytime_results(path):
+            singles = (d.best_single for d in ladder.deadlines if d.best_single)
+            heads |= {head_name(e.exit, e.head) for e in (*ladder.exits, *singles)}
     return heads
 
 

@@ -1,4 +1,4 @@
-"""What the commands have in common in taking arguments and in telling what is next."""
+"""Checks of the commands' arguments, and the command line to type next."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mess_tf.core.errors import UsageError
 Value = TypeVar("Value", str, Path, "str | Path")
 
 
-def several(given: Value | Sequence[Value]) -> tuple[Value, ...]:
-    """One or more values; a text alone is one, not its letters."""
+def as_tuple(given: Value | Sequence[Value]) -> tuple[Value, ...]:
+    """One or more values as a tuple; a text alone is one value, not its letters."""
     return (given,) if isinstance(given, str | Path) else tuple(given)
 
 
 def check_choice(name: str, given: str | None, accepted: Sequence[str]) -> None:
-    """What the command line's choices are for the command line.
+    """Checks a value of a few accepted ones, as the command line does by itself.
 
     Raises:
         UsageError: ``given`` is neither accepted nor None.

@@ -1,16 +1,23 @@
-"""The card of an export: what it is, what it promises, and what it was made of."""
+"""The card of an export: contents, promised accuracy and latency, and sources."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.metadata
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from mess_tf.commands.card_records import (
+    Card,
+    CardExit,
+    CardLatency,
+    FloatOperator,
+    ImageInput,
+    Inventory,
+    Thresholds,
+)
 from mess_tf.commands.latencies import Latencies, Unmeasured, measured_latencies
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.files import sha256_of
@@ -21,12 +28,12 @@ from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
-from mess_tf.exporting.embedded_card import CARD_SCHEMA
 from mess_tf.exporting.options import ExportForm
 from mess_tf.runs import RECIPE, Run
+from search.result import Outcome, SearchResult
 
 _VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
-_PARTS = ("report", "calibration")
+_PARTS: tuple[Literal["report", "calibration"], ...] = ("report", "calibration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +55,10 @@ class Source:
     latencies: Latencies
 
     @functools.cached_property
-    def palette(self) -> list[list[int]]:
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
         """RGB per class, 0..255. Only here the data set itself is needed."""
-        colours: list[list[int]] = open_data(
-            self.run.recipe.data
-        ).train.palette.tolist()
-        return colours
+        colours = open_data(self.run.recipe.data).train.palette.tolist()
+        return tuple((red, green, blue) for red, green, blue in colours)
 
     @classmethod
     def open(
@@ -78,12 +83,13 @@ class Source:
 
 def make_card(
     source: Source,
-    result: Any,
-    outcome: Any,
+    result: SearchResult,
+    outcome: Outcome,
     form: ExportForm,
     files: Sequence[Path],
-    borders: tuple[TensorInfo, TensorInfo | None],
-) -> dict[str, Any]:
+    tensors: tuple[TensorInfo, TensorInfo | None],
+    name: str,
+) -> Card:
     """The card as it goes into the file; what only the finished file tells is absent.
 
     Args:
@@ -92,47 +98,50 @@ def make_card(
         outcome: the one of the result's outcomes that is exported.
         form: of the export.
         files: all ``.tflite`` files of the export.
-        borders: image input and output of logits (None without).
+        tensors: the image input, and the output of logits (None without).
+        name: of the export.
     """
-    from mess_tf.exporting.inventory import inventory, kept_in_float
+    from mess_tf.exporting.inventory import float_operators, inventory
 
     pieces, spec = source.pieces, source.spec
     configuration: Configuration = outcome.configuration
-    image, logits = borders
-    early = [choice.threshold for choice in configuration.exits[:-1]]
-    card = {
-        "schema": CARD_SCHEMA,
-        "form": dataclasses.asdict(form),
-        "precision": pieces.precision,
-        "quantisation": {"precision": pieces.precision, **pieces.made},
-        "input": {**dataclasses.asdict(image), "holds": _holds(source, image)},
-        "outputs": _outputs(form, spec, logits),
-        "thresholds": {"default": early, "input": form.threshold_input},
-        "preprocessing": dataclasses.asdict(spec.preprocessing),
-        "classes": list(spec.classes),
-        "palette": source.palette,
-        "exits": _exits(source, configuration),
-        "inventory": inventory(files),
-        "in_float": kept_in_float(files, pieces.precision),
-        "requirement": result.as_json()["requirement"],
-        "promise": outcome.as_json(),
-        "best_static": result.best_static and result.best_static.as_json(),
-        "reference": result.reference.as_json(),
-        "latency": {
-            "device": source.latencies.device,
-            "threads": source.latencies.threads,
-            "preset": source.latencies.preset,
-            "conditions": source.latencies.conditions,
-            "statistic": "sum of the pieces' medians, mean over images",
+    image, logits = tensors
+    early = tuple(choice.threshold for choice in configuration.exits[:-1])
+    return Card(
+        name=name,
+        form=form,
+        precision=pieces.precision,
+        quantisation={"precision": pieces.precision, **pieces.made},
+        input=ImageInput(**vars(image), holds=_image_encoding(source, image)),
+        outputs=_outputs(form, spec, logits),
+        thresholds=Thresholds(early, form.threshold_input),
+        preprocessing=spec.preprocessing,
+        classes=spec.classes,
+        palette=source.palette,
+        exits=_exits(source, configuration),
+        inventory=Inventory(**inventory(files)),
+        in_float=tuple(
+            FloatOperator(**row) for row in float_operators(files, pieces.precision)
+        ),
+        requirement=result.requirement,
+        promise=outcome,
+        best_static=result.best_static,
+        reference=result.reference,
+        latency=CardLatency(
+            source.latencies.device,
+            source.latencies.threads,
+            source.latencies.preset,
+            source.latencies.conditions,
+        ),
+        statistics_source=result.source,
+        sources=_sources(source, configuration),
+        versions={
+            package: importlib.metadata.version(package) for package in _VERSIONS
         },
-        "statistics_source": result.source,
-        "sources": _sources(source, configuration),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-    }
-    return dict(_without_nan(card))
+    )
 
 
-def _holds(source: Source, image: TensorInfo) -> str:
+def _image_encoding(source: Source, image: TensorInfo) -> str:
     """What the values of the image input are, and how pixels are normalised."""
     from mess_tf.exporting.model_io import folds_pixels
 
@@ -140,19 +149,19 @@ def _holds(source: Source, image: TensorInfo) -> str:
         return "normalised values"
     if image.dtype == "int8":
         return "normalised values in steps of scale"
-    own = source.pieces[segment_name(1)].inputs[0]
-    if folds_pixels(own, source.spec.preprocessing):
+    piece_input = source.pieces[segment_name(1)].inputs[0]
+    if folds_pixels(piece_input, source.spec.preprocessing):
         return "RGB pixels 0..255; p becomes the int8 value p - 128, without rounding"
     return "RGB pixels 0..255; normalised by one affine operator"
 
 
 def _outputs(
     form: ExportForm, spec: SupernetSpec, logits: TensorInfo | None
-) -> dict[str, Any]:
+) -> dict[str, TensorInfo | str]:
     height, width = form.answer_size(spec)
-    outputs: dict[str, Any] = {}
+    outputs: dict[str, TensorInfo | str] = {}
     if logits is not None:
-        outputs["logits"] = dataclasses.asdict(logits)
+        outputs["logits"] = logits
     if form.gives_classes:
         shape = f"(1, {height}, {width})"
         outputs["classes"] = f"uint8 {shape}: class ids, as in 'classes'"
@@ -161,7 +170,7 @@ def _outputs(
     return outputs
 
 
-def _exits(source: Source, configuration: Configuration) -> list[dict[str, Any]]:
+def _exits(source: Source, configuration: Configuration) -> tuple[CardExit, ...]:
     """Per exit: where it sits, its rule, its accuracy alone, the MACs up to it.
 
     MACs include the decision's.
@@ -179,17 +188,19 @@ def _exits(source: Source, configuration: Configuration) -> list[dict[str, Any]]
         done = choice.exit
         head = (choice.exit, choice.head)
         rows.append(
-            {
-                **dataclasses.asdict(choice),
-                "layer": source.spec.exit_points[choice.exit - 1].layer,
-                "macs": macs,
-                "miou": {p: head_miou(source.statistics, head, p) for p in _PARTS},
-            }
+            CardExit(
+                **vars(choice),
+                layer=source.spec.exit_points[choice.exit - 1].layer,
+                macs=macs,
+                miou={p: head_miou(source.statistics, head, p) for p in _PARTS},
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def _sources(source: Source, configuration: Configuration) -> dict[str, Any]:
+def _sources(
+    source: Source, configuration: Configuration
+) -> dict[str, str | dict[str, str]]:
     """Digests of everything that went in."""
     run, last = source.run, configuration.exits[-1].exit
     names = [segment_name(k) for k in range(1, last + 1)]
@@ -203,14 +214,3 @@ def _sources(source: Source, configuration: Configuration) -> dict[str, Any]:
         **{name: sha256_of(path) for name, path in files.items() if path.is_file()},
         "pieces": {name: source.pieces[name].sha256 for name in names},
     }
-
-
-def _without_nan(value: Any) -> Any:
-    """Plain JSON: what is no number becomes null, which every reader knows."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -13,7 +13,8 @@ from android_bench.device import Device
 from android_bench.devices import open_device
 from android_bench.errors import BenchError
 from android_bench.records import Failure, MeasureSettings, ModelFile
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
+from mess_tf.commands.check_records import CHECK_SCHEMA
 from mess_tf.commands.latencies import measured_latencies, network_input, tensor_of
 from mess_tf.commands.on_device import PASSES, answers_on_device
 from mess_tf.core.configuration import Configuration
@@ -31,9 +32,6 @@ from mess_tf.data.open import OpenedData, open_data
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-
-CHECK_SCHEMA = 1
-"""Version of ``check.json``."""
 
 _OF_A_CARD = ("files", "precision", "input", "promise")
 
@@ -67,7 +65,7 @@ def check(
     """
     opened = Run.open(run)
     folders = {folder.name: folder for folder in opened.exports()}
-    names = several(name)
+    names = as_tuple(name)
     for wanted in names:
         if wanted not in folders:
             raise MessError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
+from mess_tf.commands.card_records import CardFile
 from mess_tf.commands.cards import Source, make_card
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError, UsageError
@@ -18,7 +18,13 @@ from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.exporting.options import Answer, BorderType, ExportForm, Form, Resolution
+from mess_tf.exporting.options import (
+    AnswerContent,
+    ExportForm,
+    Form,
+    IoType,
+    Resolution,
+)
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.result import load_results
@@ -56,9 +62,9 @@ def export(
         UsageError: options that do not go together.
     """
     check_choice("form", form.form, get_args(Form))
-    check_choice("input", form.input, get_args(BorderType))
-    check_choice("output", form.output, get_args(BorderType))
-    check_choice("answer", form.answer, get_args(Answer))
+    check_choice("input", form.input, get_args(IoType))
+    check_choice("output", form.output, get_args(IoType))
+    check_choice("answer", form.answer, get_args(AnswerContent))
     check_choice("resolution", form.resolution, get_args(Resolution))
     opened = Run.open(run)
     name = device or opened.recipe.profile.device
@@ -66,7 +72,7 @@ def export(
     form.check(precision, len(spec.classes))
     results = load_results(opened.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
-    choices = several(choice)
+    choices = as_tuple(choice)
     for wanted in choices:
         if wanted not in by_name:
             raise MessError(
@@ -91,24 +97,16 @@ def export(
 
 def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
-    from mess_tf.compiling.piece_folder import swap
+    from mess_tf.compiling.piece_folder import write_folder_atomically
 
     outcome = _outcome(result, form)
     _must_be_measured(source, result)
     _must_be_current(source, result, outcome)
     precision = source.pieces.precision
     folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with write_folder_atomically(folder) as partial:
         card = write_export(source, result, outcome, form, partial, folder.name)
         write_json(partial / "card.json", card)
-        swap(partial, folder)
-    except OSError as error:
-        raise MessError(f"Cannot write {folder}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {
         "name": folder.name,
         "model": str(folder / card["model"]),
@@ -131,15 +129,15 @@ def write_export(
     """
     from mess_tf.exporting.embedded_card import with_card
 
-    files, borders = _write_files(source, outcome.configuration, form, folder)
-    card = {"name": name, **make_card(source, result, outcome, form, files, borders)}
-    write_file(files[0], with_card(files[0].read_bytes(), card))
-    return card | {
-        "model": files[0].name,
-        "sha256": sha256_of(files[0]),
-        "size_bytes": sum(path.stat().st_size for path in files),
-        "files": {path.name: sha256_of(path) for path in files},
-    }
+    files, tensors = _write_files(source, outcome.configuration, form, folder)
+    card = make_card(source, result, outcome, form, files, tensors, name)
+    write_file(files[0], with_card(files[0].read_bytes(), card.to_json()))
+    return CardFile.of(
+        card,
+        model=files[0].name,
+        size_bytes=sum(path.stat().st_size for path in files),
+        files={path.name: sha256_of(path) for path in files},
+    ).to_json()
 
 
 def _outcome(result: Any, form: ExportForm) -> Any:
@@ -209,7 +207,7 @@ def _write_files(
 ) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
     """Writes the files, the one for the card first; also image input and logits."""
     from mess_tf.exporting.linking import link_configuration
-    from mess_tf.exporting.stages import link_stages, stage_files
+    from mess_tf.exporting.staged_export import link_stages, stage_files
     from mess_tf.runtime.linked_model import LinkedModel
     from mess_tf.runtime.stage_plan import StagedModel
 

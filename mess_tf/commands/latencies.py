@@ -12,7 +12,7 @@ import numpy as np
 from android_bench.devices import open_device
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
-from mess_tf.compiling.latency_composition import composed
+from mess_tf.compiling.latency_composition import compose_latencies
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import WHOLE_PROBE, head_name
 from mess_tf.core.pieces import Pieces, TensorInfo
@@ -113,7 +113,7 @@ def measured_latencies(
         for name, row in rows.items()
         if row is not None
     }
-    corrected = composed(by_piece, spec, rounds_ms)
+    corrected = compose_latencies(by_piece, spec, rounds_ms)
     return Latencies(
         by_piece=corrected,
         whole_ms=by_piece[WHOLE_PROBE],

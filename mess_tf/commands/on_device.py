@@ -1,4 +1,4 @@
-"""Runs an export on a device over images: one file, or stages as their plan says."""
+"""Runs an export on a device over images, as one file or stage by stage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def answers_on_device(
 
     Returns:
         Median latency per image, float64 array of shape (n,), milliseconds (of stages:
-        the sum over the files that an image needs); and per image its ``Answer``.
+        the sum over the files that an image needs); and per image its ``Prediction``.
 
     Raises:
         BenchError: the device cannot be used, or a file fails on it.
@@ -48,7 +48,7 @@ def answers_on_device(
     info = tensor_of(card["input"])
     given = [as_input(image, info, folder) for image in images]
     latencies = []
-    runner = _OnDevice(reached, folder, threads)
+    runner = _DeviceRunner(reached, folder, threads)
     for _ in range(passes):
         if card["form"]["form"] == "stages":
             latency_ms, answers = _follow_plan(runner, folder, given, step)
@@ -58,7 +58,60 @@ def answers_on_device(
     return np.median(latencies, axis=0), answers
 
 
-class _OnDevice:
+def anytime_answers_on_device(
+    folder: Path,
+    card: dict[str, Any],
+    images: Sequence[np.ndarray],
+    reached: Any,
+    threads: int,
+    passes: int = PASSES,
+    step: Callable[[], object] = lambda: None,
+) -> tuple[np.ndarray, list[list[Any]]]:
+    """Runs a progressive export over images, every stage on every image.
+
+    Arguments and errors as of ``answers_on_device``.
+
+    Returns:
+        Milliseconds from the image to each answer, float64 array of shape (stages, n):
+        the sum over the files up to the stage, median over the rounds; earlier stages'
+        answer files are paid too. And per stage the ``Prediction`` of each image.
+    """
+    from mess_tf.runtime.linked_model import as_input
+    from mess_tf.runtime.stage_plan import StagedModel
+
+    info = tensor_of(card["input"])
+    model = StagedModel(folder)
+    runner = _DeviceRunner(reached, folder, threads)
+    ready_ms: list[list[np.ndarray]] = []
+    answers: list[list[Any]] = []
+    for _ in range(passes):
+        tensors = [
+            {model.image.name: as_input(image, info, folder)} for image in images
+        ]
+        spent_ms = np.zeros(len(images))
+        ready, answers = [], []
+        for stage in model.plan.stages:
+            read = [tensor.name for tensor in stage.inputs]
+            taken_ms, made = runner.run(
+                stage.file, [{name: row[name] for name in read} for row in tensors]
+            )
+            spent_ms = spent_ms + taken_ms
+            for row, new in zip(tensors, made, strict=True):
+                row.update(new)
+            outputs = [{"logits": row[stage.logits]} for row in tensors]
+            if stage.answer is not None:
+                given = [{stage.logits: row[stage.logits]} for row in tensors]
+                taken_ms, outputs = runner.run(stage.answer, given)
+                spent_ms = spent_ms + taken_ms
+            ready.append(spent_ms)
+            answers.append([model.read(output, stage) for output in outputs])
+        ready_ms.append(ready)
+        for _ in images:
+            step()
+    return np.median(ready_ms, axis=0), answers
+
+
+class _DeviceRunner:
     """Runs files of one folder on an opened device."""
 
     def __init__(self, reached: Any, folder: Path, threads: int) -> None:
@@ -76,12 +129,12 @@ class _OnDevice:
 
 
 def _run_file(
-    runner: _OnDevice,
+    runner: _DeviceRunner,
     card: dict[str, Any],
     images: Sequence[np.ndarray],
     step: Callable[[], object],
 ) -> tuple[np.ndarray, list[Any]]:
-    from mess_tf.runtime.linked_model import read_answer
+    from mess_tf.runtime.linked_model import read_prediction
     from mess_tf.runtime.signature_names import EXIT, THRESHOLDS
 
     row = card["outputs"].get("logits")
@@ -97,11 +150,11 @@ def _run_file(
             step()
 
     latency_ms, outputs = runner.run(card["model"], inputs())
-    return latency_ms, [read_answer(o, logits, int(o[EXIT][0])) for o in outputs]
+    return latency_ms, [read_prediction(o, logits, int(o[EXIT][0])) for o in outputs]
 
 
 def _follow_plan(
-    runner: _OnDevice,
+    runner: _DeviceRunner,
     folder: Path,
     images: Sequence[np.ndarray],
     step: Callable[[], object],

@@ -9,17 +9,18 @@ from typing import Any, get_args
 
 from android_bench.options import Delegate, MeasureOptions, Preset
 from android_bench.profile import profile as profile_files
-from android_bench.store_errors import shown
+from android_bench.store_errors import without_password
 from android_bench.tables import check_csv, rounds_path, write_csv
 from mess_tf.commands.active_profiling import informative_pieces, predictions
-from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.latencies import compared_with_probes
+from mess_tf.commands.operator_profiles import measure_operators, operator_lines
 from mess_tf.core.errors import UsageError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
-from mess_tf.terminal.progress import progress_of_each
+from mess_tf.terminal.progress import parallel_progress
 
 LOST = "device"
 """Stage of the failure that stands for a device which was lost."""
@@ -34,6 +35,7 @@ def profile(
     store: str | Path | None = None,
     csv: str | Path | None = None,
     share: float | None = None,
+    operators: bool = False,
 ) -> dict[str, Any]:
     """Measures latencies on one or more devices: of a run's pieces or a .tflite file.
 
@@ -57,6 +59,10 @@ def profile(
             cannot be predicted and what ``mess search`` has chosen, then the heads that
             tell most about the others; ``mess search --predicted`` predicts the rest
             (default: all).
+        operators: profile the models' operators instead, in a pass of its own: which
+            operators cost what, in which piece, and where int8 is slower than float32.
+            Times taken under profiling are stored apart and are never latencies; --csv
+            writes one line per operator.
 
     Returns:
         ``store``, ``csv`` (the tables that were written), ``devices`` (per device its
@@ -67,20 +73,35 @@ def profile(
         many ``learnt``, half the ``interval`` of the median prediction as a part of it,
         and the parts of the held-out pieces ``within_5`` and ``within_10`` per cent)
         and ``failed_measurements`` (rows with device, name, stage and message; a lost
-        device is one too).
+        device is one too). With ``operators`` also ``operators``,
+        ``operator_families`` and ``slower_in_int8``; see ``measure_operators``.
 
     Raises:
         MessError, BenchError: nothing to measure, or nothing could be measured.
     """
     check_choice("preset", options.preset, get_args(Preset))
     check_choice("delegate", options.delegate, get_args(Delegate))
-    target, names = Path(target), several(device)
+    target, names = Path(target), as_tuple(device)
     models, defaults, groups = _models(target, precision, share)
     place = store or defaults["store"]
     settings = options.settings(defaults["preset"], defaults["threads"])
     if csv is not None:
         check_csv(Path(csv))
-    with progress_of_each() as step_of:
+    found: dict[str, Any] = {
+        "target": str(target),
+        "store": without_password(place),
+        "measured": [],
+        "predictions": [],
+        "next": None,
+    }
+    if operators:
+        if share is not None:
+            raise UsageError("--operators profiles whole runs; leave --share out.")
+        table = None if csv is None else Path(csv)
+        devices = names or (defaults["device"],)
+        profiled = measure_operators(models, devices, place, settings, options, table)
+        return {**found, "csv": [] if csv is None else [str(csv)], **profiled}
+    with parallel_progress() as step_of:
         runs = profile_files(
             models,
             names or (defaults["device"],),
@@ -99,8 +120,7 @@ def profile(
         write_csv(rows, Path(csv), infos)
     predicted = [] if share is None else predictions(target, place, runs)
     return {
-        "target": str(target),
-        "store": shown(place),
+        **found,
         "csv": [] if csv is None else [str(p) for p in _tables(Path(csv))],
         "devices": [_summary(run) for run in runs],
         "measured": [
@@ -228,6 +248,7 @@ def render(result: dict[str, Any]) -> str:
         f" {row['spread']:.1%} {' '.join(row['flags'])}".rstrip()
         for row in (rows if len(rows) <= 8 else [])
     ]
+    lines += operator_lines(result) if "operators" in result else []
     lines += _table(devices)
     lines += _doubts(rows)
     lines += [f"  {d['name']} was lost: {d['lost']}" for d in devices if d["lost"]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.compile import calibration_images
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.latencies import Latencies, measured_latencies
@@ -26,6 +26,7 @@ from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 from search.infeasible import InfeasibleError
+from search.parameters import SearchParameters
 from search.resources import Resources
 from search.result import load_results, save_results
 from search.run import search as solve
@@ -77,11 +78,12 @@ def quantise(
             fine-tuned ones take), no such search result, or a layer that fake
             quantisation cannot follow.
     """
+    check_choice("precision", precision, get_args(SearchedPrecision))
     if epochs is not None and epochs < 1:
         raise UsageError(f"--epochs is {epochs}; it must be 1 or more.")
     opened = Run.open(run)
     recipe = _with_epochs(opened.recipe, epochs)
-    results = _chosen(opened, several(choice), device, precision)
+    results = _chosen(opened, as_tuple(choice), device, precision)
     whole = SupernetSpec.load(opened.supernet_structure)
     final = (whole.exit_points[-1].index, whole.final_head.id)
     kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
@@ -192,11 +194,13 @@ def _fit_anew(
             spec,
             latencies.by_piece,
             result.requirement,
-            setting=result.setting,
-            max_early_exits=result.max_early_exits,
-            thresholds_per_policy=result.thresholds_per_policy,
+            SearchParameters(
+                setting=result.setting,
+                max_early_exits=result.max_early_exits,
+                thresholds_per_policy=result.thresholds_per_policy,
+                guarantee=None if certified is None else certified.guarantee,
+            ),
             resources=Resources(sizes),
-            guarantee=None if certified is None else certified.guarantee,
             name=result.name,
         )
     except InfeasibleError as error:

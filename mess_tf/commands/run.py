@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.commands.arguments import several
+from mess_tf.commands.arguments import as_tuple
 from mess_tf.commands.latencies import network_input
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import write_atomically
@@ -46,7 +46,7 @@ def run(
     )
     palette = np.array(card["palette"], np.uint8)
     depth = {e["exit"]: i + 1 for i, e in enumerate(card["exits"])}
-    rows, paths = [], several(images)
+    rows, paths = [], as_tuple(images)
     with progress("Segmenting", len(paths)) as step:
         for path in paths:
             picture = read_image(Path(path))
@@ -74,12 +74,12 @@ def _open(model: Path, threads: int) -> tuple[dict[str, Any], Any]:
     """The card of an export and what runs it."""
     from mess_tf.exporting.embedded_card import read_card
     from mess_tf.runtime.linked_model import LinkedModel
-    from mess_tf.runtime.stage_plan import PLAN, Plan, StagedModel
+    from mess_tf.runtime.stage_plan import PLAN, StagedModel, StagePlan
 
     if model.is_dir() and not (model / PLAN).is_file():
         model = model / "model.tflite"
     if model.is_dir():
-        card = read_card(model / Plan.load(model).stages[0].file)
+        card = read_card(model / StagePlan.load(model).stages[0].file)
         return card, StagedModel(model, threads)
     card = read_card(model)
     if card["form"]["form"] == "stages":

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.cards import Source
 from mess_tf.commands.finalists import pick_by_measurement
 from mess_tf.commands.latencies import Latencies, Unmeasured
-from mess_tf.commands.search_options import SearchOptions
+from mess_tf.commands.search_options import SearchOptions, anytime_name
 from mess_tf.commands.search_text import render as render
+from mess_tf.core.configuration import ExitChoice
 from mess_tf.core.errors import MessError, UsageError
+from mess_tf.core.json_files import to_json
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
+from search.anytime import AnytimeResult, ExitFigures, search_anytime
 from search.infeasible import InfeasibleError
-from search.jobs import Job, answer_all
+from search.jobs import SearchJob, run_jobs
+from search.parameters import SearchParameters
 from search.pareto import hypervolume, save_pareto
 from search.requirement import Requirement
 from search.resources import Resources
-from search.result import load_results, save_results
+from search.result import (
+    SearchResult,
+    load_anytime_results,
+    load_results,
+    save_results,
+)
 
 # Limits of a requirement, and what they are called in a result's name.
 _LIMITS = {
@@ -59,13 +68,14 @@ class _Answers:
     Attributes:
         source: what was asked about.
         folder: of the device's search results.
-        results, front: as the search gives them.
+        results, anytime, front: as the search returns them.
         unmet: name and reason of each question without an answer; ``errors`` likewise.
     """
 
     source: Source
     folder: Path
     results: list[Any] = field(default_factory=list)
+    anytime: list[AnytimeResult] = field(default_factory=list)
     front: Any = None
     unmet: list[dict[str, str]] = field(default_factory=list)
     errors: list[MessError] = field(default_factory=list)
@@ -82,6 +92,13 @@ class _Answers:
             # An older answer stays unless it is proven that there is none.
             if isinstance(answer, InfeasibleError):
                 _store(self.chosen, [], without=question.label)
+        elif isinstance(answer, AnytimeResult):
+            heads = [*answer.exits, *(d.best_single for d in answer.deadlines)]
+            answer = dataclasses.replace(
+                answer, predicted=_predicted(heads, self.source.latencies)
+            )
+            self.anytime.append(answer)
+            _store(self.chosen, [answer])
         elif question.wish is None:
             self.front = answer
             save_pareto(self.folder / "pareto.csv", answer)
@@ -104,8 +121,9 @@ def search(
     """Finds the best exits, heads and thresholds for devices and a requirement.
 
     Without a limit it answers the recipe's accuracy drops, each under the name
-    drop<pp>, and writes the Pareto front. Choices are made on the calibration part
-    alone; the report part is only reported.
+    drop<pp>, and writes the Pareto front. With --setting anytime it finds the exits
+    that answer one after the other, for some deadlines. Choices are made on the
+    calibration part alone; the report part is only reported.
 
     Args:
         run: the run folder.
@@ -120,21 +138,23 @@ def search(
             refuses what rests on a prediction.
 
     Returns:
-        ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` (as in
-        ``chosen.json``), ``unmet`` (name and reason per question without an answer),
-        ``hypervolume`` (part of the rectangle up to the final exit's latency that the
-        front beats; None without) and ``front_early_exits`` (how many early exits the
-        front has at most). ``hint``: what to try for limits that hold on other scenes
-        too; None where nothing is to be said.
+        ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` and
+        ``anytime`` (as in ``chosen.json``), ``unmet`` (name and reason per question
+        without an answer), ``hypervolume`` (part of the rectangle up to the final
+        exit's latency that the front beats; None without) and ``front_early_exits``
+        (how many early exits the front has at most). ``hint``: what to try for limits
+        that hold on other scenes too; None where nothing is to be said.
 
     Raises:
         MessError: not evaluated or not profiled yet, no question has an answer on any
             device, or the cluster fails.
-        UsageError: ``all`` as a device, or nothing to predict.
+        UsageError: ``all`` as a device, nothing to predict, or limits beside deadlines.
     """
+    if options.setting == "anytime":
+        _check_anytime(requirement)
     opened = Run.open(run)
     recipe = opened.recipe
-    named = tuple(dict.fromkeys(several(device)))
+    named = tuple(dict.fromkeys(as_tuple(device)))
     names = named or (recipe.profile.device,)
     if "all" in names:
         raise UsageError(
@@ -148,6 +168,50 @@ def search(
             "--predicted is without effect: every head is measured on"
             f" {', '.join(names)}; leave it out."
         )
+    early = options.max_early_exits
+    if early is None:
+        early = recipe.search.max_early_exits
+    answers = (
+        _anytime_answers(requirement, options, sources)
+        if options.setting == "anytime"
+        else _routed_answers(requirement, options, sources, early)
+    )
+    found = {n: _Answers(sources[n], opened.search(n, precision)) for n in names}
+    for question, answer in answers:
+        found[question.device].take(question, answer)
+    if not any(own.results or own.anytime or own.front for own in found.values()):
+        raise found[names[0]].errors[0]
+    quiet = requirement.robust or options.confidence or options.deadlines
+    return {
+        "run": str(run),
+        "devices": [_finish(name, found[name], early) for name in names],
+        "hint": None if quiet else _hint(sources[names[0]]),
+        # Only results with one answer per image can be exported.
+        "next": None
+        if options.setting == "anytime"
+        else next_command(
+            "export",
+            run,
+            # Exports are of one device at a time.
+            device=named[:1],
+            precision=None if precision == "int8" else precision,
+        ),
+    }
+
+
+def _routed_answers(
+    requirement: Requirement,
+    options: SearchOptions,
+    sources: Mapping[str, Source],
+    early_exits: int,
+) -> Iterator[tuple[_Question, Any]]:
+    """Every device's answers to a requirement, or to the recipe's and the front.
+
+    Args:
+        sources: by device.
+        early_exits: at most.
+    """
+    recipe = next(iter(sources.values())).run.recipe
     wishes = [requirement]
     if not requirement.limits:
         wishes = [
@@ -156,38 +220,52 @@ def search(
         ]
     questions = [
         _Question(name, _label(wish, options), wish)
-        for name in names
+        for name in sources
         for wish in wishes
     ]
     if not requirement.limits:
         questions += [
             _Question(name, FRONT, None)
-            for name in names
-            if not sources[name].latencies.predicted
+            for name, source in sources.items()
+            if not source.latencies.predicted
         ]
+    jobs = [_job(q, sources[q.device], options, early_exits) for q in questions]
+    yield from _answers(next(iter(sources.values())), questions, jobs, options)
+
+
+def _anytime_answers(
+    requirement: Requirement, options: SearchOptions, sources: Mapping[str, Source]
+) -> Iterator[tuple[_Question, Any]]:
+    """Every device's exits for the deadlines; they are found at once."""
     early = options.max_early_exits
-    if early is None:
-        early = recipe.search.max_early_exits
-    jobs = [_job(q, sources[q.device], options, early) for q in questions]
-    any_source = sources[names[0]]
-    answers = _answers(any_source, questions, jobs, options)
-    found = {n: _Answers(sources[n], opened.search(n, precision)) for n in names}
-    for question, answer in answers:
-        found[question.device].take(question, answer)
-    if not any(own.results or own.front for own in found.values()):
-        raise found[names[0]].errors[0]
-    return {
-        "run": str(run),
-        "devices": [_finish(name, found[name], early) for name in names],
-        "hint": None if requirement.robust or options.confidence else _hint(any_source),
-        "next": next_command(
-            "export",
-            run,
-            # Exports are of one device at a time.
-            device=named[:1],
-            precision=None if precision == "int8" else precision,
-        ),
-    }
+    for name, source in sources.items():
+        question = _Question(name, anytime_name(options.deadlines), requirement)
+        try:
+            yield (
+                question,
+                search_anytime(
+                    source.statistics,
+                    source.spec,
+                    source.latencies.by_piece,
+                    options.deadlines,
+                    None if early is None else early + 1,
+                    name=question.label,
+                ),
+            )
+        except InfeasibleError as error:
+            yield question, error
+
+
+def _check_anytime(requirement: Requirement) -> None:
+    """Raises UsageError where a limit stands beside deadlines."""
+    given: dict[str, float | str] = dict(requirement.limits)
+    if requirement.robust is not None:
+        given["robust"] = requirement.robust
+    for name, value in given.items():
+        raise UsageError(
+            f"--{name.replace('_', '-')} {value} is without effect with --setting"
+            " anytime, which keeps deadlines alone; leave it out."
+        )
 
 
 def _hint(source: Source) -> str | None:
@@ -205,40 +283,41 @@ def _hint(source: Source) -> str | None:
 
 def _job(
     question: _Question, source: Source, options: SearchOptions, early_exits: int
-) -> Job:
+) -> SearchJob:
     """The question as the search takes it."""
+    if options.setting == "anytime":
+        raise ValueError("Deadlines are searched for by search_anytime, not by jobs.")
     by_piece = source.latencies.by_piece
-    arguments: dict[str, Any] = {
-        "setting": options.setting,
-        "thresholds_per_policy": source.run.recipe.search.thresholds_per_policy,
-        "time_limit_s": options.time_limit_s,
-    }
+    parameters = SearchParameters(
+        setting=options.setting,
+        max_early_exits=early_exits,
+        thresholds_per_policy=source.run.recipe.search.thresholds_per_policy,
+        time_limit_s=options.time_limit_s,
+    )
     if question.wish is None:
         early = min(early_exits, FRONT_EARLY_EXITS)
-        return Job(by_piece, None, {"max_early_exits": early, **arguments})
+        parameters = dataclasses.replace(parameters, max_early_exits=early)
+        return SearchJob(by_piece, None, parameters)
     sizes = {piece.name: piece.size_bytes for piece in source.pieces.pieces}
-    arguments |= {
-        "name": question.label,
-        "resources": Resources(sizes),
-        "max_early_exits": early_exits,
-        "finalists": options.finalists,
-    }
-    if options.guarantee is not None:
-        arguments["guarantee"] = options.guarantee
-    return Job(by_piece, question.wish, arguments)
+    parameters = dataclasses.replace(
+        parameters, finalists=options.finalists, guarantee=options.guarantee
+    )
+    return SearchJob(
+        by_piece, question.wish, parameters, question.label, Resources(sizes)
+    )
 
 
 def _answers(
     source: Source,
     questions: Sequence[_Question],
-    jobs: Sequence[Job],
+    jobs: Sequence[SearchJob],
     options: SearchOptions,
 ) -> Iterator[tuple[_Question, Any]]:
     """Every question with its answer, while it is shown how far things are."""
     several = len({question.device for question in questions}) > 1
     told: dict[str, Step] = {}
     limit_s = options.time_limit_s
-    answers = answer_all(
+    answers = run_jobs(
         source.statistics,
         source.spec,
         jobs,
@@ -278,7 +357,8 @@ def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
     return {
         "device": device,
         "folder": str(found.folder),
-        "results": [result.as_json() for result in results],
+        "results": [to_json(result) for result in results],
+        "anytime": [to_json(result) for result in found.anytime],
         "unmet": found.unmet,
         "hypervolume": _hypervolume(found.front, results) if found.front else None,
         "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)
@@ -289,15 +369,21 @@ def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
 
 def _with_predicted(result: Any, latencies: Latencies) -> Any:
     """The result, saying which of its heads' latencies were predicted."""
-    outcomes = (result.chosen, result.best_static)
-    heads = {
-        head_name(choice.exit, choice.head)
-        for outcome in outcomes
+    heads = [
+        choice
+        for outcome in (result.chosen, result.best_static)
         if outcome is not None
         for choice in outcome.configuration.exits
-    }
-    ends = {n: e for n, e in latencies.predicted.items() if n in heads}
-    return dataclasses.replace(result, predicted=ends)
+    ]
+    return dataclasses.replace(result, predicted=_predicted(heads, latencies))
+
+
+def _predicted(
+    heads: Iterable[ExitChoice | ExitFigures | None], latencies: Latencies
+) -> dict[str, tuple[float, float]]:
+    """The heads whose latency was predicted, with the milliseconds it is between."""
+    names = {head_name(head.exit, head.head) for head in heads if head is not None}
+    return {n: ends for n, ends in latencies.predicted.items() if n in names}
 
 
 def _hypervolume(front: Any, results: list[Any]) -> float | None:
@@ -310,12 +396,20 @@ def _hypervolume(front: Any, results: list[Any]) -> float | None:
     return float(hypervolume(points, slowest))
 
 
-def _store(path: Path, results: list[Any], without: str = "") -> None:
+def _store(
+    path: Path, new: Sequence[SearchResult | AnytimeResult], without: str = ""
+) -> None:
     """Adds results to those of earlier calls; one of the same name is replaced."""
-    old = load_results(path) if path.is_file() else ()
-    names = {result.name for result in results} | {without}
-    kept = [result for result in old if result.name not in names]
-    save_results(path, [*kept, *results])
+    old: list[SearchResult | AnytimeResult] = []
+    if path.is_file():
+        old = [*load_results(path), *load_anytime_results(path)]
+    names = {result.name for result in new} | {without}
+    kept = [*(result for result in old if result.name not in names), *new]
+    save_results(
+        path,
+        [result for result in kept if isinstance(result, SearchResult)],
+        [result for result in kept if isinstance(result, AnytimeResult)],
+    )
 
 
 def _label(wish: Requirement, options: SearchOptions) -> str:

@@ -14,7 +14,7 @@ def render(result: dict[str, Any]) -> str:
         if len(devices) > 1:
             lines.append(f"On {row['device']}:")
         lines += _of_device(row, result["run"])
-    if len(devices) > 1:
+    if len(devices) > 1 and any(device["results"] for device in devices):
         lines += ["", *_table(devices)]
     if result["hint"]:
         lines.append(result["hint"])
@@ -35,12 +35,45 @@ def _of_device(device: dict[str, Any], run: str) -> list[str]:
         lines += [f"  {line}" for line in _assurances(row)]
         lines += [f"  {line}" for line in _finalists(row)]
         lines += [f"  {line}" for line in _predictions(row, run)]
+    for row in device["anytime"]:
+        lines += _anytime(row)
+        lines += [f"  {line}" for line in _predictions(row, run)]
     lines += [f"{row['name']}: {row['reason']}" for row in device["unmet"]]
     if device["hypervolume"] is not None:
         lines.append(
             f"Pareto front: hypervolume {device['hypervolume']:.4f}, at most"
             f" {device['front_early_exits']} early exits"
         )
+    return lines
+
+
+def _anytime(row: dict[str, Any]) -> list[str]:
+    """The exits for some deadlines, and per deadline the best single exit for it."""
+    part = "calibration" if row["weighted_report_miou"] is None else "report"
+    chain = " > ".join(
+        f"{one['exit']}:{one['head']} at {one['completion_ms']:.2f} ms"
+        for one in row["exits"]
+    )
+    lines = [
+        f"{row['name']} (proven optimal): mIoU {row[f'weighted_{part}_miou']:.2%},"
+        f" weighted over the deadlines, on the {part} part: {chain}"
+    ]
+    for deadline in row["deadlines"]:
+        title = f"  by {deadline['deadline_ms']:g} ms"
+        single = deadline["best_single"]
+        if deadline["position"] is None:
+            answer = "no answer yet"
+        else:
+            answer = f"exit {row['exits'][deadline['position']]['exit']}"
+        miou = deadline[f"{part}_miou"]
+        line = f"{title:17s}   {answer}, mIoU {miou:.2%}"
+        if single is not None:
+            line += (
+                f"; best single exit {single['exit']}:{single['head']} at"
+                f" {single['completion_ms']:.2f} ms, mIoU {single[f'{part}_miou']:.2%}"
+                f" ({100 * (miou - single[f'{part}_miou']):+.2f} pp)"
+            )
+        lines.append(line)
     return lines
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mess_tf.commands.arguments import next_command, several
+from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.core.errors import UsageError
 from mess_tf.data.open import open_split
 from mess_tf.data.pairs import CheckedSource
 from mess_tf.recipe.files import load_recipe
 from mess_tf.runs import Run
-from mess_tf.terminal.output_capture import begin_log
+from mess_tf.terminal.output_capture import move_output_to_log
 from mess_tf.terminal.progress import progress
 
 
@@ -58,10 +58,10 @@ def train(
             recipe,
             data=None if data is None else Path(data),
             weights=None if weights is None else str(weights),
-            changes=several(changes),
+            changes=as_tuple(changes),
         )
         opened = Run.create(run, asked)
-        begin_log(opened.log)
+        move_output_to_log(opened.log)
     _check_teacher(opened)
     _validate(opened)
     with progress("Loading Keras") as step:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mess_tf.compiling.latency_composition import probe_policy
-from mess_tf.compiling.piece_folder import PieceStore
+from mess_tf.compiling.piece_folder import PieceWriter
 from mess_tf.converting.decision_graphs import (
     decision_piece,
     output_piece,
-    stand_in_parameters,
+    placeholder_parameters,
     with_pixel_threshold,
 )
 from mess_tf.core.configuration import Configuration, ExitChoice
@@ -24,22 +24,21 @@ from mess_tf.core.piece_names import (
     output_name,
     single_probe,
 )
-from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.exit_stages import PieceGraphs
 from mess_tf.exporting.linking import link_configuration
-from mess_tf.exporting.stage_graphs import Parts
 from mess_tf.policies.comparison_exit import reference_exit
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 
 
 def add_auxiliary(
-    spec: SupernetSpec, store: PieceStore, policies: Sequence[str]
+    spec: SupernetSpec, writer: PieceWriter, policies: Sequence[str]
 ) -> None:
-    """Adds decisions, output resizes and probes to a store of segments and heads.
+    """Adds decisions, output resizes and probes to a folder of segments and heads.
 
     Args:
         spec: structure of the supernet.
-        store: holds all segments and heads of the spec.
+        writer: holds all segments and heads of the spec.
         policies: policy keys or families, as for ``compile_supernet``.
 
     Raises:
@@ -48,14 +47,14 @@ def add_auxiliary(
     families = {family_of(policy): policy for policy in policies}
     compare = {name for name in families if POLICIES[name].compares}
     alone = [policy for name, policy in families.items() if name not in compare]
-    _add_decisions_and_resizes(spec, store, alone)
+    _add_decisions_and_resizes(spec, writer, alone)
     for family in sorted(compare):
-        _add_comparisons(spec, store, family)
-    _add_probes(spec, store, alone)
+        _add_comparisons(spec, writer, family)
+    _add_probes(spec, writer, alone)
 
 
 def _add_decisions_and_resizes(
-    spec: SupernetSpec, store: PieceStore, policies: Sequence[str]
+    spec: SupernetSpec, writer: PieceWriter, policies: Sequence[str]
 ) -> None:
     classes = len(spec.classes)
     sizes = {
@@ -65,16 +64,16 @@ def _add_decisions_and_resizes(
     }
     for size in sorted(sizes):
         for policy in policies:
-            content = decision_piece(policy, size, classes, store.precision)
-            store.add(decision_name(policy, size), "decision", content)
+            content = decision_piece(policy, size, classes, writer.precision)
+            writer.add(decision_name(policy, size), "decision", content)
         if size != spec.output_size:
-            content = output_piece(size, spec.output_size, classes, store.precision)
-            store.add(output_name(size), "output", content)
+            content = output_piece(size, spec.output_size, classes, writer.precision)
+            writer.add(output_name(size), "output", content)
 
 
-def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None:
-    """Adds the decisions of a family that compares: with the other head inside."""
-    parts = Parts(_so_far(store), spec)
+def _add_comparisons(spec: SupernetSpec, writer: PieceWriter, family: str) -> None:
+    """Adds the decisions of a family that compares; they contain the other head."""
+    piece_graphs = PieceGraphs(writer.written(), spec)
     done = set()
     for point, heads in zip(spec.exit_points, spec.heads, strict=True):
         reference = reference_exit(spec, point.index)
@@ -83,22 +82,20 @@ def _add_comparisons(spec: SupernetSpec, store: PieceStore, family: str) -> None
         policy = Policy(family, reference=reference).key
         for size in sorted({spec.head_size(point.index, head) for head in heads}):
             if (name := decision_name(policy, size)) not in done:
-                head = parts.reference(reference)
+                head = piece_graphs.reference(reference)
                 content = decision_piece(
-                    policy, size, len(spec.classes), store.precision, head
+                    policy, size, len(spec.classes), writer.precision, head
                 )
-                store.add(name, "decision", content)
+                writer.add(name, "decision", content)
                 done.add(name)
 
 
-def _so_far(store: PieceStore) -> Pieces:
-    return Pieces(store.precision, tuple(store.pieces), folder=store.folder)
-
-
-def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) -> None:
+def _add_probes(
+    spec: SupernetSpec, writer: PieceWriter, policies: Sequence[str]
+) -> None:
     """Adds per exit the network that ends there, and the final one behind an IF."""
     policy = with_pixel_threshold(probe_policy(family_of(p) for p in policies))
-    own = stand_in_parameters(policy, len(spec.classes))
+    parameters = placeholder_parameters(policy, len(spec.classes))
     final = ExitChoice(spec.exit_points[-1].index, spec.final_head.id)
     never = 2.0  # no confidence reaches it: the branch behind the exit always runs
     probes: dict[str, tuple[ExitChoice, ...]] = {WHOLE_PROBE: (final,)}
@@ -106,10 +103,10 @@ def _add_probes(spec: SupernetSpec, store: PieceStore, policies: Sequence[str]) 
         if heads:
             index, head = point.index, heads[0].id
             probes[single_probe(index)] = (ExitChoice(index, head),)
-            asked = ExitChoice(index, head, policy, never, own)
+            asked = ExitChoice(index, head, policy, never, parameters)
             probes[branch_probe(index)] = (asked, final)
-    pieces = _so_far(store)
+    pieces = writer.written()
     for name, choices in probes.items():
-        path = store.folder / f"{name}.tflite"
+        path = writer.folder / f"{name}.tflite"
         link_configuration(pieces, spec, Configuration(choices), path)
-        store.add(name, "probe", path.read_bytes())
+        writer.add(name, "probe", path.read_bytes())

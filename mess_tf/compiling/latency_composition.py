@@ -1,4 +1,4 @@
-"""What putting pieces together costs beyond their sum, from a few probes.
+"""Latencies of linked files from those of their pieces, corrected by probes.
 
 Two effects are systematic. A network in one file is a few per cent slower or faster
 than its pieces one by one (caches, buffers). And a runtime spends time on entering the
@@ -30,7 +30,7 @@ from mess_tf.policies.registry import POLICIES, family_of
 
 
 def probe_policy(families: Iterable[str]) -> str:
-    """The family, of those compiled, whose decision the probes contain.
+    """The compiled policy family whose decision the probes contain.
 
     None that compares with another exit (``region_1``): the first exit lacks these.
     """
@@ -38,12 +38,12 @@ def probe_policy(families: Iterable[str]) -> str:
     return min(alone, default="")
 
 
-def composed(
+def compose_latencies(
     by_piece: Mapping[str, float],
     spec: SupernetSpec,
     rounds_ms: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, float]:
-    """Piece latencies whose sums are those of linked files.
+    """Piece latencies in ms whose sums are the latencies of linked files.
 
     Segments and heads are scaled by how much longer networks in one file take than
     their pieces; ``branch_<k>`` is what asking at exit k adds to the final network
@@ -64,7 +64,7 @@ def composed(
     """
     if WHOLE_PROBE not in by_piece:
         return dict(by_piece)
-    ratio = _ratio(by_piece, spec, rounds_ms or {})
+    ratio = _linked_to_pieces_ratio(by_piece, spec, rounds_ms or {})
     result = {
         name: ms * ratio if name.startswith(("segment_", "head_")) else ms
         for name, ms in by_piece.items()
@@ -78,7 +78,7 @@ def composed(
     for point, heads in zip(spec.exit_points[:-1], spec.heads, strict=False):
         if heads:
             asked = (
-                _beyond_ms(branch_probe(point.index), by_piece, rounds_ms or {})
+                _beyond_whole_ms(branch_probe(point.index), by_piece, rounds_ms or {})
                 - result[head_name(point.index, heads[0].id)]
                 - by_piece[decision_name(policy, spec.head_size(point.index, heads[0]))]
             )
@@ -86,12 +86,12 @@ def composed(
     return result
 
 
-def _ratio(
+def _linked_to_pieces_ratio(
     by_piece: Mapping[str, float],
     spec: SupernetSpec,
     rounds_ms: Mapping[str, Sequence[float]],
 ) -> float:
-    """Time of networks in one file over that of their pieces.
+    """Median latency of linked networks over the summed latency of their pieces.
 
     Now and then a file is 5 to 10 % slower in a round than in the others, by where its
     buffers come to lie: hence the median over all rounds of several networks.
@@ -115,10 +115,10 @@ def _ratio(
     return statistics.median(ratios)
 
 
-def _beyond_ms(
+def _beyond_whole_ms(
     probe: str, by_piece: Mapping[str, float], rounds_ms: Mapping[str, Sequence[float]]
 ) -> float:
-    """How much longer a probe takes than the whole network."""
+    """Median difference of a probe's latency and the whole network's, ms."""
     table = _rounds([probe, WHOLE_PROBE], by_piece, rounds_ms)
     return statistics.median(a - b for a, b in zip(*table, strict=True))
 
@@ -128,7 +128,7 @@ def _rounds(
     by_piece: Mapping[str, float],
     rounds_ms: Mapping[str, Sequence[float]],
 ) -> list[Sequence[float]]:
-    """Each one's rounds; its one figure where not all have equally many."""
+    """Latencies per round and name; one figure each where rounds differ in number."""
     table = [rounds_ms.get(name, ()) for name in names]
     if len(set(map(len, table))) > 1 or not table[0]:
         return [(by_piece[name],) for name in names]

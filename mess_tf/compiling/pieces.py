@@ -1,8 +1,8 @@
-"""A supernet as pieces: segments, heads, decisions and output steps, each verified.
+"""Compiles a supernet into pieces: segments, heads, decisions, resizes, probes.
 
 The backbone is converted once with all exit tensors as outputs, the heads in groups
 per exit point, and pieces are cut out of the results. For int8 the heads are calibrated
-on the float backbone's own exit tensors for the same images, so that an exit tensor has
+on the float backbone's exit tensors for the same images, so that an exit tensor has
 one scale in every piece; where one still differs, the head starts by requantising.
 """
 
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mess_tf.compiling.auxiliary_pieces import add_auxiliary
-from mess_tf.compiling.piece_folder import PieceStore, write_pieces
+from mess_tf.compiling.piece_folder import PieceWriter, write_pieces
 from mess_tf.compiling.slice import (
-    adopt_scales,
     crossing_names,
     cut_between,
     cut_in_sequence,
+    snap_input_scales,
     write_cut,
 )
-from mess_tf.converting.calibrate import Calibration, pixel_range, run_as_calibrated
+from mess_tf.converting.calibrate import Calibration, pixel_range, run_reference_kernels
 from mess_tf.converting.convert import convert_model
 from mess_tf.core.errors import MessError
 from mess_tf.core.piece_names import (
@@ -95,7 +95,7 @@ def compile_supernet(
     pieces = write_pieces(
         folder,
         precision,
-        lambda store: _compile_all(supernet, store, images, policies, report),
+        lambda writer: _compile_all(supernet, writer, images, policies, report),
         made,
     )
     report("done", 1.0)
@@ -104,12 +104,12 @@ def compile_supernet(
 
 def _compile_all(
     supernet: Supernet,
-    store: PieceStore,
+    writer: PieceWriter,
     images: Calibration | None,
     policies: Sequence[str],
     report: Progress,
 ) -> None:
-    spec, precision = supernet.spec, store.precision
+    spec, precision = supernet.spec, writer.precision
     groups = list(_groups(spec))
     step, steps = 0, len(groups) + 3
 
@@ -120,8 +120,8 @@ def _compile_all(
     cuts = cut_in_sequence(backbone, names, exits)
     renamed = crossing_names(cuts)
     for cut in cuts:
-        store.add(cut.name, "segment", write_cut(backbone, cut, renamed))
-    borders = {name: backbone.info(backbone.tensor(name)) for name in exits}
+        writer.add(cut.name, "segment", write_cut(backbone, cut, renamed))
+    producers = {name: backbone.info(backbone.tensor(name)) for name in exits}
 
     for step, (exit_index, ids) in enumerate(groups, start=1):
         report(f"converting {len(ids)} heads of exit {exit_index}", step / steps)
@@ -131,15 +131,15 @@ def _compile_all(
             samples = [[f[exit_tensor(i)] for i in inputs] for f in features]
             calibration = Calibration(samples, images.method)
         group = _convert_heads(supernet, exit_index, ids, precision, calibration)
-        adopt_scales(group, borders)
+        snap_input_scales(group, producers)
         for head_id in ids:
             name = head_name(exit_index, head_id)
             given = [exit_tensor(i) for i in inputs]
             cut = cut_between(group, name, given, [name])
-            store.add(name, "head", write_cut(group, cut, {}, borders))
+            writer.add(name, "head", write_cut(group, cut, {}, producers))
 
-    report("decisions, output steps and probes", (steps - 1) / steps)
-    add_auxiliary(spec, store, policies)
+    report("decisions, resizes and probes", (steps - 1) / steps)
+    add_auxiliary(spec, writer, policies)
 
 
 def _groups(spec: SupernetSpec) -> Iterator[tuple[int, list[str]]]:
@@ -164,7 +164,7 @@ def _convert_backbone(
     features = []
     if images is not None:
         exact = convert_model(model, [IMAGE_TENSOR], exits, "float32", None, sizes)
-        features = run_as_calibrated(exact, images.samples)
+        features = run_reference_kernels(exact, images.samples)
     content = convert_model(model, [IMAGE_TENSOR], exits, precision, images, sizes)
     return Graph(read_model(content, "the backbone")), features
 

@@ -1,8 +1,7 @@
-"""Cuts pieces out of a flatbuffer between named tensors.
+"""Cuts a graph between named tensors into subgraphs, each a flatbuffer.
 
-A cut keeps what the converter decided: operators, weights, scales. int8 graphs give
-pieces that are int8 at their borders, so a chain of pieces is the whole graph bit for
-bit.
+A cut keeps what the converter decided: operators, weights, scales. Pieces of an int8
+graph have int8 inputs and outputs, so a chain of pieces is the whole graph bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SAME_SCALE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Cut:
-    """A piece of a graph: its operators and the tensors at its borders, by id."""
+    """A subgraph: operators and boundary tensors, by index."""
 
     name: str
     operators: tuple[int, ...]
@@ -55,20 +54,20 @@ def cut_in_sequence(
 ) -> list[Cut]:
     """Cuts a graph into consecutive pieces, piece k ending at the tensor ``ends[k]``.
 
-    Every operator belongs to the first piece that needs it. A tensor of an earlier
-    piece that a later one reads crosses the border too, whether it is an end or not.
+    Every operator belongs to the first piece that needs it. Outputs of a piece are its
+    end and every tensor that later pieces read.
     """
     targets = [graph.tensor(end) for end in ends]
     available = set(graph.inputs)
-    owned: list[list[int]] = []
+    per_piece: list[list[int]] = []
     for target in targets:
         operators = graph.operators_between(available, [target])
-        owned.append(operators)
+        per_piece.append(operators)
         available.update(t for i in operators for t in graph.writes(i))
     cuts = []
-    for k, (name, operators) in enumerate(zip(names, owned, strict=True)):
+    for k, (name, operators) in enumerate(zip(names, per_piece, strict=True)):
         made = {t for i in operators for t in graph.writes(i)}
-        later = {t for ops in owned[k + 1 :] for t in _outside(graph, ops)}
+        later = {t for ops in per_piece[k + 1 :] for t in _outside(graph, ops)}
         crossing = sorted((made & later) - {targets[k]})
         cuts.append(
             Cut(
@@ -104,31 +103,33 @@ def write_cut(
     graph: Graph,
     cut: Cut,
     names: Mapping[int, str],
-    borders: Mapping[str, TensorInfo] | None = None,
+    producers: Mapping[str, TensorInfo] | None = None,
 ) -> bytes:
-    """Builds a cut's flatbuffer.
+    """The flatbuffer of a cut.
 
     Args:
         graph: that was cut.
         cut: to write.
-        names: border tensors to call otherwise than in the graph.
-        borders: what input tensors of these names are in the piece that makes them. An
+        names: new names of boundary tensors, by id.
+        producers: by name, input tensors as the pieces that make them declare them. An
             input of another scale is requantised first.
 
     Raises:
-        MessError: an input has another shape or type than its border promises.
+        MessError: an input has another shape or type than its producer declares.
     """
     builder = ModelBuilder()
     piece = builder.add_graph(cut.name)
     given = {}
     for tensor in cut.inputs:
-        own = graph.info(tensor)
-        promised = (borders or {}).get(own.name, own)
-        if (promised.shape, promised.dtype) != (own.shape, own.dtype):
-            raise MessError(f"Piece {cut.name} reads {own} where {promised} comes in.")
-        given[tensor] = piece.add_like(promised)
+        info = graph.info(tensor)
+        source = (producers or {}).get(info.name, info)
+        if (source.shape, source.dtype) != (info.shape, info.dtype):
+            raise MessError(f"Piece {cut.name} reads {info} where {source} comes in.")
+        given[tensor] = piece.add_tensor_from_info(source)
     piece.inputs = list(given.values())
-    known = {t: _at_scale(piece, here, graph, t) for t, here in given.items()}
+    known = {
+        t: _requantise_if_needed(piece, here, graph, t) for t, here in given.items()
+    }
     here = piece.append(graph, cut.operators, known)
     piece.outputs = [here[tensor] for tensor in cut.outputs]
     for tensor in cut.outputs:
@@ -138,31 +139,41 @@ def write_cut(
     return builder.finish()
 
 
-def _at_scale(piece: GraphBuilder, incoming: int, graph: Graph, tensor: int) -> int:
-    """``incoming`` where its scale is the graph's, else its requantised copy."""
+def _requantise_if_needed(
+    piece: GraphBuilder, incoming: int, graph: Graph, tensor: int
+) -> int:
+    """The tensor ``incoming`` of a piece at the scale that a graph's tensor has.
+
+    Returns:
+        ``incoming`` itself, or the output of a QUANTIZE appended behind it.
+    """
     if scale_of(piece.tensors[incoming]) == scale_of(graph.tensors[tensor]):
         return incoming
-    copy = piece.add_twin(graph.tensors[tensor], "requantised")
+    copy = piece.add_tensor_like(graph.tensors[tensor], "requantised")
     piece.add_quantize(incoming, copy)
     return copy
 
 
-def adopt_scales(graph: Graph, borders: Mapping[str, TensorInfo]) -> None:
-    """Gives input tensors the exact scales of ``borders`` where only rounding differs.
+def snap_input_scales(graph: Graph, producers: Mapping[str, TensorInfo]) -> None:
+    """Sets scales of input tensors to their producers' where only rounding differs.
 
     Calibrating one tensor in two graphs agrees to some 1e-7: far below a quantisation
     step, but enough for an operator in between to be needed. Tensors inside that share
     an input's scale (of pooling, resizing, concatenation) follow it.
+
+    Args:
+        graph: is changed in place.
+        producers: by name, input tensors as the pieces that make them declare them.
     """
     for tensor in graph.inputs:
-        promised = borders.get(graph.name(tensor))
-        own = scale_of(graph.tensors[tensor])
-        if promised is None or not own[0] or not promised.scale:
+        producer = producers.get(graph.name(tensor))
+        current = scale_of(graph.tensors[tensor])
+        if producer is None or not current[0] or not producer.scale:
             continue
-        wanted = (promised.scale, promised.zero_point)
-        close = math.isclose(own[0], wanted[0], rel_tol=SAME_SCALE_TOLERANCE)
-        if own == wanted or own[1] != wanted[1] or not close:
+        wanted = (producer.scale, producer.zero_point)
+        close = math.isclose(current[0], wanted[0], rel_tol=SAME_SCALE_TOLERANCE)
+        if current == wanted or current[1] != wanted[1] or not close:
             continue
         for other in graph.tensors:
-            if scale_of(other) == own:
+            if scale_of(other) == current:
                 other.quantization = per_tensor_quantization(*wanted)

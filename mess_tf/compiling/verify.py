@@ -1,4 +1,4 @@
-"""Compares what was compiled with what it was compiled from, exit by exit."""
+"""Compares pieces with Keras, and linked files with their pieces, exit by exit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeadDifference:
-    """A head's piece (at the end of its chain) against its Keras layers.
+    """Largest difference of a head's logits: chained pieces against Keras layers.
 
     Attributes:
         exit, head: which.
@@ -45,7 +45,7 @@ class HeadDifference:
 
 @dataclass(frozen=True)
 class LinkedCheck:
-    """A linked file against the chain of its pieces and the numpy policy.
+    """Routing and logits of a linked file against its pieces and the numpy policy.
 
     Attributes:
         taken: exit point per image as the file says.
@@ -139,17 +139,17 @@ def compare_linked(
     taken, expected, margins = [], [], []
     largest: dict[int, float] = {}
     for image in images:
-        answer = linked.run(image)
+        prediction = linked.run(image)
         tensors = runner.features(image, configuration.exits[-1].exit)
         route, margin = _route(runner, tensors, spec, configuration)
-        taken.append(answer.exit)
+        taken.append(prediction.exit)
         expected.append(route)
         margins.append(margin)
         reference = runner.output_logits(
-            tensors, answer.exit, by_exit[answer.exit].head, spec.output_size
+            tensors, prediction.exit, by_exit[prediction.exit].head, spec.output_size
         )[0]
-        difference = float(np.abs(answer.logits - reference).max())
-        largest[answer.exit] = max(largest.get(answer.exit, 0.0), difference)
+        difference = float(np.abs(prediction.logits - reference).max())
+        largest[prediction.exit] = max(largest.get(prediction.exit, 0.0), difference)
     return LinkedCheck(
         tuple(taken), tuple(expected), largest, linked.logits.scale, tuple(margins)
     )
@@ -165,12 +165,12 @@ def _route(
     margin = float("inf")
     for choice in configuration.exits[:-1]:
         logits = runner.logits(tensors, choice.exit, choice.head)
-        policy, own = Policy.parse(str(choice.policy)), choice.parameters
+        policy, parameters = Policy.parse(str(choice.policy)), choice.parameters
         other = None
         if policy.reference is not None:
             head = reference_head(spec, policy.reference)
             other = runner.logits(tensors, policy.reference, head.id)
-        confidence = policy.confidence_numpy(logits, own, other)[0]
+        confidence = policy.confidence_numpy(logits, parameters, other)[0]
         threshold = np.float32(choice.threshold)
         margin = min(margin, float(abs(confidence - threshold)))
         if confidence >= threshold:

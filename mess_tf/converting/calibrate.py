@@ -1,10 +1,10 @@
-"""From what values do, the ranges that int8 stands for.
+"""Post-training calibration: ranges of activations for int8 quantisation.
 
-The converter calibrates in two steps: it notes the smallest and largest value of every
-tensor of the float graph, then quantises by these ranges. In between, ranges can be
-chosen otherwise: by the values' distribution, or because they are known (an image's
-pixels go from 0 to 255, whichever images calibrate). Everything else is the
-converter's own: which tensors share a scale, weights per channel, biases.
+The converter calibrates in two steps: it records the smallest and largest value of
+every tensor of the float graph, then quantises by these ranges. In between, ranges can
+be chosen otherwise: by the values' distribution, or because they are known (an image's
+pixels go from 0 to 255, whichever images calibrate). Everything else is left to the
+converter: which tensors share a scale, weights per channel, biases.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mess_tf.core.precisions import CalibrationMethod
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
-BINS = 2048
-CUT = 1e-4
-"""Of a tensor's values, the part that ``percentile`` cuts off at either end."""
+HISTOGRAM_BINS = 2048
+CLIPPED_FRACTION = 1e-4
+"""Part of a tensor's values that ``percentile`` clips at either end."""
 _SHRINKS = np.linspace(1.0, 0.2, 41)
 
 Range = tuple[float, float]
@@ -32,11 +32,11 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What int8's ranges come from.
+    """Calibration samples, and how ranges follow from them.
 
     Attributes:
         samples: per sample, one float32 array of shape (1, ...) per input.
-        method: ``minmax`` keeps every value in range; ``percentile`` cuts the outermost
+        method: ``minmax`` covers every value; ``percentile`` cuts the outermost
             0.01 % at either end; ``mse`` makes the mean squared error of clipping and
             rounding, per tensor, least.
         known: ranges of inputs by name, known whatever the samples say.
@@ -53,27 +53,30 @@ def pixel_range(preprocessing: Preprocessing) -> Range:
     return float((-mean / std).min()), float(((255 - mean) / std).max())
 
 
-def with_ranges(content: bytes, calibration: Calibration) -> bytes:
-    """The converter's calibrated float graph with the ranges that were asked for.
+def set_activation_ranges(content: bytes, calibration: Calibration) -> bytes:
+    """Sets the ranges of a calibrated float graph's activations by another method.
 
     Args:
         content: float flatbuffer whose tensors carry their smallest and largest value.
-        calibration: the same samples.
+        calibration: the samples that the graph was calibrated on, and the method.
+
+    Returns:
+        The flatbuffer with the chosen ranges.
     """
     model = read_model(content, "the calibrated graph")
     graph = Graph(model)
-    noted = {
+    observed = {
         index: (float(tensor.quantization.min[0]), float(tensor.quantization.max[0]))
         for index, tensor in enumerate(graph.tensors)
         if graph.constant(index) is None
         and tensor.quantization is not None
         and tensor.quantization.min is not None
     }
-    chosen = dict(noted)
+    chosen = dict(observed)
     if calibration.method != "minmax":
         choose = {"percentile": percentile_range, "mse": mse_range}[calibration.method]
-        counts = _histograms(content, graph, noted, calibration.samples)
-        chosen = {t: choose(counts[t], *noted[t]) for t in counts}
+        counts = _histograms(content, graph, observed, calibration.samples)
+        chosen = {t: choose(counts[t], *observed[t]) for t in counts}
     for name, span in calibration.known.items():
         chosen[graph.tensor(name)] = span
     for tensor, (low, high) in chosen.items():
@@ -84,21 +87,22 @@ def with_ranges(content: bytes, calibration: Calibration) -> bytes:
 
 
 def percentile_range(counts: np.ndarray, low: float, high: float) -> Range:
-    """Range without the outermost values; 0 stays in it.
+    """Range between two quantiles of the values, extended to contain 0.
 
     Args:
-        counts: int64 array of shape (BINS,) of values between ``low`` and ``high``.
+        counts: histogram of the values between ``low`` and ``high``, int64 array of
+            shape (HISTOGRAM_BINS,).
         low, high: smallest and largest value seen.
     """
     edges = np.linspace(low, high, len(counts) + 1)
     share = np.cumsum(counts) / counts.sum()
-    first = int(np.searchsorted(share, CUT, side="right"))
-    last = int(np.searchsorted(share, 1 - CUT, side="left"))
+    first = int(np.searchsorted(share, CLIPPED_FRACTION, side="right"))
+    last = int(np.searchsorted(share, 1 - CLIPPED_FRACTION, side="left"))
     return min(float(edges[first]), 0.0), max(float(edges[last + 1]), 0.0)
 
 
 def mse_range(counts: np.ndarray, low: float, high: float) -> Range:
-    """Range whose 255 steps lose least: squares of what is clipped and what is rounded.
+    """Range of least mean squared error of clipping and rounding to 255 steps.
 
     Values in range are rounded by a twelfth of a squared step on average; exact zeros
     (of a ReLU) are the bin that holds 0 and lose nothing. Args as above.
@@ -119,7 +123,7 @@ def mse_range(counts: np.ndarray, low: float, high: float) -> Range:
     return float(lows[row]), float(highs[column])
 
 
-def run_as_calibrated(
+def run_reference_kernels(
     content: bytes, samples: Sequence[Sequence[np.ndarray]]
 ) -> list[dict[str, np.ndarray]]:
     """Outputs of a float graph per sample, by the kernels that calibration runs on.
@@ -143,10 +147,10 @@ def run_as_calibrated(
 
 
 def _interpreter(content: bytes, keep_all: bool = False) -> Any:
-    """TensorFlow's, without delegates; with ``keep_all`` every tensor can be read."""
+    """TensorFlow's interpreter without delegates; ``keep_all`` keeps all tensors."""
     import tensorflow as tf
 
-    with quiet():
+    with capture_output():
         # TensorFlow announces that its interpreter moves to LiteRT.
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(
@@ -163,18 +167,18 @@ def _interpreter(content: bytes, keep_all: bool = False) -> Any:
 def _histograms(
     content: bytes,
     graph: Graph,
-    noted: Mapping[int, Range],
+    observed: Mapping[int, Range],
     samples: Sequence[Sequence[np.ndarray]],
 ) -> dict[int, np.ndarray]:
-    """Per tensor, how its values lie between their smallest and largest."""
+    """Histogram per tensor id between its smallest and largest value."""
     interpreter = _interpreter(content, keep_all=True)
-    counts = {tensor: np.zeros(BINS, np.int64) for tensor in noted}
+    counts = {tensor: np.zeros(HISTOGRAM_BINS, np.int64) for tensor in observed}
     for sample in samples:
         for tensor, array in zip(graph.inputs, sample, strict=True):
             interpreter.set_tensor(tensor, np.asarray(array, np.float32))
         interpreter.invoke()
-        for tensor, span in noted.items():
+        for tensor, span in observed.items():
             values = interpreter.get_tensor(tensor)
             low, high = span if span[0] < span[1] else (span[0], span[0] + 1)
-            counts[tensor] += np.histogram(values, BINS, (low, high))[0]
+            counts[tensor] += np.histogram(values, HISTOGRAM_BINS, (low, high))[0]
     return counts

@@ -1,4 +1,4 @@
-"""One function or Keras model to one flatbuffer of a precision, at batch 1.
+"""Conversion of a Keras model or traceable function to a flatbuffer of batch 1.
 
 The function is traced with its weights as constants and handed to the converter: many
 times faster than ``from_keras_model``, and no variable is left inside. The converter's
@@ -18,13 +18,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_quantize
 
-from mess_tf.converting.calibrate import Calibration, with_ranges
+from mess_tf.converting.calibrate import Calibration, set_activation_ranges
 from mess_tf.converting.dilated_conv import NativeDilations
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import CONVERTED, Precision
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def convert_function(
         MessError: int8 without calibration data, or an operator LiteRT lacks.
     """
     _check_backend()
-    with quiet():
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output():
+        warnings.simplefilter("ignore")  # put back by capture_output()
         traced = tf.function(lambda *t: list(function(*t)), autograph=False)
         concrete = traced.get_concrete_function(
             *(tf.TensorSpec(s.shape, tf.float32, name=s.name) for s in inputs)
@@ -109,7 +109,7 @@ def convert_function(
 def convert_plain(
     model: keras.Model, precision: Precision, calibration: Calibration | None = None
 ) -> bytes:
-    """What a user gets from ``TFLiteConverter.from_keras_model``: the speed baseline.
+    """Converts by ``TFLiteConverter.from_keras_model``: the baseline of benchmarks.
 
     No native dilations: dilated layers may leave SPACE_TO_BATCH_ND in the file.
 
@@ -119,8 +119,8 @@ def convert_plain(
         calibration: as for ``convert_model``.
     """
     _check_backend()
-    with quiet():
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output():
+        warnings.simplefilter("ignore")  # put back by capture_output()
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
     return _convert(converter, precision, calibration, model.name)
 
@@ -137,8 +137,8 @@ def _convert(
     converter: Any, precision: Precision, calibration: Calibration | None, what: str
 ) -> bytes:
     _set_up(converter, precision, calibration)
-    with quiet() as captured:
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output() as captured:
+        warnings.simplefilter("ignore")  # put back by capture_output()
         try:
             content = bytes(converter.convert())
             if calibration is None or precision != "int8":
@@ -146,7 +146,7 @@ def _convert(
             # What the converter itself does after calibration, with chosen ranges.
             return bytes(
                 mlir_quantize(
-                    with_ranges(content, calibration),
+                    set_activation_ranges(content, calibration),
                     input_data_type=tf.int8,
                     output_data_type=tf.int8,
                 )

@@ -1,4 +1,4 @@
-"""Whether a network can be converted at all: asked before it is trained for hours."""
+"""Trial conversion of a network, before hours of training."""
 
 from __future__ import annotations
 

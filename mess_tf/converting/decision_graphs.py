@@ -1,10 +1,10 @@
-"""The small graphs around heads: an exit's decision and the step to the output grid.
+"""Graphs of exit decisions, and of resizing logits to the output grid.
 
-They carry no weights, but for decisions that compare with another head, which they
-contain. On int8 networks they start from the int8 logits, since that is
-what a linked file pays: the decision dequantises a small map and continues in float (an
-int8 softmax has steps of 1/256, so a threshold of 0.999 could never be met), the resize
-stays int8. Their scale is a stand-in that linking replaces by the head's own.
+They have no weights, but for decisions that compare with another head, which they
+contain. On int8 networks they start from the int8 logits, as in a linked file: the
+decision dequantises a small map and continues in float (an int8 softmax has steps of
+1/256, so a threshold of 0.999 could never be met), the resize stays int8. As pieces
+they have a placeholder scale, which costs the same as a head's.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mess_tf.runtime.signature_names import CONFIDENCE
 
 LOGITS = "logits"
 REFERENCE = "reference"
-DECISION = "decision_"  # before the names of a decision's own tensors
-STAND_IN_SCALE = 0.1
+DECISION = "decision_"  # before the names of a decision's tensors
+PLACEHOLDER_SCALE = 0.1
 _LEAST_SMOOTHED = 2  # MIRROR_PAD adds at most a side's length
-STAND_IN_PIXEL_THRESHOLD = 0.9
+PLACEHOLDER_PIXEL_THRESHOLD = 0.9
 
 
 @functools.lru_cache(maxsize=64)
@@ -49,7 +49,7 @@ def decision_graph(
         policy: its key.
         size: (h, w).
         classes: how many.
-        parameters: the head's own numbers of a fitted policy; they become constants.
+        parameters: of a fitted policy, for one head; they become constants.
         reference_size: (h', w') of the logits that a policy compares with.
 
     Raises:
@@ -68,10 +68,10 @@ def decision_graph(
             " output stride, or leave eq7+9 out of the recipe's statistics.policies."
         )
 
-    own = np.array(parameters, np.float32)
+    fitted = np.array(parameters, np.float32)
 
     def function(logits: Any, reference: Any = None) -> list[Any]:
-        return [parsed.confidence_ops(logits, own, reference)]
+        return [parsed.confidence_ops(logits, fitted, reference)]
 
     specs = [InputSpec(LOGITS, (1, *size, classes))]
     if reference_size is not None:
@@ -90,7 +90,7 @@ def confidences_file(
 
     These are the operators of the decisions in a linked file, so that an image whose
     confidence lies at a threshold leaves at the same exit in both. Outputs are named
-    by policy key. The numbers of fitted families are inputs of shape (P,), named by
+    by policy key. The parameters of fitted families are inputs of shape (P,), named by
     ``parameters_input``, so that one file serves all heads of a size. Policies that
     compare read the float logits ``reference``, of the grid ``reference_size``.
     """
@@ -119,23 +119,25 @@ def confidences_file(
 
 
 def parameters_input(family: str) -> str:
-    """Name of the input for a fitted family's numbers."""
+    """Name of the input for a fitted family's parameters."""
     return f"parameters_{family}"
 
 
 def with_pixel_threshold(policy: str) -> str:
-    """The policy key itself, or completed by the stand-in pixel threshold."""
+    """The policy key, completed by a placeholder pixel threshold where it needs one."""
     from mess_tf.policies.registry import POLICIES
 
     family = POLICIES.get(policy)
     if family is not None and family.needs_pixel_threshold:
-        return f"{policy}@{STAND_IN_PIXEL_THRESHOLD}"
+        return f"{policy}@{PLACEHOLDER_PIXEL_THRESHOLD}"
     return policy
 
 
-def stand_in_parameters(policy: str, classes: int) -> tuple[float, ...]:
-    """Numbers for a policy key where only the cost matters; no two are alike, so that
-    the converter can leave nothing out."""
+def placeholder_parameters(policy: str, classes: int) -> tuple[float, ...]:
+    """Placeholder parameters of a fitted policy, where only its latency matters.
+
+    No two are equal, so that the converter can leave nothing out.
+    """
     count = Policy.parse(policy).parameters(classes)
     return tuple(np.linspace(1.25, 1.75, count).tolist())
 
@@ -169,7 +171,7 @@ def _grid(graph: GraphBuilder, logits: int) -> tuple[int, int]:
 
 
 def _as_float(graph: GraphBuilder, logits: int, name: str) -> int:
-    """The tensor itself, or its values, which an int8 decision starts from."""
+    """The tensor if it is float32, else its dequantised values."""
     tensor = graph.tensors[logits]
     if tensor.type == fb.TensorType.FLOAT32:
         return logits
@@ -210,8 +212,8 @@ def decision_piece(
 ) -> bytes:
     """Flatbuffer of a decision alone: logits -> confidence float32 (1,).
 
-    A family that needs a pixel threshold or numbers of a head gets stand-ins: they are
-    constants and change no cost.
+    A family that needs a pixel threshold or fitted parameters gets placeholders: they
+    are constants and change no latency.
 
     Args:
         reference: the head that a policy compares with. It is part of the decision,
@@ -221,13 +223,15 @@ def decision_piece(
     builder = ModelBuilder()
     graph = builder.add_graph(decision_name(policy, size))
     logits = _add_logits(graph, size, classes, precision)
-    own = stand_in_parameters(policy, classes)
+    parameters = placeholder_parameters(policy, classes)
     graph.inputs, other = [logits], None
     if reference is not None:
-        known = {t: graph.add_like(reference.info(t)) for t in reference.inputs}
+        known = {
+            t: graph.add_tensor_from_info(reference.info(t)) for t in reference.inputs
+        }
         graph.inputs += known.values()
         other = add_reference(graph, reference, known)
-    confidence = add_decision(graph, logits, policy, own, other)
+    confidence = add_decision(graph, logits, policy, parameters, other)
     graph.rename(confidence, CONFIDENCE)
     graph.outputs = [confidence]
     return builder.finish()
@@ -263,5 +267,5 @@ def _add_logits(
 ) -> int:
     if not has_int8_activations(precision):
         return graph.add_tensor(LOGITS, (1, *size, classes), "float32")
-    scale = per_tensor_quantization(STAND_IN_SCALE, 0)
+    scale = per_tensor_quantization(PLACEHOLDER_SCALE, 0)
     return graph.add_tensor(LOGITS, (1, *size, classes), "int8", scale)

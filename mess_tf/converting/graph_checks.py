@@ -1,4 +1,4 @@
-"""What every finished ``.tflite`` must satisfy: operators, types, a first run."""
+"""Checks of a finished piece: its operators, its types, and a run in LiteRT."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_operators(
                 f"Piece {name} has {operator}: a dilated convolution was not converted"
                 " natively."
             )
-        if operator == "MUL" and _scales_a_convolution(graph, index):
+        if operator == "MUL" and _is_unfolded_normalisation(graph, index):
             raise MessError(
                 f"Piece {name} multiplies a convolution's output by constants: its"
                 " batch normalisation was not folded."
@@ -46,7 +46,7 @@ def check_operators(
     check_types(graph, name, kind, precision)
 
 
-def _scales_a_convolution(graph: Graph, index: int) -> bool:
+def _is_unfolded_normalisation(graph: Graph, index: int) -> bool:
     reads = graph.reads(index)
     constants = [t for t in map(graph.constant_source, reads) if t is not None]
     # One factor for all channels (of a hard sigmoid, say) is no normalisation.
@@ -57,7 +57,7 @@ def _scales_a_convolution(graph: Graph, index: int) -> bool:
 
 
 def check_piece(path: Path, name: str, kind: PieceKind, precision: Precision) -> Graph:
-    """Checks one file's operators, then that LiteRT runs it as its borders promise.
+    """Checks one file's operators, then that LiteRT runs it as the file promises.
 
     Returns:
         The parsed graph.
@@ -70,8 +70,8 @@ def check_piece(path: Path, name: str, kind: PieceKind, precision: Precision) ->
     interpreter = open_interpreter(path)
     promised_in = [graph.info(tensor) for tensor in graph.inputs]
     promised_out = [graph.info(tensor) for tensor in graph.outputs]
-    _check_borders(name, promised_in, interpreter.get_input_details())
-    _check_borders(name, promised_out, interpreter.get_output_details())
+    _check_io(name, promised_in, interpreter.get_input_details())
+    _check_io(name, promised_out, interpreter.get_output_details())
     rng = np.random.default_rng(0)
     for info, detail in zip(promised_in, interpreter.get_input_details(), strict=True):
         interpreter.set_tensor(detail["index"], _random(info, rng))
@@ -91,7 +91,7 @@ def _random(info: TensorInfo, rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=info.shape).astype(info.dtype)
 
 
-def _check_borders(name: str, promised: list[TensorInfo], details: list[Any]) -> None:
+def _check_io(name: str, promised: list[TensorInfo], details: list[Any]) -> None:
     for info, detail in zip(promised, details, strict=True):
         scale, zero_point = detail["quantization"]
         got = (

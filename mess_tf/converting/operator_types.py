@@ -1,4 +1,4 @@
-"""The true types of a graph, operator by operator, and what a precision promises.
+"""Types of a graph's operators, and a check of what a precision promises.
 
 Names promise little: a file called int8 may hold float operators, and one with float16
 weights computes in float32. So every operator is looked at: what it reads and writes,
@@ -32,7 +32,7 @@ _WEIGHTS = {
 
 @dataclass(frozen=True)
 class OperatorTypes:
-    """What one operator works on.
+    """Types that one operator reads, holds and writes.
 
     Attributes:
         operator: its name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.json_files import Json, from_json, to_json
@@ -28,30 +29,55 @@ class ExitChoice:
     parameters: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
 class Configuration:
-    """The chosen exits in order of depth; the last one always answers."""
+    """The chosen exits in order of depth; the last one always answers.
 
-    exits: tuple[ExitChoice, ...]
+    Immutable, and equal to others with the same exits. No dataclass, because in files
+    it is the list of its exits and not an object with one field.
 
-    def __post_init__(self) -> None:
-        if not self.exits:
+    Args:
+        exits: at least one; all but the last need policy and threshold.
+
+    Raises:
+        MessError: no exit, an order that is not that of depth, or a missing rule.
+    """
+
+    JSON_TYPE: ClassVar = tuple[ExitChoice, ...]
+
+    def __init__(self, exits: tuple[ExitChoice, ...]) -> None:
+        if not exits:
             raise MessError("A configuration needs at least one exit.")
-        order = [choice.exit for choice in self.exits]
+        order = [choice.exit for choice in exits]
         if order != sorted(set(order)):
             raise MessError(f"A configuration's exits must grow in depth; got {order}.")
-        for choice in self.exits[:-1]:
+        for choice in exits[:-1]:
             if choice.policy is None or choice.threshold is None:
                 raise MessError(
                     f"Exit {choice.exit} is not the last: it needs policy and"
                     " threshold."
                 )
+        self._exits = exits
+
+    @property
+    def exits(self) -> tuple[ExitChoice, ...]:
+        return self._exits
+
+    json_content = exits
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Configuration) and self._exits == other._exits
+
+    def __hash__(self) -> int:
+        return hash(self._exits)
+
+    def __repr__(self) -> str:
+        return f"Configuration({self._exits!r})"
 
     def to_json(self) -> list[dict[str, Json]]:
         """The list of exits as plain JSON types, as JSON gives it back."""
-        return [to_json(choice) for choice in self.exits]
+        return [to_json(choice) for choice in self._exits]
 
     @classmethod
     def from_json(cls, data: list[dict[str, Json]]) -> Configuration:
         """Inverse of ``to_json``; raises MessError like ``json_files.from_json``."""
-        return cls(from_json(data, tuple[ExitChoice, ...], "A configuration"))
+        return from_json(data, cls, "A configuration")

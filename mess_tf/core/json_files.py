@@ -31,17 +31,37 @@ class Record(Protocol):
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
+class Transparent(Protocol):
+    """A class whose instances are, in JSON, nothing but the value of their content.
+
+    Attributes:
+        JSON_TYPE: type of the content.
+        json_content: the content; the constructor's only argument.
+    """
+
+    JSON_TYPE: ClassVar[Any]
+
+    def __init__(self, content: Any) -> None: ...
+
+    @property
+    def json_content(self) -> Any: ...
+
+
 FIRST_SCHEMA = 1
 """Schema version of kinds of files that say no other."""
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_AT = re.compile(r" - at `\$(.*?)`")
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
 _LONGEST_VALUE = 60  # characters of a value in an error message
 
 
 def to_json(record: Record) -> dict[str, Json]:
     """A record as plain JSON types: dictionaries in the order of fields, and lists."""
-    plain: dict[str, Json] = _without_tuples(dataclasses.asdict(record))
+    import msgspec
+
+    plain: dict[str, Json] = _without_tuples(
+        msgspec.to_builtins(record, enc_hook=_encode)
+    )
     return plain
 
 
@@ -60,7 +80,7 @@ def from_json(data: Json, kind: type[T], name: str) -> T:
     import msgspec
 
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(data, kind, dec_hook=_decode)
     except msgspec.ValidationError as error:
         reason = _reason(str(error), data, kind)
         raise MessError(f"{name} cannot be read: {reason}") from None
@@ -73,20 +93,20 @@ def write_record(path: Path, record: Record) -> None:
     write_json(path, to_json(record))
 
 
-def read_record(path: Path, kind: type[T], what: str, command: str | None = None) -> T:
-    """Reads a JSON file into a record; ``kind.schema`` is the version that is accepted.
+def read_record(path: Path, kind: type[T], what: str, command: str, schema: int) -> T:
+    """Reads a JSON file into a record.
 
     Args:
         path: of the file.
-        kind: dataclass with a field ``schema`` whose default is the current version.
+        kind: of the record.
         what: the kind of file, in words, for error messages.
         command: the command that makes such a file.
+        schema: version that the key ``schema`` must have, where it is there.
 
     Raises:
         MessError: the file is missing, is no JSON, has another schema version, or does
             not fit the record.
     """
-    schema: int = getattr(kind, "schema", FIRST_SCHEMA)
     data = read_json(path, what, command, schema)
     try:
         return from_json(data, kind, f"The {what} {path}")
@@ -132,10 +152,43 @@ def json_schema(kind: type, title: str) -> dict[str, Json]:
     """JSON Schema (draft 2020-12) of the files of a record; descriptions from docs."""
     import msgspec
 
-    schema = msgspec.json.schema(kind)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
-    plain: dict[str, Json] = _without_tuples({**head, **schema})
+    definitions: dict[str, Json] = {}
+
+    def of_content(transparent: type[Transparent]) -> Json:
+        schema = msgspec.json.schema(transparent.JSON_TYPE, schema_hook=of_content)
+        definitions.update(schema.pop("$defs", {}))
+        return schema
+
+    schema = msgspec.json.schema(kind, schema_hook=of_content)
+    definitions.update(schema.pop("$defs", {}))
+    plain: dict[str, Json] = _without_tuples(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": title,
+            **schema,
+            "$defs": dict(sorted(definitions.items())),
+        }
+    )
     return plain
+
+
+def _encode(value: object) -> Json:
+    """What msgspec does not know: numpy's float64, and classes of one content."""
+    if isinstance(value, float):
+        return float(value)
+    if hasattr(value, "JSON_TYPE"):
+        content: Json = value.json_content  # type: ignore[attr-defined]
+        return content
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _decode(kind: type[Transparent], data: Json) -> Transparent:
+    import msgspec
+
+    try:
+        return kind(msgspec.convert(data, kind.JSON_TYPE, dec_hook=_decode))
+    except (msgspec.ValidationError, MessError) as error:
+        raise ValueError(str(error)) from None  # msgspec adds the path
 
 
 def _hint(command: str | None, when: str) -> str:
@@ -152,8 +205,9 @@ def _without_tuples(value: Json) -> Json:
 
 def _reason(message: str, data: Json, kind: type) -> str:
     """``pieces[0].kind is 'x'; accepted: …``, from msgspec's message and the data."""
-    match = _AT.match(message)
-    problem, path = (match["problem"], match["path"] or "") if match else ("", "")
+    problem = _AT.split(message)[0]
+    # Inside of a class that decodes its content itself, the inner path comes first.
+    path = "".join(reversed(_AT.findall(message)))
     steps = [
         int(step["index"]) if step["index"] else step["key"]
         for step in _STEP.finditer(path)
@@ -168,7 +222,7 @@ def _reason(message: str, data: Json, kind: type) -> str:
         accepted = f"accepted: {', '.join(map(json.dumps, _accepted(kind, steps)))}"
     else:
         accepted = problem[:1].lower() + problem[1:]
-    return f"{place}{shown}; {accepted}."
+    return f"{place}{shown}; {accepted.rstrip('.')}."
 
 
 _NOT_FOUND = object()
@@ -198,6 +252,9 @@ def _accepted(kind: type, steps: Sequence[int | str | None]) -> list[str | int |
                 return item
             case inspect.DictType(value_type=value):
                 return value
+            case inspect.CustomType():
+                transparent: type[Transparent] = found.cls
+                return inside(inspect.type_info(transparent.JSON_TYPE), step)
             case inspect.UnionType(types=types):
                 (only,) = (t for t in types if not isinstance(t, inspect.NoneType))
                 return inside(only, step)

@@ -112,5 +112,5 @@ class Pieces(PiecesFile):
         if folder.name == "int8-qat":
             made_by = f"mess quantise {run}"
         file = folder / "pieces.json"
-        read = read_record(file, PiecesFile, "list of pieces", made_by)
+        read = read_record(file, PiecesFile, "list of pieces", made_by, PIECES_SCHEMA)
         return cls(read.precision, read.pieces, read.made, read.schema, folder=folder)

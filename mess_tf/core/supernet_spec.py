@@ -216,4 +216,5 @@ class SupernetSpec:
     @classmethod
     def load(cls, path: Path) -> SupernetSpec:
         """Reads ``supernet.json``; raises like ``read_record``."""
-        return read_record(path, cls, "trained network", f"mess train {path.parent}")
+        made_by = f"mess train {path.parent}"
+        return read_record(path, cls, "trained network", made_by, SUPERNET_SCHEMA)

@@ -1,4 +1,4 @@
-"""The card inside the file: what a model is, promises and needs, as its metadata.
+"""The card of an export as metadata of its flatbuffer.
 
 A file travels without the folder it was made in. So the card that lies beside it is
 also an entry of the flatbuffer's metadata, which runtimes ignore. What only the

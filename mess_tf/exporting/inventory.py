@@ -1,4 +1,4 @@
-"""What a finished ``.tflite`` is made of: true types, what stayed in float, and why."""
+"""Operators and tensor types of exported files; float operators with the reason."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def inventory(paths: Path | Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def kept_in_float(
+def float_operators(
     paths: Path | Sequence[Path], precision: Precision
 ) -> list[dict[str, Any]]:
     """Operators that work on float values, counted, with the reason.

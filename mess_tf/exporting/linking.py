@@ -1,7 +1,7 @@
-"""Links chosen pieces into one ``.tflite`` that decides per image where to stop.
+"""Links chosen pieces into one ``.tflite`` file with early exits.
 
 The main graph runs up to the first exit and its decision; ``IF(confidence >=
-threshold)`` then returns that exit's answer or runs the rest, which is built the same
+threshold)`` then returns that exit's outputs or runs the rest, which is built the same
 way. Only tensors that the rest reads pass through an IF. Weights are stored once, also
 where further signatures run the same pieces without decisions.
 """
@@ -21,10 +21,10 @@ from mess_tf.core.files import write_file
 from mess_tf.core.piece_names import IMAGE_TENSOR, exit_tensor
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.exporting.exit_stages import PieceGraphs, carried_beyond
 from mess_tf.exporting.model_io import add_image
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.output_head import Answering
-from mess_tf.exporting.stage_graphs import Parts, carried_beyond
+from mess_tf.exporting.output_head import OutputHead
 from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
 from mess_tf.runtime.signature_names import LOGITS, SERVE, THRESHOLDS
 
@@ -36,7 +36,7 @@ def link_configuration(
     path: Path,
     form: ExportForm | None = None,
 ) -> None:
-    """Writes a configuration as one file with the signature ``serve``.
+    """Writes a configuration as one file whose signature ``serve`` exits early by IF.
 
     Input ``image`` (1, H, W, 3) and, if asked for, ``thresholds`` float32 (n,), one per
     early exit. Outputs ``logits`` (1, h, w, classes), ``classes`` uint8 (1, h, w) or
@@ -69,10 +69,10 @@ def link_static(
     upto: int | None = None,
     decisions: bool = False,
 ) -> None:
-    """Writes the network without branches that runs all kept heads up to one exit.
+    """Writes the branch-free network of all chosen heads up to one exit.
 
     Outputs ``logits`` of that exit on the output grid, and ``logits_<k>`` of the
-    earlier kept exits on their own grids, so that nothing computed can be left out.
+    earlier chosen exits on their own grids, so that nothing computed can be left out.
 
     Args:
         pieces, spec, configuration, path: as for ``link_configuration``.
@@ -83,11 +83,11 @@ def link_static(
     Raises:
         MessError: as above, or ``upto`` is no exit of the configuration.
     """
-    kept = [choice.exit for choice in configuration.exits]
-    end = kept[-1] if upto is None else upto
-    if end not in kept:
-        raise MessError(f"Exit {end} is not in the configuration; its exits: {kept}.")
-    choices = configuration.exits[: kept.index(end) + 1]
+    exits = [choice.exit for choice in configuration.exits]
+    end = exits[-1] if upto is None else upto
+    if end not in exits:
+        raise MessError(f"Exit {end} is not in the configuration; its exits: {exits}.")
+    choices = configuration.exits[: exits.index(end) + 1]
     write_file(path, _Linker(pieces, spec, choices, ExportForm()).static(decisions))
 
 
@@ -100,19 +100,19 @@ class _Linker:
         form: ExportForm,
     ) -> None:
         self._spec, self._form = spec, form
-        self._parts = Parts(pieces, spec)
-        self._stages = self._parts.stages(choices)
-        self._answering = Answering(self._parts, choices, form)
+        self._piece_graphs = PieceGraphs(pieces, spec)
+        self._stages = self._piece_graphs.stages(choices)
+        self._output_head = OutputHead(self._piece_graphs, choices, form)
         self._builder = ModelBuilder()
 
     def dynamic(self) -> bytes:
         main = self._builder.add_graph("main")
-        known = self._start(main)
+        known = self._add_image(main)
         if self._form.threshold_input and len(self._stages) > 1:
             count = len(self._stages) - 1
             known[THRESHOLDS] = main.add_tensor(THRESHOLDS, (count,), "float32")
             main.inputs = [*main.inputs, known[THRESHOLDS]]
-        self._answering.finish(main, self._add_stage(main, known, 0))
+        self._output_head.set_outputs(main, self._add_stage(main, known, 0))
         signatures = {SERVE: main}
         if self._form.exit_signatures:
             for stage in self._stages:
@@ -122,7 +122,7 @@ class _Linker:
 
     def static(self, decisions: bool) -> bytes:
         main = self._builder.add_graph("main")
-        known, named = self._start(main), {}
+        known, named = self._add_image(main), {}
         for stage in self._stages:
             logits = stage.append(main, known)
             named[f"logits_{stage.choice.exit}"] = logits
@@ -136,54 +136,60 @@ class _Linker:
         main.outputs = list(named.values())
         return self._builder.finish()
 
-    def _start(self, graph: GraphBuilder) -> dict[str, int]:
-        own = self._parts.image
-        wanted = self._form.input
-        image = add_image(graph, own, wanted, self._spec.preprocessing)
+    def _add_image(self, graph: GraphBuilder) -> dict[str, int]:
+        image = add_image(
+            graph, self._piece_graphs.image, self._form.input, self._spec.preprocessing
+        )
         return {IMAGE_TENSOR: image}
 
     def _add_prefix(self, name: str, choice: ExitChoice) -> GraphBuilder:
-        """A subgraph that answers at one exit; no other head runs, nothing is asked."""
+        """A subgraph up to one exit, without other heads or decisions."""
         graph = self._builder.add_graph(name)
-        (stage,) = self._parts.stages([choice])
-        logits = stage.append(graph, self._start(graph))
-        answers = self._answering.add(graph, logits, choice.exit)
-        self._answering.finish(graph, answers)
+        (stage,) = self._piece_graphs.stages([choice])
+        logits = stage.append(graph, self._add_image(graph))
+        outputs = self._output_head.append_with_exit(graph, logits, choice.exit)
+        self._output_head.set_outputs(graph, outputs)
         return graph
 
     def _add_stage(
         self, graph: GraphBuilder, known: dict[str, int], at: int
     ) -> list[int]:
-        """Builds stage ``at`` and all after it; returns the answers."""
+        """Builds the stages from index ``at`` on; returns their common outputs."""
         stage = self._stages[at]
         logits = stage.append(graph, known)
         if at == len(self._stages) - 1:
-            return self._answering.add(graph, logits, stage.choice.exit)
-        leave = self._add_test(graph, known, at)
+            return self._output_head.append_with_exit(graph, logits, stage.choice.exit)
+        leave = self._add_exit_test(graph, known, at)
         carried = carried_beyond(self._stages[at + 1 :])
         if THRESHOLDS in known and at < len(self._stages) - 2:
             carried.append(THRESHOLDS)
         passed = {LOGITS: logits, **{name: known[name] for name in carried}}
 
         stop = self._builder.add_graph(f"stop_{stage.choice.exit}")
-        inside = _receive(graph, stop, passed)
-        stop.outputs = self._answering.add(stop, inside[LOGITS], stage.choice.exit)
+        inside = _add_branch_inputs(graph, stop, passed)
+        stop.outputs = self._output_head.append_with_exit(
+            stop, inside[LOGITS], stage.choice.exit
+        )
         rest = self._builder.add_graph(f"after_{stage.choice.exit}")
-        inside = _receive(graph, rest, passed)
+        inside = _add_branch_inputs(graph, rest, passed)
         rest.outputs = self._add_stage(rest, inside, at + 1)
 
-        answers = [graph.add_twin(stop.tensors[tensor]) for tensor in stop.outputs]
+        outputs = [
+            graph.add_tensor_like(stop.tensors[tensor]) for tensor in stop.outputs
+        ]
         graph.add_operator(
             fb.BuiltinOperator.IF,
             1,
             [leave, *dict.fromkeys(passed.values())],
-            answers,
+            outputs,
             fb.BuiltinOptions.IfOptions,
             fb.IfOptionsT(thenSubgraphIndex=stop.index, elseSubgraphIndex=rest.index),
         )
-        return answers
+        return outputs
 
-    def _add_test(self, graph: GraphBuilder, known: dict[str, int], at: int) -> int:
+    def _add_exit_test(
+        self, graph: GraphBuilder, known: dict[str, int], at: int
+    ) -> int:
         stage = self._stages[at]
         confidence = stage.decide(graph, known)
         if THRESHOLDS in known:
@@ -224,14 +230,19 @@ def _add_element(graph: GraphBuilder, vector: int, position: int) -> int:
     return element
 
 
-def _receive(
+def _add_branch_inputs(
     outer: GraphBuilder, inner: GraphBuilder, passed: dict[str, int]
 ) -> dict[str, int]:
-    """Gives ``inner`` one input per passed tensor of ``outer``; two names may be one
-    tensor's."""
+    """Adds to ``inner`` an input per tensor of ``outer`` that an IF passes to it.
+
+    Two names may be one tensor's.
+
+    Returns:
+        Input of ``inner`` by name.
+    """
     by_tensor: dict[int, int] = {}
     for name, tensor in passed.items():
         if tensor not in by_tensor:
-            by_tensor[tensor] = inner.add_twin(outer.tensors[tensor], name)
+            by_tensor[tensor] = inner.add_tensor_like(outer.tensors[tensor], name)
     inner.inputs = list(by_tensor.values())
     return {name: by_tensor[tensor] for name, tensor in passed.items()}

@@ -1,4 +1,4 @@
-"""The ends of an exported file: from the caller's image in, and to the answer out.
+"""Input and output operators of an exported file: normalisation, types, class ids.
 
 Camera pixels become network input in one of two ways. Where the int8 image tensor's
 steps are one per pixel value (``folds_pixels``), a pixel p is the int8 value p - 128:
@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as fb
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.supernet_spec import Preprocessing
-from mess_tf.exporting.options import BorderType
+from mess_tf.exporting.options import IoType
 from mess_tf.flatbuffer.graph_builder import GraphBuilder
 from mess_tf.flatbuffer.schema import per_tensor_quantization
 from mess_tf.runtime.signature_names import CLASSES
@@ -39,47 +39,47 @@ def folds_pixels(image: TensorInfo, preprocessing: Preprocessing) -> bool:
 
 def add_image(
     graph: GraphBuilder,
-    own: TensorInfo,
-    wanted: BorderType | None,
+    image_info: TensorInfo,
+    wanted: IoType | None,
     preprocessing: Preprocessing,
 ) -> int:
-    """Adds the image input in the wanted type.
+    """Adds the image input of a type, and the operators that quantise or normalise it.
 
     Args:
         graph: whose only input it becomes.
-        own: the image as the first segment takes it.
+        image_info: the image as the first segment takes it.
         wanted: see ``ExportForm.input``.
         preprocessing: that pixels go through.
 
     Returns:
         The tensor that the first segment reads.
     """
-    if wanted in (None, own.dtype):
-        image = graph.add_like(own)
+    if wanted in (None, image_info.dtype):
+        image = graph.add_tensor_from_info(image_info)
         graph.inputs = [image]
         return image
-    inside = graph.add_like(own, "input_normalised")
+    inside = graph.add_tensor_from_info(image_info, "input_normalised")
     if wanted == "float32":
-        image = graph.add_tensor(IMAGE_TENSOR, own.shape, "float32")
+        image = graph.add_tensor(IMAGE_TENSOR, image_info.shape, "float32")
         values = image
-        if folds_pixels(own, preprocessing):
-            values = _add_raise(graph, image, own.scale / 4)
+        if folds_pixels(image_info, preprocessing):
+            values = _add_raise(graph, image, image_info.scale / 4)
         graph.add_quantize(values, inside)
-    elif folds_pixels(own, preprocessing):
-        same = per_tensor_quantization(own.scale, own.zero_point + 128)
-        image = graph.add_tensor(IMAGE_TENSOR, own.shape, "uint8", same)
+    elif folds_pixels(image_info, preprocessing):
+        same = per_tensor_quantization(image_info.scale, image_info.zero_point + 128)
+        image = graph.add_tensor(IMAGE_TENSOR, image_info.shape, "uint8", same)
         graph.add_quantize(image, inside)
     else:
-        image = _add_normalisation(graph, inside, own, preprocessing)
+        image = _add_normalisation(graph, inside, image_info, preprocessing)
     graph.inputs = [image]
     return inside
 
 
 def _add_raise(graph: GraphBuilder, image: int, by: float) -> int:
-    """Appends ADD of less than half a step.
+    """Appends ADD of less than half a quantisation step.
 
     Pixels may lie midway between two steps; runtimes round such values by their last
-    bit, each its own way. Raised a little, all round to the value that p - 128 is.
+    bit, each in its way. Raised a little, all round to the value that p - 128 is.
     """
     shape = graph.tensors[image].shape
     raised = graph.add_tensor("input_raised", shape, "float32")
@@ -96,17 +96,20 @@ def _add_raise(graph: GraphBuilder, image: int, by: float) -> int:
 
 
 def _add_normalisation(
-    graph: GraphBuilder, inside: int, own: TensorInfo, preprocessing: Preprocessing
+    graph: GraphBuilder,
+    inside: int,
+    image_info: TensorInfo,
+    preprocessing: Preprocessing,
 ) -> int:
-    """Pixels, their value, one affine operator; returns the image input."""
+    """Adds a uint8 image and one depthwise convolution that normalises its pixels."""
     value = per_tensor_quantization(1.0, 0)
-    image = graph.add_tensor(IMAGE_TENSOR, own.shape, "uint8", value)
+    image = graph.add_tensor(IMAGE_TENSOR, image_info.shape, "uint8", value)
     factor = 1 / np.array(preprocessing.std)
     shift = -np.array(preprocessing.mean) * factor
     kernel_shape = (1, 1, 1, len(factor))
-    if own.dtype == "int8":
+    if image_info.dtype == "int8":
         pixels = graph.add_tensor(
-            "input_pixels", own.shape, "int8", per_tensor_quantization(1.0, -128)
+            "input_pixels", image_info.shape, "int8", per_tensor_quantization(1.0, -128)
         )
         graph.add_quantize(image, pixels)
         scales = (factor / 127).astype(np.float32)
@@ -125,7 +128,7 @@ def _add_normalisation(
             np.round(shift / scales).astype(np.int32),
         )
     else:
-        pixels = graph.add_tensor("input_pixels", own.shape, "float32")
+        pixels = graph.add_tensor("input_pixels", image_info.shape, "float32")
         graph.add_dequantize(image, pixels)
         kernel = graph.add_tensor(
             "input_factor",
@@ -189,11 +192,11 @@ def add_classes(graph: GraphBuilder, logits: int) -> int:
     return classes
 
 
-def add_logits_as(graph: GraphBuilder, logits: int, wanted: BorderType | None) -> int:
-    """Appends what brings int8 logits to the wanted type; the values stay the same."""
+def add_logits_as(graph: GraphBuilder, logits: int, wanted: IoType | None) -> int:
+    """Appends DEQUANTIZE or a requantisation to uint8; real values stay the same."""
     tensor = graph.tensors[logits]
-    own = "int8" if tensor.type == fb.TensorType.INT8 else "float32"
-    if wanted in (None, own):
+    stored = "int8" if tensor.type == fb.TensorType.INT8 else "float32"
+    if wanted in (None, stored):
         return logits
     if wanted == "float32":
         given = graph.add_tensor("output_logits", tensor.shape, "float32")

@@ -10,8 +10,8 @@ from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.core.supernet_spec import SupernetSpec
 
 Form = Literal["linked", "stages", "single"]
-BorderType = Literal["float32", "int8", "uint8"]
-Answer = Literal["logits", "classes", "both"]
+IoType = Literal["float32", "int8", "uint8"]
+AnswerContent = Literal["logits", "classes", "both"]
 Resolution = Literal["grid", "image"]
 
 MOST_CLASSES = 256  # class ids are uint8
@@ -37,9 +37,9 @@ class ExportForm:
     """
 
     form: Form = "linked"
-    input: BorderType | None = None
-    output: BorderType | None = None
-    answer: Answer = "logits"
+    input: IoType | None = None
+    output: IoType | None = None
+    answer: AnswerContent = "logits"
     resolution: Resolution = "grid"
     threshold_input: bool = False
     exit_signatures: bool = False
@@ -73,7 +73,7 @@ class ExportForm:
         return spec.output_size
 
     def check(self, precision: Precision, classes: int) -> None:
-        """Checks that the parts go together.
+        """Checks that the options go together.
 
         Raises:
             UsageError: names the option that does not, and what does.

@@ -1,4 +1,4 @@
-"""Assembles flatbuffers out of operators copied from other graphs.
+"""Builds models of the TFLite schema from new operators and copied ones.
 
 Every buffer and operator code is stored once, whichever subgraphs use it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as fb
@@ -19,14 +18,14 @@ from mess_tf.flatbuffer.writer import write_model
 
 
 class ModelBuilder:
-    """Assembles a model; buffers and operator codes are shared by all subgraphs."""
+    """A model under construction; subgraphs share its buffers and operator codes."""
 
     def __init__(self) -> None:
         # By convention of the format, buffer 0 is the empty one of computed tensors.
-        self._buffers: list[Any] = [fb.BufferT()]
+        self._buffers: list[fb.BufferT] = [fb.BufferT()]
         self._buffer_ids: dict[bytes, int] = {}
-        self._codes: list[Any] = []
-        self._code_ids: dict[tuple[Any, ...], int] = {}
+        self._codes: list[fb.OperatorCodeT] = []
+        self._code_ids: dict[tuple[int, int, bytes | None], int] = {}
         self.graphs: list[GraphBuilder] = []
 
     def add_graph(self, name: str) -> GraphBuilder:
@@ -61,13 +60,13 @@ class ModelBuilder:
         """Packs the model.
 
         Args:
-            signatures: name -> the subgraph whose borders it is about; None makes one,
+            signatures: name -> subgraph with its inputs and outputs; None makes one,
                 ``serve``, of the first.
         """
         definitions = [
             fb.SignatureDefT(
-                graph.maps(graph.inputs),
-                graph.maps(graph.outputs),
+                graph.tensor_maps(graph.inputs),
+                graph.tensor_maps(graph.outputs),
                 name.encode(),
                 graph.index,
             )
@@ -92,10 +91,10 @@ class GraphBuilder:
         self._model = model
         self._name = name
         self.index = index
-        self.tensors: list[Any] = []
+        self.tensors: list[fb.TensorT] = []
         self.inputs: list[int] = []
         self.outputs: list[int] = []
-        self._operators: list[Any] = []
+        self._operators: list[fb.OperatorT] = []
         self._names: set[bytes] = set()
 
     def add_tensor(
@@ -103,7 +102,7 @@ class GraphBuilder:
         name: str,
         shape: Sequence[int],
         dtype: str,
-        quantized: Any = None,
+        quantized: fb.QuantizationParametersT | None = None,
         value: np.ndarray | None = None,
     ) -> int:
         """Adds a computed tensor, or a constant where ``value`` is given."""
@@ -124,18 +123,18 @@ class GraphBuilder:
         )
         return len(self.tensors) - 1
 
-    def add_like(self, info: TensorInfo, name: str | None = None) -> int:
-        """Adds a computed tensor of a border record's shape, dtype and scale."""
+    def add_tensor_from_info(self, info: TensorInfo, name: str | None = None) -> int:
+        """Adds a computed tensor of a record's shape, dtype and scale."""
         quantized = (
             per_tensor_quantization(info.scale, info.zero_point) if info.scale else None
         )
         return self.add_tensor(name or info.name, info.shape, info.dtype, quantized)
 
-    def add_twin(self, tensor: Any, name: str | None = None) -> int:
+    def add_tensor_like(self, tensor: fb.TensorT, name: str | None = None) -> int:
         """Adds a computed tensor of the same shape, type and scale as ``tensor``."""
         dtype = NUMPY_TYPES[tensor.type]
-        own_name = name or tensor.name.decode()
-        return self.add_tensor(own_name, tensor.shape, dtype, tensor.quantization)
+        new_name = name or tensor.name.decode()
+        return self.add_tensor(new_name, tensor.shape, dtype, tensor.quantization)
 
     def add_operator(
         self,
@@ -144,7 +143,7 @@ class GraphBuilder:
         inputs: Sequence[int],
         outputs: Sequence[int],
         options_type: int = 0,
-        options: Any = None,
+        options: object = None,
     ) -> None:
         """Appends an operator of the builtin set."""
         self._operators.append(
@@ -181,8 +180,8 @@ class GraphBuilder:
             fb.DequantizeOptionsT(),
         )
 
-    def maps(self, tensors: Sequence[int]) -> list[Any]:
-        """Tensors as a signature lists them: by name."""
+    def tensor_maps(self, tensors: Sequence[int]) -> list[fb.TensorMapT]:
+        """Names and ids of tensors, as a signature lists them."""
         return [fb.TensorMapT(self.tensors[t].name, t) for t in tensors]
 
     def append(
@@ -197,7 +196,7 @@ class GraphBuilder:
         Args:
             source: where they come from.
             operators: their indices, in execution order.
-            known: tensors of the source that already exist here, by their id here.
+            known: id in the source -> id here, of tensors that exist here already.
             prefix: before the names of the copied tensors.
 
         Returns:
@@ -242,7 +241,7 @@ class GraphBuilder:
         )
 
     def rename(self, tensor: int, name: str) -> None:
-        """Gives a border tensor its name, whatever was called so before."""
+        """Renames a tensor; another one of that name is renamed out of the way."""
         encoded = name.encode()
         for other in self.tensors:
             if other.name == encoded:
@@ -250,8 +249,8 @@ class GraphBuilder:
         self.tensors[tensor].name = encoded
         self._names.update((encoded, b"inner_" + encoded))
 
-    def finish(self) -> Any:
-        """The schema's object."""
+    def finish(self) -> fb.SubGraphT:
+        """The subgraph as an object of the schema."""
         return fb.SubGraphT(
             tensors=self.tensors,
             inputs=np.array(self.inputs, np.int32),

@@ -1,4 +1,4 @@
-"""Fake quantisation: the mirror with rounding where the int8 graph rounds.
+"""Fake quantisation of the ``tf_keras`` copy, wherever the int8 graph rounds.
 
 Weights are rounded per channel, to a grid that follows the weights themselves. Values
 are rounded to ranges that are observed first on calibration images, then as a moving
@@ -19,6 +19,12 @@ import numpy as np
 import tensorflow as tf
 
 from mess_tf.core.supernet_spec import Preprocessing
+from mess_tf.quantising.int8_graph import (
+    CONVOLUTIONS,
+    Int8Graph,
+    Int8Operator,
+    build_int8_graph,
+)
 from mess_tf.quantising.keras2 import (
     QuantizeConfig,
     Quantizer,
@@ -27,7 +33,6 @@ from mess_tf.quantising.keras2 import (
 )
 from mess_tf.quantising.keras2_mirror import Mirror, build_mirror
 from mess_tf.quantising.network_graph import Network, Node
-from mess_tf.quantising.scale_plan import CONVOLUTIONS, Plan, Step, make_plan
 from mess_tf.runtime.interpreter import TIE_RAISE_STEPS
 
 RANGE_MOMENTUM = 0.99  # tfmot's 0.999 is too slow for some hundred steps
@@ -59,7 +64,7 @@ def round_kernel(kernel: Any, kind: str) -> Any:
 
 
 class KernelQuantizer(Quantizer):
-    """Rounds a kernel; tfmot's own rounds depthwise kernels with one scale for all."""
+    """Rounds a kernel; tfmot's rounds depthwise kernels with one scale for all."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -75,28 +80,31 @@ class KernelQuantizer(Quantizer):
 
 
 class ValueQuantizer(Quantizer):
-    """Rounds a step's values to the range that it shares with its group.
+    """Rounds an operator's values to the range of its scale group.
 
     Args:
-        step: whose values; the image's range is known and does not move, and its
-            values midway between two steps go up, as in ``runner.quantise``.
-        ranges: (low, high) variable per observed step.
+        operator: whose values; the image's range is known and does not move, and its
+            values midway between two steps go up, as in
+            ``mess_tf.runtime.interpreter.quantise``.
+        ranges: (low, high) variable per observed operator.
     """
 
-    def __init__(self, step: Step, ranges: Mapping[str, Any]) -> None:
-        self._is_image = step.node.kind == "input"
-        follows = step.observed and not self._is_image
-        self._own = ranges[step.name] if follows else None
-        self._shared = [ranges[name] for name in step.ranges]
+    def __init__(self, operator: Int8Operator, ranges: Mapping[str, Any]) -> None:
+        self._is_image = operator.node.kind == "input"
+        follows = operator.observed and not self._is_image
+        self._observed = ranges[operator.name] if follows else None
+        self._shared = [ranges[name] for name in operator.ranges]
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
         return {}
 
     def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
-        if training and self._own is not None:
+        if training and self._observed is not None:
             seen = tf.stack([tf.reduce_min(inputs), tf.reduce_max(inputs)])
-            kept = RANGE_MOMENTUM
-            self._own.assign(kept * self._own + (1.0 - kept) * tf.stop_gradient(seen))
+            momentum = RANGE_MOMENTUM
+            self._observed.assign(
+                momentum * self._observed + (1.0 - momentum) * tf.stop_gradient(seen)
+            )
         low, high = joint_range([tf.convert_to_tensor(r) for r in self._shared])
         if self._is_image:
             inputs = inputs + TIE_RAISE_STEPS * (high - low) / 255
@@ -114,8 +122,8 @@ def joint_range(ranges: Sequence[Any]) -> tuple[Any, Any]:
     return low, tf.maximum(high, 0.0)
 
 
-class StepConfig(QuantizeConfig):
-    """What tfmot's wrapper asks about a layer: its kernel, its output, nothing else."""
+class OperatorConfig(QuantizeConfig):
+    """tfmot's configuration of a layer: its kernel and its output are rounded."""
 
     def __init__(self, kind: str, output: ValueQuantizer | None) -> None:
         self._kernel = _KERNELS.get(kind)
@@ -149,12 +157,12 @@ class FakeQuantised:
     """A network under fake quantisation.
 
     Attributes:
-        plan: what is rounded.
+        graph: the int8 graph, which says what is rounded.
         mirror: the ``tf_keras`` model with wrapped layers.
-        ranges: per observed step, a variable (low, high).
+        ranges: per observed operator, a variable (low, high).
     """
 
-    plan: Plan
+    graph: Int8Graph
     mirror: Mirror
     ranges: Mapping[str, Any]
 
@@ -164,20 +172,20 @@ class FakeQuantised:
 
     def trainable(self) -> list[Any]:
         """Variables that gradients move, in a fixed order."""
-        weights = [v for own in self.mirror.variables.values() for v in own]
+        weights = [v for group in self.mirror.variables.values() for v in group]
         return [variable for variable in weights if variable.trainable]
 
     def variables(self) -> list[Any]:
         """All that is trained or observed, in a fixed order."""
-        weights = [v for own in self.mirror.variables.values() for v in own]
+        weights = [v for group in self.mirror.variables.values() for v in group]
         return [*weights, *self.ranges.values()]
 
     def ranges_now(self) -> dict[str, tuple[float, float]]:
-        """(low, high) per step, as the int8 graph has to take them."""
+        """(low, high) per operator of the int8 graph."""
         result = {}
-        for step in self.plan.steps:
-            low, high = joint_range([self.ranges[name] for name in step.ranges])
-            result[step.name] = float(low), float(high)
+        for operator in self.graph.operators:
+            low, high = joint_range([self.ranges[name] for name in operator.ranges])
+            result[operator.name] = float(low), float(high)
         return result
 
 
@@ -186,62 +194,59 @@ def image_range(preprocessing: Preprocessing) -> tuple[float, float]:
 
     Moved by up to half a step, so that zero is a step. With the mean 127.5 it lies
     midway between two; the lower one makes pixel p the int8 value p - 128
-    (``borders.folds_pixels``), as the converter's own calibration does.
+    (``mess_tf.exporting.model_io.folds_pixels``), as in the converter's calibration.
     """
     pairs = list(zip(preprocessing.mean, preprocessing.std, strict=True))
     low, high = min(-m / s for m, s in pairs), max((255 - m) / s for m, s in pairs)
-    step = (high - low) / 255
-    below_zero = math.ceil(-low / step - 0.5)
-    return -below_zero * step, (255 - below_zero) * step
+    scale = (high - low) / 255
+    below_zero = math.ceil(-low / scale - 0.5)
+    return -below_zero * scale, (255 - below_zero) * scale
 
 
 def fake_quantise(
     network: Network, batches: Sequence[np.ndarray], preprocessing: Preprocessing
 ) -> FakeQuantised:
-    """Wraps a network; its ranges are what it shows on calibration images.
+    """A network under fake quantisation, with ranges of calibration images.
 
     Args:
         network: of ``read_network``.
         batches: normalised float32 images (B, H, W, C); a range starts as the mean of
-            the batches' own.
+            the batches'.
         preprocessing: of the images.
     """
-    plan = make_plan(network)
-    observed = observe(plan, batches)
+    graph = build_int8_graph(network)
+    observed = observe(graph, batches)
     observed[network.nodes[0].name] = np.array(image_range(preprocessing), np.float32)
     ranges = {
         name: tf.Variable(observed[name], trainable=False, name=f"range_{name}")
-        for name in plan.observed
+        for name in graph.observed
     }
-    step_of = {step.name: step for step in plan.steps}
+    operator_of = {operator.name: operator for operator in graph.operators}
 
     def wrap(node: Node, layer: Any) -> Any:
-        step = step_of.get(node.name)
+        operator = operator_of.get(node.name)
         output = None
-        if step is not None and step.rounded:
-            output = ValueQuantizer(step, ranges)
+        if operator is not None and operator.rounded:
+            output = ValueQuantizer(operator, ranges)
         if output is None and node.kind not in CONVOLUTIONS:
             return layer
-        return QuantizeWrapper(layer, StepConfig(node.kind, output))
+        return QuantizeWrapper(layer, OperatorConfig(node.kind, output))
 
-    return FakeQuantised(plan, build_mirror(network, wrap), ranges)
+    return FakeQuantised(graph, build_mirror(network, wrap), ranges)
 
 
 def unrounded(network: Network) -> FakeQuantised:
-    """The same network without any rounding.
-
-    Fine-tuned alike, it is the control: what more training does by itself.
-    """
-    return FakeQuantised(make_plan(network), build_mirror(network), {})
+    """The same network without rounding: the control for what more training does."""
+    return FakeQuantised(build_int8_graph(network), build_mirror(network), {})
 
 
-def observe(plan: Plan, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean over batches of the lowest and highest value of every observed step.
+def observe(graph: Int8Graph, batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean over batches of the lowest and highest value of every observed operator.
 
     The image, whose range is known, is left out.
     """
-    model = build_mirror(plan.network).model
-    names = [name for name in plan.observed if name != plan.network.nodes[0].name]
+    model = build_mirror(graph.network).model
+    names = [name for name in graph.observed if name != graph.network.nodes[0].name]
     extremes = tf_keras.Model(
         model.input,
         [_Extremes(name=f"{n}_extremes")(model.get_layer(n).output) for n in names],

@@ -1,4 +1,4 @@
-"""From a trained supernet to a fake-quantised network of chosen heads, fine-tuned."""
+"""Quantisation-aware fine-tuning of a run's chosen heads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.models.supernet import Supernet
 from mess_tf.quantising.fake_quantisation import FakeQuantised, fake_quantise, unrounded
-from mess_tf.quantising.finetuning_stage import Distillation, Exit, FineTuning
 from mess_tf.quantising.network_graph import read_network
+from mess_tf.quantising.qat_training import Distillation, FineTuning, NetworkOutput
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.schedule import Optimisation
@@ -93,10 +93,10 @@ def fine_tune(
         settled_after=round(steps * settings.settled),
     )
     fingerprint = _fingerprint(recipe, folder, spec, rounded, data)
-    place = work / fingerprint[:_KEY_LENGTH]
-    with ScalarLog(place / "tensorboard") as log:
+    checkpoints = work / fingerprint[:_KEY_LENGTH]
+    with ScalarLog(checkpoints / "tensorboard") as log:
         display = open_progress("Fine-tuning", steps)
-        epochs.run(stage, place, fingerprint, log, display)
+        epochs.run(stage, checkpoints, fingerprint, log, display)
     return quantised
 
 
@@ -107,13 +107,13 @@ def chosen_model(supernet: Supernet, spec: SupernetSpec) -> keras.Model:
     return keras.Model(supernet.model.input, outputs, name="chosen")
 
 
-def exits_of(spec: SupernetSpec) -> list[Exit]:
+def exits_of(spec: SupernetSpec) -> list[NetworkOutput]:
     """The outputs of ``chosen_model``, as fine-tuning and its log call them."""
     final = (spec.exit_points[-1].index, spec.final_head.id)
     return [
-        Exit("final", True)
+        NetworkOutput("final", True)
         if name == final
-        else Exit(f"exit_{name[0]}/{name[1]}", False)
+        else NetworkOutput(f"exit_{name[0]}/{name[1]}", False)
         for name in spec.head_names()
     ]
 
@@ -131,7 +131,7 @@ def _fingerprint(
     rounded: bool,
     data: OpenedData,
 ) -> str:
-    """Of all that decides the fine-tuned weights."""
+    """SHA-256 of all that decides the fine-tuned weights."""
     decisive = [
         sha256_of(folder / "supernet.keras"),
         spec.head_names(),

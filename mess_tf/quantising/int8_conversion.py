@@ -1,8 +1,8 @@
-"""From the fine-tuned network to a flatbuffer that is int8 throughout.
+"""Conversion of a fine-tuned network to a flatbuffer that is int8 throughout.
 
 The graph is written anew for the converter: batch normalisation folded into rounded
-kernels by us, dilations native, one fake quantisation per value with the trained range.
-The converter's own folding is not needed, and what would keep it from finding int8
+kernels here, dilations native, one fake quantisation per value with the trained range.
+The converter's folding is not needed, and what would keep it from finding int8
 kernels (SPACE_TO_BATCH_ND, a normalisation left beside its convolution, kernels of
 depthwise convolutions with one scale) never arises. Kernels reach it as constants that
 lie on their int8 grid already; its per-channel quantisation finds the same grid again.
@@ -23,11 +23,12 @@ from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.writer import write_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised, round_kernel
+from mess_tf.quantising.int8_graph import Int8Graph, Int8Operator, build_int8_graph
 from mess_tf.quantising.network_graph import Node
-from mess_tf.quantising.scale_plan import Plan, Step, make_plan
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 Ranges = Mapping[str, tuple[float, float]]
+Emitter = Callable[[Int8Operator, Sequence[Any], Ranges], Any]
 
 # A bias is stored in steps of (input scale x kernel scale), as int32.
 _MOST_BIAS_STEPS = 2.0**30
@@ -51,20 +52,20 @@ def convert_quantised(
     Raises:
         MessError: the converter refuses.
     """
-    plan = make_plan(trained.mirror.trained())
+    graph = build_int8_graph(trained.mirror.trained())
     ranges = trained.ranges_now()
-    channels = plan.network.image_shape[2]
-    wanted = [plan.network.value_of[layer] for layer in outputs.values()]
+    channels = graph.network.image_shape[2]
+    wanted = [graph.network.value_of[layer] for layer in outputs.values()]
 
     def function(image: Any) -> dict[str, Any]:
-        values = run_plan(plan, ranges, image)
+        values = run_graph(graph, ranges, image)
         return {
-            name: tf.identity(values[step])
-            for step, name in zip(wanted, outputs, strict=True)
+            name: tf.identity(values[operator])
+            for operator, name in zip(wanted, outputs, strict=True)
         }
 
-    with quiet():
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with capture_output():
+        warnings.simplefilter("ignore")  # put back by capture_output()
         traced = tf.function(
             function,
             input_signature=[
@@ -80,8 +81,8 @@ def _convert(traced: Any) -> bytes:
     """Converts by way of a SavedModel, whose signature says which output is which."""
     module = tf.Module()
     module.serve = traced
-    with tempfile.TemporaryDirectory() as folder, quiet() as captured:
-        warnings.simplefilter("ignore")  # put back by quiet()
+    with tempfile.TemporaryDirectory() as folder, capture_output() as captured:
+        warnings.simplefilter("ignore")  # put back by capture_output()
         tf.saved_model.save(module, folder, signatures=traced)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -121,39 +122,39 @@ def _named(content: bytes, outputs: Sequence[str]) -> bytes:
     return write_model(model)
 
 
-def run_plan(plan: Plan, ranges: Ranges, image: Any) -> dict[str, Any]:
+def run_graph(graph: Int8Graph, ranges: Ranges, image: Any) -> dict[str, Any]:
     """All values of the int8 graph, as float32 tensors on their grids.
 
     Args:
-        plan: of the network with its trained weights.
-        ranges: (low, high) per step.
+        graph: of the network with its trained weights.
+        ranges: (low, high) per operator.
         image: float32 tensor (1, H, W, C).
     """
     values: dict[str, Any] = {}
-    for step in plan.steps:
-        given = [values[name] for name in step.inputs] or [image]
-        values[step.name] = run_step(step, ranges, given)
+    for operator in graph.operators:
+        given = [values[name] for name in operator.inputs] or [image]
+        values[operator.name] = run_operator(operator, ranges, given)
     return values
 
 
-def run_step(step: Step, ranges: Ranges, given: Sequence[Any]) -> Any:
-    """One value of the int8 graph from the values that its step reads."""
-    value = _EMITTERS[step.node.kind](step, given, ranges)
-    if step.relu is not None:
-        value = _relu(step.relu, value)
-    low, high = ranges[step.name]
+def run_operator(operator: Int8Operator, ranges: Ranges, given: Sequence[Any]) -> Any:
+    """One value of the int8 graph from the values that its operator reads."""
+    value = _EMITTERS[operator.node.kind](operator, given, ranges)
+    if operator.relu is not None:
+        value = _relu(operator.relu, value)
+    low, high = ranges[operator.name]
     return tf.quantization.fake_quant_with_min_max_vars(
         value, tf.constant(low), tf.constant(high)
     )
 
 
-def folded(step: Step, ranges: Ranges) -> tuple[np.ndarray, np.ndarray]:
+def folded(operator: Int8Operator, ranges: Ranges) -> tuple[np.ndarray, np.ndarray]:
     """A convolution's rounded kernel and bias with its batch normalisation inside.
 
     Returns:
         float32 kernel in the layout of the node's kind, float32 bias (channels,).
     """
-    node = step.node
+    node = operator.node
     if node.kind == "norm":
         factor, bias = _affine(node)
         return factor.reshape(1, 1, -1, 1).astype(np.float32), bias.astype(np.float32)
@@ -164,12 +165,12 @@ def folded(step: Step, ranges: Ranges) -> tuple[np.ndarray, np.ndarray]:
     bias = np.zeros(channels)
     if len(node.weights) > 1:
         bias = node.weights[1].astype(np.float64)
-    if step.norm is not None:
-        factor, shift = _affine(step.norm)
+    if operator.norm is not None:
+        factor, shift = _affine(operator.norm)
         kernel = kernel * _along_channels(node.kind, factor, kernel)
         bias = bias * factor + shift
-    low, high = ranges[step.inputs[0]]
-    dead = _too_small(node.kind, kernel, bias, (high - low) / 255)
+    low, high = ranges[operator.inputs[0]]
+    dead = _dead_channels(node.kind, kernel, bias, (high - low) / 255)
     kernel = kernel * ~_along_channels(node.kind, dead, kernel)
     return kernel.astype(np.float32), bias.astype(np.float32)
 
@@ -194,7 +195,7 @@ def _along_channels(kind: str, values: np.ndarray, kernel: np.ndarray) -> np.nda
     return values[:, None] if kind == "transposed" else values
 
 
-def _too_small(
+def _dead_channels(
     kind: str, kernel: np.ndarray, bias: np.ndarray, input_scale: float
 ) -> np.ndarray:
     """Channels whose kernel is so small beside the bias that an int32 cannot hold it.
@@ -209,12 +210,12 @@ def _too_small(
     return np.abs(bias) > _MOST_BIAS_STEPS * steps_of_one
 
 
-# --- One emitter per kind of node: (step, inputs, ranges) -> tensor ------------------
+# --- One emitter per kind of node: (operator, inputs, ranges) ------------------
 
 
-def _convolve(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-    kernel, bias = folded(step, ranges)
-    settings = step.node.settings
+def _convolve(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    kernel, bias = folded(operator, ranges)
+    settings = operator.node.settings
     y = tf.nn.conv2d(
         given[0],
         kernel,
@@ -225,14 +226,14 @@ def _convolve(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
     return y + bias
 
 
-def _depthwise(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-    kernel, bias = folded(step, ranges)
+def _depthwise(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    kernel, bias = folded(operator, ranges)
     plain: dict[str, Any] = {
         "strides": (1, 1),
         "padding": "same",
         "dilations": (1, 1),
     }
-    settings = plain if step.node.kind == "norm" else step.node.settings
+    settings = plain if operator.node.kind == "norm" else operator.node.settings
     strides = [1, *settings["strides"], 1]
     padding = settings["padding"].upper()
     if tf.executing_eagerly():
@@ -253,9 +254,9 @@ def _depthwise(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
     return y + bias
 
 
-def _transposed(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-    kernel, bias = folded(step, ranges)
-    settings = step.node.settings
+def _transposed(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    kernel, bias = folded(operator, ranges)
+    settings = operator.node.settings
     valid = settings["padding"] == "valid"
     sides = [
         side * stride + (max(width - stride, 0) if valid else 0)
@@ -277,44 +278,46 @@ def _relu(node: Node, values: Any) -> Any:
     return tf.nn.relu(values) if node.settings["top"] is None else tf.nn.relu6(values)
 
 
-def _upsample(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-    settings = step.node.settings
+def _upsample(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    settings = operator.node.settings
     sides = [n * f for n, f in zip(given[0].shape[1:3], settings["size"], strict=True)]
     return tf.image.resize(given[0], sides, settings["interpolation"])
 
 
-def _pool(function: Callable[..., Any]) -> Callable[[Step, Sequence[Any], Ranges], Any]:
-    def emit(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-        settings = step.node.settings
+def _pool(
+    function: Callable[..., Any],
+) -> Callable[[Int8Operator, Sequence[Any], Ranges], Any]:
+    def emit(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+        settings = operator.node.settings
         padding = settings["padding"].upper()
         return function(given[0], settings["size"], settings["strides"], padding)
 
     return emit
 
 
-def _pad(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-    return tf.pad(given[0], [(0, 0), *step.node.settings["sides"], (0, 0)])
+def _pad(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    return tf.pad(given[0], [(0, 0), *operator.node.settings["sides"], (0, 0)])
 
 
-def _crop(step: Step, given: Sequence[Any], ranges: Ranges) -> Any:
-    (top, bottom), (left, right) = step.node.settings["sides"]
+def _crop(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    (top, bottom), (left, right) = operator.node.settings["sides"]
     _, height, width, _ = given[0].shape
     return given[0][:, top : height - bottom, left : width - right, :]
 
 
-_EMITTERS: dict[str, Callable[[Step, Sequence[Any], Ranges], Any]] = {
-    "input": lambda step, given, ranges: given[0],
+_EMITTERS: dict[str, Emitter] = {
+    "input": lambda operator, given, ranges: given[0],
     "conv": _convolve,
     "depthwise": _depthwise,
     "transposed": _transposed,
     "norm": _depthwise,
-    "relu": lambda step, given, ranges: _relu(step.node, given[0]),
-    "add": lambda step, given, ranges: given[0] + given[1],
-    "concat": lambda step, given, ranges: tf.concat(given, axis=-1),
+    "relu": lambda operator, given, ranges: _relu(operator.node, given[0]),
+    "add": lambda operator, given, ranges: given[0] + given[1],
+    "concat": lambda operator, given, ranges: tf.concat(given, axis=-1),
     "upsample": _upsample,
     "pool_max": _pool(tf.nn.max_pool2d),
     "pool_average": _pool(tf.nn.avg_pool2d),
-    "pool_global": lambda step, given, ranges: tf.reduce_mean(
+    "pool_global": lambda operator, given, ranges: tf.reduce_mean(
         given[0], (1, 2), keepdims=True
     ),
     "pad": _pad,

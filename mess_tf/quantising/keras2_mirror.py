@@ -1,4 +1,4 @@
-"""The network once more in Keras 2, which tensorflow-model-optimization can wrap.
+"""A copy of the network in Keras 2, which tensorflow-model-optimization can wrap.
 
 Layer names and weights are those of the Keras 3 network, its outputs are equal.
 Training goes through this copy, deployment does not: see
@@ -23,7 +23,7 @@ Wrap = Callable[[Node, Any], Any]
 
 @dataclass(frozen=True, eq=False)
 class Mirror:
-    """A network in ``tf_keras``.
+    """A copy of a network in ``tf_keras``.
 
     Attributes:
         network: what it mirrors, with the weights it started from.
@@ -88,9 +88,9 @@ def _weights(node: Node) -> list[Any]:
     if node.kind != "norm":
         return list(node.weights)
     gamma, beta, mean, variance = node.weights
-    kept = [gamma] if node.settings["scale"] else []
-    kept += [beta] if node.settings["center"] else []
-    return [*kept, mean, variance]
+    affine = [gamma] if node.settings["scale"] else []
+    affine += [beta] if node.settings["center"] else []
+    return [*affine, mean, variance]
 
 
 # --- One maker per kind of node -----------------------------------------------------

@@ -1,4 +1,4 @@
-"""A flat functional Keras model, read as plain nodes: what mirror and conversion share.
+"""The graph of a flat functional Keras model, for its copy and its conversion.
 
 Layers that do two things (an activation inside a convolution, a separable convolution)
 become two nodes, so that the places where values are quantised all lie between nodes;
@@ -110,7 +110,7 @@ def read_network(model: keras.Model) -> Network:
         layer = node.operation
         inputs = [_maker(tensor) for tensor in node.input_tensors]
         if layer.name in value_of:
-            raise _refusal(layer, "it is used twice; give each use a layer of its own")
+            raise _refusal(layer, "it is used twice; give each use a separate layer")
         made = _read(layer, tuple(value_of[t] for t in inputs))
         nodes += made
         # A layer that only passes its input on is no node.
@@ -188,7 +188,7 @@ def _separable(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
 
 
 def _activation_of(layer: Any) -> list[Node]:
-    """The activation inside a layer as a node of its own; none for a linear one."""
+    """The activation inside a layer as a separate node; none for a linear one."""
     name = layer.activation.__name__
     if name == "linear":
         return []

@@ -1,4 +1,4 @@
-"""Pieces of a fine-tuned network: one conversion, cut between exit tensors."""
+"""Pieces of a fine-tuned network: one int8 graph, cut at the exit tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mess_tf.compiling.auxiliary_pieces import add_auxiliary
-from mess_tf.compiling.piece_folder import PieceStore, write_pieces
+from mess_tf.compiling.piece_folder import PieceWriter, write_pieces
 from mess_tf.compiling.slice import (
     crossing_names,
     cut_between,
@@ -39,15 +39,15 @@ def write_quantised(
     """
     graph = Graph(read_model(convert_network(trained, spec), "the fine-tuned network"))
 
-    def fill(store: PieceStore) -> None:
-        _add_segments(graph, spec, store)
+    def fill(writer: PieceWriter) -> None:
+        _add_segments(graph, spec, writer)
         for exit_index, head_id in spec.head_names():
             name = head_name(exit_index, head_id)
             read = (exit_index, *HeadSpec.parse(head_id).skips)
             given = [exit_tensor(index) for index in read]
             cut = cut_between(graph, name, given, [name])
-            store.add(name, "head", write_cut(graph, cut, {}))
-        add_auxiliary(spec, store, policies)
+            writer.add(name, "head", write_cut(graph, cut, {}))
+        add_auxiliary(spec, writer, policies)
 
     return write_pieces(folder, "int8-qat", fill)
 
@@ -60,10 +60,10 @@ def convert_network(trained: FakeQuantised, spec: SupernetSpec) -> bytes:
     return convert_quantised(trained, (spec.image_height, spec.image_width), outputs)
 
 
-def _add_segments(graph: Graph, spec: SupernetSpec, store: PieceStore) -> None:
+def _add_segments(graph: Graph, spec: SupernetSpec, writer: PieceWriter) -> None:
     names = [segment_name(point.index) for point in spec.exit_points]
     ends = [exit_tensor(point.index) for point in spec.exit_points]
     cuts = cut_in_sequence(graph, names, ends)
     renamed = crossing_names(cuts)
     for cut in cuts:
-        store.add(cut.name, "segment", write_cut(graph, cut, renamed))
+        writer.add(cut.name, "segment", write_cut(graph, cut, renamed))

@@ -13,7 +13,7 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import write_atomically
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.recipe.sections import BUILT_IN_WEIGHTS, NETWORK_FILE
-from mess_tf.recipe.settings import show
+from mess_tf.recipe.settings import as_toml
 from mess_tf.recipe.void_settings import refuse_void_settings, void_settings
 
 _PATHS = (
@@ -53,10 +53,10 @@ def load_recipe(
         _anchor(table, path.resolve().parent)
         refuse_void_settings(table)
         changed = [_apply(table, change) for change in changes]
-        _refuse_void_changes(table, changed)
         if data is not None:
             _apply_value(table, "data", "path", str(data))
             _of_files(table)
+        _refuse_void_changes(table, changed)
         if weights is not None:
             _apply_value(table, "network", "weights", weights)
         _anchor(table, Path.cwd())
@@ -86,7 +86,7 @@ def to_toml(recipe: Recipe) -> str:
     lines: list[str] = []
     for name, section in recipe.to_table().items():
         lines += [f"[{name}]"]
-        lines += [f"{key} = {show(value)}" for key, value in section.items()]
+        lines += [f"{key} = {as_toml(value)}" for key, value in section.items()]
         lines += [""]
     return "\n".join(lines)
 

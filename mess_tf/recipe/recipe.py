@@ -1,4 +1,4 @@
-"""What a run is asked for: all sections together, and the rules that span two of them.
+"""The recipe of a run: all its sections, and the rules that span two of them.
 
 Reading and writing TOML is in ``mess_tf.recipe.files``.
 """
@@ -26,7 +26,12 @@ from mess_tf.recipe.sections import (
     StatisticsSettings,
     Training,
 )
-from mess_tf.recipe.settings import check_image_size, read_section, show, unknown_key
+from mess_tf.recipe.settings import (
+    as_toml,
+    check_image_size,
+    read_section,
+    unknown_key,
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,10 @@ class Recipe:
                 f"network.alpha = {network.alpha:g} is not accepted with"
                 f" {network.backbone}, which has one width; leave alpha out."
             )
-        if not network.is_own:
+        if not network.is_imported:
             stride = max(network.output_stride, network.logits_stride)
             check_image_size(network.height, network.width, stride)
-        if network.is_own:
+        if network.is_imported:
             self._check_own_network()
         elif network.mean or network.std or network.weights == "own":
             raise MessError(
@@ -100,12 +105,12 @@ class Recipe:
         training = self.training
         if not training.teacher and training.taught != Training().taught:
             raise MessError(
-                f"training.taught = {show(training.taught)} needs a teacher; name a"
+                f"training.taught = {as_toml(training.taught)} needs a teacher; name a"
                 " trained run's folder as training.teacher, or leave taught out."
             )
         if training.teacher and "early" in training.taught and training.loss == "ce":
             raise MessError(
-                f"training.taught = {show(training.taught)} is not accepted with"
+                f"training.taught = {as_toml(training.taught)} is not accepted with"
                 " training.loss = 'ce', in which nobody teaches early exits; accepted"
                 " losses: 'kd', 'pfd', 'pfd-full'."
             )
@@ -135,11 +140,11 @@ class Recipe:
             )
 
     def _check_heads(self) -> None:
-        final, early = self.network.most_exits, self.heads.early_heads()
+        final, early = self.network.max_exits, self.heads.early_heads()
         ids = [head.id for head in self.heads.final_heads()]
         if len(ids) != len(set(ids)):
             raise MessError("heads.more_final repeats the final head; name it once.")
-        if OWN in ids and not self.network.is_own:
+        if OWN in ids and not self.network.is_imported:
             raise MessError(
                 "heads.final = 'own' needs a network of your own; with"
                 f" {self.network.backbone} take e.g. 'fcn_r1_b0'."
@@ -183,7 +188,7 @@ class Recipe:
         """Settings in which two recipes differ, as ``training.seed: 0 against 1``."""
         mine, theirs = self.to_table(), other.to_table()
         return [
-            f"{section}.{key}: {show(value)} against {show(theirs[section][key])}"
+            f"{section}.{key}: {as_toml(value)} against {as_toml(theirs[section][key])}"
             for section in sections or mine
             for key, value in mine[section].items()
             if value != theirs[section][key]

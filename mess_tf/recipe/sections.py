@@ -22,14 +22,14 @@ from mess_tf.policies.registry import POLICIES
 from mess_tf.recipe.settings import (
     Rule,
     Section,
-    flag,
+    boolean,
+    integer,
+    list_of,
     number,
-    pattern,
+    one_of,
+    regular_expression,
     setting,
-    several,
     text,
-    whole,
-    word,
 )
 
 ALL = "all"
@@ -64,22 +64,22 @@ class Data(Section):
     """
 
     name: ClassVar[str] = "data"
-    kind: str = setting("folder", word(*DATA_KINDS))
+    kind: str = setting("folder", one_of(*DATA_KINDS))
     path: str = setting("", text())
     sbd: str = setting("", text())
-    trainaug_images: int = setting(10_582, whole(0))
+    trainaug_images: int = setting(10_582, integer(0))
     train: str = setting("train", text(empty=False))
     val: str = setting("val", text(empty=False))
-    group: str = setting("", pattern())
+    group: str = setting("", regular_expression())
     hold_out: float = setting(0.0, number(0, 0.9))
     calibration_fraction: float = setting(0.5, number(0, 1))
-    ignore_label: int = setting(255, whole(0, 255))
-    size: int = setting(128, whole(32, 1024))
-    count_train: int = setting(1000, whole(1))
-    count_val: int = setting(200, whole(2))
-    seed: int = setting(0, whole(0))
-    workers: int = setting(2, whole(0, 64))
-    multiprocessing: bool = setting(False, flag())
+    ignore_label: int = setting(255, integer(0, 255))
+    size: int = setting(128, integer(32, 1024))
+    count_train: int = setting(1000, integer(1))
+    count_val: int = setting(200, integer(2))
+    seed: int = setting(0, integer(0))
+    workers: int = setting(2, integer(0, 64))
+    multiprocessing: bool = setting(False, boolean())
 
 
 @dataclass(frozen=True)
@@ -124,27 +124,27 @@ class Network(Section):
     output_stride: int = setting(
         16, Rule("8, 16 or 32", lambda v: _among(v, 8, 16, 32))
     )
-    height: int = setting(512, whole(32, 4096))
-    width: int = setting(512, whole(32, 4096))
+    height: int = setting(512, integer(32, 4096))
+    width: int = setting(512, integer(32, 4096))
     weights: str = setting("imagenet", text(empty=False))
-    exits: int = setting(6, whole(1, 64))
-    exit_layers: tuple[str, ...] = setting((), several(text(empty=False)))
-    head_width: int = setting(0, whole(0, 2048))
-    fcn_width: int = setting(0, whole(0, 2048))
-    decoder_width: int = setting(0, whole(0, 2048))
-    skip_width: int = setting(0, whole(0, 2048))
-    aspp_rates: tuple[int, ...] = setting((), several(whole(1, 64)))
+    exits: int = setting(6, integer(1, 64))
+    exit_layers: tuple[str, ...] = setting((), list_of(text(empty=False)))
+    head_width: int = setting(0, integer(0, 2048))
+    fcn_width: int = setting(0, integer(0, 2048))
+    decoder_width: int = setting(0, integer(0, 2048))
+    skip_width: int = setting(0, integer(0, 2048))
+    aspp_rates: tuple[int, ...] = setting((), list_of(integer(1, 64)))
     logits_stride: int = setting(
         4, Rule("1, 2, 4, 8 or 16", lambda v: _among(v, 1, 2, 4, 8, 16))
     )
 
     @property
-    def is_own(self) -> bool:
+    def is_imported(self) -> bool:
         """Whether it is a network of the user's own."""
         return self.backbone.endswith(NETWORK_FILE)
 
     @property
-    def most_exits(self) -> int:
+    def max_exits(self) -> int:
         """Exit points at most, the final one included."""
         return len(self.exit_layers) + 1 if self.exit_layers else self.exits
 
@@ -174,7 +174,7 @@ class Heads(Section):
     name: ClassVar[str] = "heads"
     final: str = setting("fcn_r1_b0", Rule("a head id", lambda v: _head(v)))
     more_final: tuple[str, ...] = setting(
-        (), several(Rule("a head id", lambda v: _head(v)))
+        (), list_of(Rule("a head id", lambda v: _head(v)))
     )
     early: Any = setting(
         ALL,
@@ -249,27 +249,27 @@ class Training(Section):
 
     name: ClassVar[str] = "training"
     scheme: Literal["two-stage", "e2e", "frozen"] = setting(
-        "two-stage", word("two-stage", "e2e", "frozen")
+        "two-stage", one_of("two-stage", "e2e", "frozen")
     )
     loss: Literal["ce", "kd", "pfd", "pfd-full"] = setting(
-        "pfd", word("ce", "kd", "pfd", "pfd-full")
+        "pfd", one_of("ce", "kd", "pfd", "pfd-full")
     )
-    seed: int = setting(0, whole(0))
-    batch: int = setting(32, whole(1, 4096))
-    stage1_epochs: int = setting(180, whole(1))
-    stage2_epochs: int = setting(180, whole(1))
-    early_exits_per_step: int = setting(1, whole(1, 64))
-    optimizer: Literal["sgd", "adamw"] = setting("sgd", word("sgd", "adamw"))
+    seed: int = setting(0, integer(0))
+    batch: int = setting(32, integer(1, 4096))
+    stage1_epochs: int = setting(180, integer(1))
+    stage2_epochs: int = setting(180, integer(1))
+    early_exits_per_step: int = setting(1, integer(1, 64))
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", one_of("sgd", "adamw"))
     learning_rate: float = setting(0.02, number(0, above=True))
     stage2_learning_rate: float = setting(0.02, number(0, above=True))
     momentum: float = setting(0.9, number(0, 0.999))
     weight_decay: float = setting(1e-4, number(0, 1))
     power: float = setting(0.9, number(0, above=True))
-    warmup_steps: int = setting(0, whole(0))
+    warmup_steps: int = setting(0, integer(0))
     alpha: float = setting(0.5, number(0, 1))
     teacher: str = setting("", text())
     taught: tuple[Taught, ...] = setting(
-        ("final",), several(word("final", "early"), least=1)
+        ("final",), list_of(one_of("final", "early"), least=1)
     )
     class_balance: float = setting(0.0, number(0, 1))
     scale_min: float = setting(0.5, number(0.1, 10))
@@ -277,9 +277,9 @@ class Training(Section):
     crop: float = setting(0.9, number(0.1, 2))
     flip: float = setting(0.5, number(0, 1))
     jitter: float = setting(0.0, number(0, 1))
-    loss_stride: int = setting(1, whole(1, 32))
-    mixed_precision: bool = setting(False, flag())
-    devices: int = setting(1, whole(1, 4096))
+    loss_stride: int = setting(1, integer(1, 32))
+    mixed_precision: bool = setting(False, boolean())
+    devices: int = setting(1, integer(1, 4096))
 
 
 @dataclass(frozen=True)
@@ -295,13 +295,13 @@ class StatisticsSettings(Section):
     # Those with fitted numbers and region gained nothing over these (docs/results.md),
     # and every further family makes the search longer.
     policies: tuple[str, ...] = setting(
-        ("mean", "eq7", "eq7+9", "entropy"), several(word(*POLICIES), least=1)
+        ("mean", "eq7", "eq7+9", "entropy"), list_of(one_of(*POLICIES), least=1)
     )
     pixel_thresholds: tuple[float, ...] = setting(
         (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99),
-        several(number(0, 1, above=True)),
+        list_of(number(0, 1, above=True)),
     )
-    fit_images: int = setting(256, whole(2))
+    fit_images: int = setting(256, integer(2))
 
 
 @dataclass(frozen=True)
@@ -317,11 +317,11 @@ class Compile(Section):
 
     name: ClassVar[str] = "compile"
     precisions: tuple[Precision, ...] = setting(
-        ("float32", "int8"), several(word(*CONVERTED), least=1)
+        ("float32", "int8"), list_of(one_of(*CONVERTED), least=1)
     )
-    calibration_images: int = setting(32, whole(1))
+    calibration_images: int = setting(32, integer(1))
     calibration_method: CalibrationMethod = setting(
-        "minmax", word(*CALIBRATION_METHODS)
+        "minmax", one_of(*CALIBRATION_METHODS)
     )
 
 
@@ -337,7 +337,7 @@ class Quantise(Section):
     """
 
     name: ClassVar[str] = "quantise"
-    epochs: int = setting(4, whole(1))
+    epochs: int = setting(4, integer(1))
     learning_rate: float = setting(0.1, number(0, 1, above=True))
     settled: float = setting(0.5, number(0, 1))
 
@@ -348,8 +348,8 @@ class Profile(Section):
 
     name: ClassVar[str] = "profile"
     device: str = setting("host", text(empty=False))
-    threads: int = setting(1, whole(1, 64))
-    preset: Literal["quick", "report"] = setting("quick", word("quick", "report"))
+    threads: int = setting(1, integer(1, 64))
+    preset: Literal["quick", "report"] = setting("quick", one_of("quick", "report"))
 
 
 @dataclass(frozen=True)
@@ -363,11 +363,11 @@ class Search(Section):
     """
 
     name: ClassVar[str] = "search"
-    max_early_exits: int = setting(3, whole(0, 8))
+    max_early_exits: int = setting(3, integer(0, 8))
     drops_pp: tuple[float, ...] = setting(
-        (0.0, 1.0, 2.0), several(number(0, 100), least=1)
+        (0.0, 1.0, 2.0), list_of(number(0, 100), least=1)
     )
-    thresholds_per_policy: int = setting(24, whole(1, 10_000))
+    thresholds_per_policy: int = setting(24, integer(1, 10_000))
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -424,7 +424,7 @@ def _head(value: Any) -> str:
 def _early(value: Any) -> Any:
     if value == ALL:
         return ALL
-    heads = several(Rule("a head id", _head))
+    heads = list_of(Rule("a head id", _head))
     if not isinstance(value, Mapping):
         return heads.read(value)
     tables = {str(index): heads.read(ids) for index, ids in value.items()}

@@ -1,4 +1,4 @@
-"""Tables of values that a user writes: every value checked, every mistake in one line.
+"""Validation of recipe values: a rule per field, one line per mistake.
 
 A section is a frozen dataclass whose fields are made by ``setting(default, rule)``. The
 rules hold for values read from TOML and for values given in Python alike.
@@ -20,7 +20,7 @@ from mess_tf.core.errors import MessError
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be.
+    """Accepted values of a setting, and the conversion of a raw value to one.
 
     Attributes:
         accepted: the accepted values in words, for error messages.
@@ -36,12 +36,12 @@ def setting(default: Any, rule: Rule) -> Any:
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
-def flag() -> Rule:
+def boolean() -> Rule:
     """true or false, and nothing that merely looks like it."""
     return Rule("true or false", lambda value: _typed(value, bool))
 
 
-def whole(least: int, most: int | None = None) -> Rule:
+def integer(least: int, most: int | None = None) -> Rule:
     """A whole number between two bounds, both included."""
     upper = math.inf if most is None else most
 
@@ -72,7 +72,7 @@ def number(
     return Rule(" ".join(["a number", *words]), read)
 
 
-def word(*choices: str) -> Rule:
+def one_of(*choices: str) -> Rule:
     """One of a few words."""
 
     def read(value: Any) -> str:
@@ -91,7 +91,7 @@ def text(*, empty: bool = True) -> Rule:
     return Rule("text in quotes" + ("" if empty else ", not empty"), read)
 
 
-def pattern() -> Rule:
+def regular_expression() -> Rule:
     """A regular expression with one group at least, or nothing."""
 
     def read(value: Any) -> str:
@@ -105,7 +105,7 @@ def pattern() -> Rule:
     return Rule("a regular expression with a group in brackets, or ''", read)
 
 
-def several(rule: Rule, *, least: int = 0) -> Rule:
+def list_of(rule: Rule, *, least: int = 0) -> Rule:
     """A list of values that all obey ``rule``, none of them twice."""
 
     def read(value: Any) -> tuple[Any, ...]:
@@ -149,8 +149,8 @@ class Section:
                 raise MessError(f"{self.name}.{field.name}: {error}") from error
             except ValueError:
                 raise MessError(
-                    f"{self.name}.{field.name} = {show(value)} is not accepted; it must"
-                    f" be {rule.accepted}."
+                    f"{self.name}.{field.name} = {as_toml(value)} is not accepted; it"
+                    f" must be {rule.accepted}."
                 ) from None
             object.__setattr__(self, field.name, read)
 
@@ -166,7 +166,8 @@ def read_section(kind: type[SomeSection], table: Any) -> SomeSection:
     """
     if not isinstance(table, Mapping):
         raise MessError(
-            f"{kind.name} = {show(table)} is not accepted; write a table [{kind.name}]."
+            f"{kind.name} = {as_toml(table)} is not accepted; write a table"
+            f" [{kind.name}]."
         )
     known = [field.name for field in dataclasses.fields(kind)]
     for key in table:
@@ -184,7 +185,7 @@ def unknown_key(shown: str, key: str, known: Iterable[str]) -> str:
     return f"{shown} is unknown.{hint} Accepted: {', '.join(known)}."
 
 
-def show(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """A value as it is written in TOML, for messages and files."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -194,9 +195,11 @@ def show(value: Any) -> str:
         # JSON's escapes are TOML's, but for the one character JSON leaves as it is.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(show(item) for item in value) + "]"
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
     if isinstance(value, Mapping):
-        items = (f"{show(str(key))} = {show(item)}" for key, item in value.items())
+        items = (
+            f"{as_toml(str(key))} = {as_toml(item)}" for key, item in value.items()
+        )
         return "{ " + ", ".join(items) + " }"
     return repr(value)
 

@@ -13,7 +13,18 @@ from typing import Any
 
 from mess_tf.core.errors import MessError
 from mess_tf.recipe.sections import SECTIONS
-from mess_tf.recipe.settings import show
+from mess_tf.recipe.settings import as_toml
+
+# Settings of [data] that one kind of data set alone reads.
+_OF_ONE_KIND = {
+    "size": "drawn",
+    "count_train": "drawn",
+    "count_val": "drawn",
+    "seed": "drawn",
+    "sbd": "voc",
+    "trainaug_images": "voc",
+    "ignore_label": "folder",
+}
 
 
 def void_settings(table: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -31,7 +42,7 @@ def refuse_void_settings(table: Mapping[str, Any]) -> None:
         value = _value(table, section, key)
         if value != _default(section, key):
             raise MessError(
-                f"{section}.{key} = {show(value)} is without effect {reason}"
+                f"{section}.{key} = {as_toml(value)} is without effect {reason}"
             )
 
 
@@ -57,6 +68,14 @@ def _void(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
             ("network", "exits"),
             "beside network.exit_layers; leave one of them out.",
         )
+    kind = _value(table, "data", "kind")
+    for key, only in _OF_ONE_KIND.items():
+        if kind != only:
+            yield (
+                ("data", key),
+                f"with data.kind = {as_toml(kind)}, being of kind {as_toml(only)};"
+                " leave it out.",
+            )
     if _value(table, "data", "workers") == 0:
         yield (
             ("data", "workers"),

@@ -11,6 +11,46 @@ from mess_tf.runs import Run
 
 
 @dataclass(frozen=True)
+class PartCheck:
+    """Promise against measurement on one part of the images."""
+
+    part: str
+    promised_ms: float
+    promised_now_ms: float
+    measured_ms: float
+    promised_rates: tuple[float, ...]
+    measured_rates: tuple[float, ...]
+    promised_miou: float
+    measured_miou: float
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An exported file, and the result of its check.
+
+    Attributes:
+        name, model, size_bytes: of the file.
+        images, rerouted_images: checked, and of them those that left at another exit
+            than promised; None without a check.
+        parts: empty without a check.
+        check_command: makes the check.
+    """
+
+    name: str
+    model: str
+    size_bytes: int
+    float_operators: tuple[str, ...]
+    images: int | None
+    rerouted_images: int | None
+    parts: tuple[PartCheck, ...]
+    check_command: str
+
+    @property
+    def checked(self) -> bool:
+        return self.images is not None
+
+
+@dataclass(frozen=True)
 class ExportRow:
     """A file of ``export/``: its precision and form, from its card and check.
 
@@ -64,6 +104,23 @@ def export_rows(run: Run) -> tuple[ExportRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def check_parts(check: Mapping[str, Any]) -> tuple[PartCheck, ...]:
+    """The parts of the images in a ``check.json``."""
+    return tuple(
+        PartCheck(
+            part=part,
+            promised_ms=row["promised_ms"],
+            promised_now_ms=row["promised_at_present_speed_ms"],
+            measured_ms=row["measured_ms"],
+            promised_rates=tuple(row["promised_exit_rates"]),
+            measured_rates=tuple(row["measured_exit_rates"]),
+            promised_miou=row["promised_miou"],
+            measured_miou=row["measured_miou"],
+        )
+        for part, row in check["parts"].items()
+    )
 
 
 def _form(card: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A ``.tflite`` file in LiteRT: opened quietly, run with tensors by name."""
+"""LiteRT interpreters without log lines, run with tensors by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import TensorInfo
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 
 
 def open_interpreter(file: Path | bytes, threads: int = 1) -> Interpreter:
@@ -23,7 +23,7 @@ def open_interpreter(file: Path | bytes, threads: int = 1) -> Interpreter:
     source: dict[str, Any] = (
         {"model_path": str(file)} if isinstance(file, Path) else {"model_content": file}
     )
-    with quiet():
+    with capture_output():
         try:
             interpreter = Interpreter(**source, num_threads=threads)
             interpreter.allocate_tensors()
@@ -39,11 +39,11 @@ TIE_RAISE_STEPS = 1e-3
 
 
 def quantise(values: np.ndarray, info: TensorInfo) -> np.ndarray:
-    """float32 values as a tensor's own dtype; float tensors take them as they are.
+    """float32 values quantised to a tensor's dtype; float tensors take them unchanged.
 
     Values midway between two steps go up: a normalised pixel p is often just there,
-    and p - 128 is then its int8 value (``borders.folds_pixels``), whatever the last bit
-    of its float32 value.
+    and p - 128 is then its int8 value (``mess_tf.exporting.model_io``), whatever the
+    last bit of its float32 value.
     """
     if not info.scale:
         return values.astype(info.dtype)

@@ -1,4 +1,4 @@
-"""An exported file of one piece: image in, answer and the exit taken out."""
+"""Runs an exported file with early exits: image in, prediction and exit out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mess_tf.runtime.signature_names import CLASSES, EXIT, LOGITS, SERVE, THRESH
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What an exported file says of an image.
+class Prediction:
+    """The prediction of an exported file for one image.
 
     Attributes:
         exit: exit point taken, 1-based.
@@ -31,7 +31,7 @@ class Answer:
 
 
 class LinkedModel:
-    """An exported file of one piece: image in, answer and the exit taken out.
+    """An exported file with early exits, ready to run.
 
     Args:
         path: of the file.
@@ -66,14 +66,14 @@ class LinkedModel:
             )
         self.image = inputs[IMAGE_TENSOR]
         self.logits = outputs.get(LOGITS)
-        knob = inputs.get(THRESHOLDS)
-        self.early_exits = None if knob is None else knob.shape[0]
+        threshold_input = inputs.get(THRESHOLDS)
+        self.early_exits = None if threshold_input is None else threshold_input.shape[0]
         self._thresholds = thresholds
         self._path = path
 
     def run(
         self, image: np.ndarray, thresholds: Sequence[float] | None = None
-    ) -> Answer:
+    ) -> Prediction:
         """Segments one image.
 
         Args:
@@ -91,7 +91,7 @@ class LinkedModel:
                 )
             tensors[THRESHOLDS] = np.array(limits, np.float32)
         outputs = self._file.run(tensors)
-        return read_answer(outputs, self.logits, int(outputs[EXIT][0]))
+        return read_prediction(outputs, self.logits, int(outputs[EXIT][0]))
 
 
 def as_input(image: np.ndarray, info: TensorInfo, path: Path) -> np.ndarray:
@@ -114,11 +114,17 @@ def as_input(image: np.ndarray, info: TensorInfo, path: Path) -> np.ndarray:
     return image[None] if info.dtype == "uint8" else quantise(image[None], info)
 
 
-def read_answer(
+def read_prediction(
     outputs: Mapping[str, np.ndarray], logits: TensorInfo | None, exit_index: int
-) -> Answer:
-    """A file's outputs as an answer."""
-    return Answer(
+) -> Prediction:
+    """A file's outputs as a prediction.
+
+    Args:
+        outputs: by name.
+        logits: record of the output ``logits``, None where there is none.
+        exit_index: exit point taken, 1-based.
+    """
+    return Prediction(
         exit=exit_index,
         logits=None if logits is None else dequantise(outputs[LOGITS][0], logits),
         classes=outputs[CLASSES][0] if CLASSES in outputs else None,

@@ -44,7 +44,7 @@ class PieceRunner:
             upto: exit point to stop at; None = the last.
 
         Returns:
-            Every border tensor by name, in the pieces' own dtype.
+            Every piece's outputs and the image by name, in the pieces' dtypes.
         """
         info = self.pieces[segment_name(1)].inputs[0]
         if (1, *image.shape) != info.shape:
@@ -59,14 +59,14 @@ class PieceRunner:
     def raw_logits(
         self, tensors: Mapping[str, np.ndarray], exit_index: int, head_id: str
     ) -> np.ndarray:
-        """A head's logits (1, h, w, classes) on its own grid, in the piece's dtype."""
+        """A head's logits (1, h, w, classes) on its grid, in the piece's dtype."""
         name = head_name(exit_index, head_id)
         return self._file(name).run(tensors)[name]
 
     def logits(
         self, tensors: Mapping[str, np.ndarray], exit_index: int, head_id: str
     ) -> np.ndarray:
-        """A head's logits (1, h, w, classes) on its own grid as float32.
+        """A head's logits (1, h, w, classes) on its grid, float32.
 
         Args:
             tensors: of ``features``, at least up to ``exit_index``.

@@ -1,13 +1,16 @@
-"""``plan.json``: what to run after what, and a reference that does it.
+"""``plan.json``: the exit stages of an export in files, and a reference runner.
 
 One stage after the other: run ``file`` on the image and on what earlier stages made;
-then, unless it is the last, run ``decision`` on the logits. Reaches the confidence the
-threshold, or is there no decision, ``answer`` turns the logits into the answer.
+then, unless it is the last, run ``decision`` on the logits. If the confidence
+reaches the threshold, or there is no decision, ``answer`` turns logits into the answer.
+
+In a progressive plan (the anytime setting) no stage decides: each one answers, and the
+next one goes on from its features until the time is up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from mess_tf.core.json_files import read_record, write_record
 from mess_tf.core.piece_names import IMAGE_TENSOR
 from mess_tf.core.pieces import TensorInfo
 from mess_tf.runtime.interpreter import LiteRTFile
-from mess_tf.runtime.linked_model import Answer, as_input, read_answer
+from mess_tf.runtime.linked_model import Prediction, as_input, read_prediction
 from mess_tf.runtime.signature_names import CONFIDENCE, LOGITS
 
 PLAN = "plan.json"
@@ -27,7 +30,7 @@ PLAN_SCHEMA = 1
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """What leads to one exit.
+    """One exit stage: its files, their inputs and outputs, and its decision.
 
     Attributes:
         exit: exit point, 1-based.
@@ -57,37 +60,43 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Stages in order of depth."""
+class StagePlan:
+    """The stages of an export, in order of depth."""
 
     stages: tuple[PlannedStage, ...]
     schema: int = PLAN_SCHEMA
+
+    @property
+    def progressive(self) -> bool:
+        """Whether every stage answers, and none decides."""
+        return all(stage.decision is None for stage in self.stages)
 
     def save(self, folder: Path) -> None:
         """Writes ``plan.json``."""
         write_record(folder / PLAN, self)
 
     @classmethod
-    def load(cls, folder: Path) -> Plan:
+    def load(cls, folder: Path) -> StagePlan:
         """Reads ``plan.json``; raises like ``read_record``."""
-        return read_record(folder / PLAN, cls, "plan", "mess export --form stages")
+        made_by = "mess export --form stages"
+        return read_record(folder / PLAN, cls, "plan", made_by, PLAN_SCHEMA)
 
 
 class StagedModel:
-    """Follows a plan; the reference for what an app does.
+    """Runs an export by its plan, as a reference for apps.
 
     Args:
         folder: of ``plan.json`` and its files.
         threads: LiteRT threads.
 
     Attributes:
-        plan: what is followed.
+        plan: of the export.
         image: the input for the image.
         logits: the output for logits, None where there is none.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        self.plan = Plan.load(folder)
+        self.plan = StagePlan.load(folder)
         self._folder = folder
         self._threads = threads
         self._files: dict[str, LiteRTFile] = {}
@@ -101,23 +110,40 @@ class StagedModel:
 
     def run(
         self, image: np.ndarray, thresholds: Sequence[float] | None = None
-    ) -> Answer:
-        """Segments one image.
+    ) -> Prediction:
+        """Segments one image; of a progressive plan the last answer.
 
         Args:
             image: normalised float32 (H, W, 3), or uint8 RGB pixels for files that take
                 these.
             thresholds: one per early exit instead of the plan's.
         """
+        if self.plan.progressive:
+            *_, last = self.answers(image)
+            return last
         tensors = {IMAGE_TENSOR: as_input(image, self.image, self._folder)}
-        own = [stage.threshold for stage in self.plan.stages]
-        limits = own if thresholds is None else [*thresholds, None]
+        planned = [stage.threshold for stage in self.plan.stages]
+        limits = planned if thresholds is None else [*thresholds, None]
         for stage, limit in zip(self.plan.stages, limits, strict=True):
             tensors.update(self._file(stage.file).run(tensors))
             logits = tensors[stage.logits]
             if limit is None or self._confidence(stage, tensors) >= np.float32(limit):
-                return self._answer(stage, logits)
+                return self._predict(stage, logits)
         raise MessError(f"The plan in {self._folder} has no last stage; export again.")
+
+    def answers(self, image: np.ndarray) -> Iterator[Prediction]:
+        """Segments one image stage after stage; yields the answer of every stage.
+
+        Nothing is run before it is asked for: whoever stops asking when the time is up
+        has paid for what was answered only.
+
+        Args:
+            image: as ``run`` takes it.
+        """
+        tensors = {IMAGE_TENSOR: as_input(image, self.image, self._folder)}
+        for stage in self.plan.stages:
+            tensors.update(self._file(stage.file).run(tensors))
+            yield self._predict(stage, tensors[stage.logits])
 
     def _confidence(
         self, stage: PlannedStage, tensors: Mapping[str, np.ndarray]
@@ -125,16 +151,18 @@ class StagedModel:
         file = self._file(str(stage.decision))
         return float(file.run(tensors)[CONFIDENCE][0])
 
-    def _answer(self, stage: PlannedStage, logits: np.ndarray) -> Answer:
+    def _predict(self, stage: PlannedStage, logits: np.ndarray) -> Prediction:
         if stage.answer is None:
             outputs = {LOGITS: logits}
         else:
             outputs = self._file(stage.answer).run({stage.logits: logits})
         return self.read(outputs, stage)
 
-    def read(self, outputs: Mapping[str, np.ndarray], stage: PlannedStage) -> Answer:
-        """The outputs of a stage's answer file (or its logits) as an answer."""
-        return read_answer(outputs, self.logits, stage.exit)
+    def read(
+        self, outputs: Mapping[str, np.ndarray], stage: PlannedStage
+    ) -> Prediction:
+        """The outputs of a stage's answer file (or its logits) as a prediction."""
+        return read_prediction(outputs, self.logits, stage.exit)
 
     def _file(self, name: str) -> LiteRTFile:
         if name not in self._files:

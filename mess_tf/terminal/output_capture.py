@@ -22,7 +22,7 @@ _temporary: set[IO[bytes]] = set()
 
 
 @contextlib.contextmanager
-def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
+def capture_output(log: Path | None = None) -> Iterator[Callable[[], str]]:
     """Sends stdout and stderr (Python's, C++'s, child processes') into a file.
 
     An exception passes through; what is printed after the block is seen again. Blocks
@@ -68,7 +68,7 @@ def quiet(log: Path | None = None) -> Iterator[Callable[[], str]]:
         yield captured
 
 
-def begin_log(log: Path) -> None:
+def move_output_to_log(log: Path) -> None:
     """Makes a log of what a block without one has caught, and lets it go on there.
 
     For the command that makes the folder of its own log: when it is killed, the log is
@@ -88,8 +88,8 @@ def begin_log(log: Path) -> None:
             os.dup2(file.fileno(), descriptor)
 
 
-def terminal() -> int:
-    """Descriptor of the user's standard error, also within ``quiet``."""
+def terminal_descriptor() -> int:
+    """Descriptor of the user's standard error, also within ``capture_output``."""
     return _terminals[0] if _terminals else 2
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-from mess_tf.terminal.output_capture import terminal
+from mess_tf.terminal.output_capture import terminal_descriptor
 
 # bars: a bar on a terminal, else nothing (the default, for use as a library);
 # lines: a bar on a terminal, else sparse lines (the command line);
@@ -29,7 +29,7 @@ def show_progress(mode: Mode) -> None:
 
 
 class Step(Protocol):
-    """Reports progress; three ways for the three habits of callers."""
+    """Reports progress: by counts, by position, or as a fraction."""
 
     def __call__(self, count: float = 1, note: str = "") -> None:
         """``count`` more are done."""
@@ -56,11 +56,11 @@ def progress(what: str, total: float = 1.0) -> Iterator[Step]:
 
 
 @contextlib.contextmanager
-def progress_of_each() -> Iterator[Callable[[str], Step]]:
-    """Shows several things that go on at the same time, one line for each.
+def parallel_progress() -> Iterator[Callable[[str], Step]]:
+    """Shows progress of several tasks that run at the same time, one line for each.
 
     Yields:
-        A function that gives the ``Step`` of a thing by its name; a new name is a new
+        A function that returns the ``Step`` of a task by its name; a new name is a new
         line. Steps may be used by several threads.
     """
     steps: dict[str, Step] = {}
@@ -77,7 +77,7 @@ def progress_of_each() -> Iterator[Callable[[str], Step]]:
 @contextlib.contextmanager
 def _display() -> Iterator[Callable[[str, float], Step]]:
     """Yields what shows one more thing of some total."""
-    descriptor = terminal()
+    descriptor = terminal_descriptor()
     if _mode == "off":
         yield lambda what, total: _Count(total)
     elif os.isatty(descriptor):
@@ -113,19 +113,19 @@ class _Lines(_Count):
     def __init__(self, total: float, what: str, descriptor: int) -> None:
         super().__init__(total)
         self.what, self.descriptor = what, descriptor
-        self.told = time.monotonic()
+        self.last_line_s = time.monotonic()
         # What an earlier call did and the first step, which compiles, are no measure.
-        self.before = 2
+        self.uncounted_calls = 2
         self.first: tuple[float, float] | None = None
 
     def show(self) -> None:
         now = time.monotonic()
-        if self.before and self.done > 0:
-            self.before -= 1
+        if self.uncounted_calls and self.done > 0:
+            self.uncounted_calls -= 1
             self.first = now, self.done
-        if now - self.told < LINE_EVERY_S or not 0 < self.done <= self.total:
+        if now - self.last_line_s < LINE_EVERY_S or not 0 < self.done <= self.total:
             return
-        self.told = now
+        self.last_line_s = now
         parts = [f"{self.what}: {self.done / self.total:.0%}", self._left(now)]
         parts.append(self.note)
         line = ", ".join(part for part in parts if part) + "\n"

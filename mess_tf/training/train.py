@@ -172,7 +172,7 @@ def design_from_recipe(recipe: Recipe, classes: tuple[str, ...]) -> SupernetSpec
         "head_options": network.head_options(),
         "logits_stride": network.logits_stride,
     }
-    if not network.is_own:
+    if not network.is_imported:
         return design_supernet(
             network.backbone,
             classes,
@@ -331,7 +331,7 @@ def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -
     """
     table = recipe.to_table()
     network, training = dict(table["network"]), dict(table["training"])
-    if recipe.network.is_own:
+    if recipe.network.is_imported:
         network["backbone"] = sha256_of(Path(network["backbone"]))
     else:
         del network["mean"], network["std"]

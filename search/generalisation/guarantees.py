@@ -1,30 +1,31 @@
-"""Thresholds with a guarantee, from images that neither search nor tuning has seen.
+"""Risk control: thresholds with a distribution-free guarantee for new images.
 
-An image is *hurt* when its own quality (mean IoU over the classes in its labels) lies
-more than a stated bound below what the final head makes of it. The guarantee: with
-probability ``confidence`` over the draw of the test images, at most a share
-``max_share`` of new images like them is hurt. It needs nothing but that: no assumption
-about the network, the policy or the distribution (Learn then Test, Angelopoulos et al.
-2021, with fixed-sequence testing).
+An image is *hurt* when its mean IoU over the classes in its labels lies more than a
+stated number of points below the final head's. The risk is the expected share of hurt
+images. Guaranteed is that, with probability ``confidence`` over the draw of the test
+images, the risk is at most ``max_share``. Nothing is assumed about the network, the
+policy or the distribution but that test and new images come from the same one (Learn
+then Test, Angelopoulos et al. 2021, https://arxiv.org/abs/2110.01052, with
+fixed-sequence testing).
 
-A configuration is turned into a sequence that runs from safe (the final head alone) to
-itself (all images leave that it lets leave). Its steps are fixed before the test images
-are looked at. Each step's hypothesis "more than ``max_share`` is hurt" is tested with a
-p-value that is valid for any distribution of values in 0..1 (Hoeffding-Bentkus); the
-walk stops at the first step that is not rejected, and the last rejected one is taken.
+The hypotheses are a fixed sequence of configurations, from the final head alone to the
+one that was searched, with exit rates that grow from step to step; it is settled before
+the test images are looked at. Each null hypothesis "the risk exceeds ``max_share``" is
+tested with the Hoeffding-Bentkus p-value, which is valid for losses in 0..1 of any
+distribution. Testing stops at the first hypothesis that is not rejected, so that the
+family-wise error rate is the level of a single test; the last rejected one is taken.
 
-Images of one sequence are alike, so the units that are tested are groups: a group's
-value is the share of its images that is hurt, and the guarantee speaks of new groups'
-mean. Where every image is its own group, it speaks of images. With few groups nothing
-can be guaranteed, and that is what is said then.
+Images of one sequence are dependent, so the independent units are groups: a group's
+loss is the share of its images that is hurt, and the guarantee is about the mean loss
+of new groups. Where every image is a group of its own, it is about images. With too few
+groups no hypothesis can be rejected, and the result says how many are needed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -32,14 +33,17 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
 from search.evaluation import RoutedEvaluation
-from search.generalisation.threshold_transfer import leaving_shares, with_shares
+from search.generalisation.threshold_transfer import (
+    conditional_exit_rates,
+    with_exit_rates,
+)
 
 STEPS = 20
 
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What is to be guaranteed.
+    """A bound on the risk, and the confidence it is to hold with.
 
     Attributes:
         max_image_drop_pp: an image is hurt if its own mIoU lies more than so many
@@ -70,17 +74,17 @@ class Guarantee:
 
 @dataclass(frozen=True)
 class Certified:
-    """A configuration with its guarantee.
+    """Result of a fixed-sequence test.
 
     Attributes:
-        guarantee: what holds.
-        step: how far the walk came: 0 is the final head alone, which hurts no image;
-            ``steps`` is the configuration as searched.
-        steps: of the whole walk.
-        groups: units that were tested.
-        hurt_share: of the test groups, at ``step``.
+        guarantee: what was tested.
+        step: last hypothesis that was rejected: 0 is the final head alone, which hurts
+            no image; ``steps`` is the configuration as searched.
+        steps: hypotheses of the sequence.
+        groups: independent units of the test.
+        hurt_share: empirical risk of ``step``, over the test groups.
         p_value: of ``step``; 1 for step 0.
-        least_groups: so many groups, none of them hurt, would be needed at least.
+        least_groups: test groups that are needed at least, if no image is hurt.
     """
 
     guarantee: Guarantee
@@ -91,94 +95,92 @@ class Certified:
     p_value: float
     least_groups: int
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Certified:
-        return cls(**{**data, "guarantee": Guarantee(**data["guarantee"])})
-
     @property
     def met(self) -> bool:
         """Whether anything beyond the final head alone could be guaranteed."""
         return self.step > 0 or self.steps == 0
 
 
-def p_value(mean: float, count: int, limit: float) -> float:
-    """Hoeffding-Bentkus: small where a true mean above ``limit`` is hard to believe.
+def hoeffding_bentkus_p_value(mean: float, count: int, limit: float) -> float:
+    """Hoeffding-Bentkus p-value of the null hypothesis that the mean exceeds ``limit``.
 
     Args:
-        mean: of ``count`` independent values in 0..1.
+        mean: sample mean of ``count`` independent values in 0..1.
         limit: strictly between 0 and 1.
     """
     from scipy.special import bdtr  # takes half a second to load
 
     below = min(mean, limit)
-    hoeffding = math.exp(-count * _divergence(below, limit))
+    hoeffding = math.exp(-count * _bernoulli_kl(below, limit))
     # One hurt group too many by rounding must not be counted less.
     bentkus = math.e * float(bdtr(math.ceil(count * mean - 1e-9), count, limit))
     return min(1.0, hoeffding, bentkus)
 
 
-def _divergence(a: float, b: float) -> float:
-    """Kullback-Leibler divergence of two coins."""
+def _bernoulli_kl(a: float, b: float) -> float:
+    """Kullback-Leibler divergence of two Bernoulli distributions."""
     first = a * math.log(a / b) if a > 0 else 0.0
     second = (1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else 0.0
     return first + second
 
 
-def least_groups(guarantee: Guarantee) -> int:
-    """Groups without a single hurt image that a first rejection needs at least."""
+def min_test_groups(guarantee: Guarantee) -> int:
+    """Least number of test groups that can reject a hypothesis, if no image is hurt."""
     return math.ceil(
         math.log(1 - guarantee.confidence) / math.log(1 - guarantee.max_share)
     )
 
 
-def walk(
-    hurt: Callable[[int], np.ndarray], guarantee: Guarantee, steps: int = STEPS
+def fixed_sequence_test(
+    losses: Callable[[int], np.ndarray], guarantee: Guarantee, steps: int = STEPS
 ) -> tuple[int, float, float]:
-    """Fixed-sequence test, from step 1 on.
+    """Tests hypotheses in order until one is not rejected.
 
     Args:
-        hurt: gives each test unit's value, 0..1, at a step.
+        losses: each test unit's loss, 0..1, at a step.
 
     Returns:
-        the last rejected step (0 if none), its mean value and its p-value.
+        the last rejected step (0 if none), its empirical risk and its p-value.
     """
     last = (0, 0.0, 1.0)
     for step in range(1, steps + 1):
-        values = hurt(step)
+        values = losses(step)
         mean = float(values.mean())
-        p = p_value(mean, len(values), guarantee.max_share)
+        p = hoeffding_bentkus_p_value(mean, len(values), guarantee.max_share)
         if p > 1 - guarantee.confidence:
             break
         last = (step, mean, p)
     return last
 
 
-def sequence(
+def hypothesis_sequence(
     statistics: Statistics,
     configuration: Configuration,
     final: Configuration,
     tuning: np.ndarray,
     steps: int = STEPS,
 ) -> list[Configuration]:
-    """Configurations from the final head alone to ``configuration`` itself.
+    """Configurations of growing exit rates, from the final head alone to this one.
 
-    On the way each early exit lets a growing part of the share leave that it lets leave
-    in the configuration, judged by the tuning images.
+    Between them the conditional exit rates on the tuning images are fractions of those
+    of ``configuration``.
     """
     if configuration == final:
         return [final]
-    shares = leaving_shares(statistics, configuration, tuning)
-    walked = [final]
+    rates = conditional_exit_rates(statistics, configuration, tuning)
+    configurations = [final]
     last = Configuration(configuration.exits[-1:])
     if last not in (final, configuration):
-        walked.append(last)
-    for step in range(1, steps if len(shares) else 1):
-        part = shares * step / steps
-        walked.append(with_shares(statistics, configuration, part, tuning))
-    return [*walked, configuration]
+        configurations.append(last)
+    for step in range(1, steps if len(rates) else 1):
+        reduced = rates * step / steps
+        configurations.append(
+            with_exit_rates(statistics, configuration, reduced, tuning)
+        )
+    return [*configurations, configuration]
 
 
-def certify(
+def learn_then_test(
     statistics: Statistics,
     configuration: Configuration,
     final: Configuration,
@@ -187,40 +189,40 @@ def certify(
     guarantee: Guarantee,
     evaluate: Callable[[Configuration], RoutedEvaluation],
 ) -> tuple[Configuration, Certified]:
-    """The boldest configuration on the way to this one that the guarantee holds for.
+    """The configuration of the highest exit rates for which the guarantee holds.
 
     Args:
         final: the final head alone.
         tuning: indices of images that the configuration was chosen on.
         testing: indices of images that nothing was chosen on; other groups.
-        evaluate: makes a configuration's evaluation.
+        evaluate: routes a configuration.
 
     Returns:
         the configuration (the final head alone where nothing can be guaranteed) and
-        what was shown.
+        the result of the test.
     """
-    walked = sequence(statistics, configuration, final, tuning)
+    hypotheses = hypothesis_sequence(statistics, configuration, final, tuning)
     names, member = np.unique(
         [statistics.groups[i] for i in testing], return_inverse=True
     )
     sizes = np.bincount(member, minlength=len(names))
 
-    def hurt(step: int) -> np.ndarray:
-        own, final = evaluate(walked[step]).image_quality()
-        lost = final[testing] - own[testing]
-        over = lost > guarantee.max_image_drop_pp / 100 + 1e-12
-        return np.bincount(member, weights=over, minlength=len(names)) / sizes
+    def losses(step: int) -> np.ndarray:
+        chosen, reference = evaluate(hypotheses[step]).image_quality()
+        lost = reference[testing] - chosen[testing]
+        hurt = lost > guarantee.max_image_drop_pp / 100 + 1e-12
+        return np.bincount(member, weights=hurt, minlength=len(names)) / sizes
 
     step, mean, p = (0, 0.0, 1.0)
     if len(names):
-        step, mean, p = walk(hurt, guarantee, len(walked) - 1)
+        step, mean, p = fixed_sequence_test(losses, guarantee, len(hypotheses) - 1)
     certified = Certified(
         guarantee=guarantee,
         step=step,
-        steps=len(walked) - 1,
+        steps=len(hypotheses) - 1,
         groups=len(names),
         hurt_share=mean,
         p_value=p,
-        least_groups=least_groups(guarantee),
+        least_groups=min_test_groups(guarantee),
     )
-    return walked[step], certified
+    return hypotheses[step], certified

@@ -14,7 +14,7 @@ def with_parts(statistics: Statistics, parts: tuple[str, ...]) -> Statistics:
     return dataclasses.replace(statistics, parts=parts)
 
 
-def without_group(statistics: Statistics, group: str) -> Statistics:
+def leave_group_out(statistics: Statistics, group: str) -> Statistics:
     """Calibration images of one group are reported on; the others stay, no others."""
     return with_parts(
         statistics,
@@ -31,7 +31,9 @@ def calibration_groups(statistics: Statistics) -> list[str]:
     return sorted({group for part, group in pairs if part == "calibration"})
 
 
-def halves(statistics: Statistics, seed: int) -> tuple[Statistics, np.ndarray]:
+def split_groups_in_half(
+    statistics: Statistics, seed: int
+) -> tuple[Statistics, np.ndarray]:
     """Deals half of the calibration's groups out for testing.
 
     Returns:

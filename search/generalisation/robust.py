@@ -1,20 +1,20 @@
-"""Choices that keep their promise elsewhere: limits are tightened until they do.
+"""Robust choices: requirements that hold by a pessimistic estimate on other scenes.
 
-A configuration is the best of very many on the calibration images, so its figures
-there are flattering, and other scenes differ. Here a *pessimistic* figure of the mIoU
-drop and of the mean latency is taken from the calibration part alone, and the search is
-repeated with tighter limits until the pessimistic figures keep the limits that were
-asked for. Last of all, the other objective is tried within the limits (the most
-accurate instead of the fastest, or the other way round) and the final head alone, which
-loses nothing anywhere; of the two, what does the objective better is taken.
-``search.run`` does all that for single exits as well and takes the better choice. The
-measures are:
+A configuration is the best of very many on the calibration images, so its figures there
+are biased upwards (the winner's curse), and other scenes differ. Here the mIoU drop and
+the mean latency are estimated pessimistically from the calibration part alone, and the
+search is repeated with tighter limits until the estimates meet the limits asked for. If
+no tightening does, two more are tried: the other objective within the limits (the most
+accurate instead of the fastest, or the reverse) and the final head alone, which loses
+nothing anywhere; of those that meet the limits, the one with the better estimate of the
+objective is taken. ``search.run`` does all that for single exits as well and takes the
+better choice. The estimates are:
 
-- ``worst-group``: the worst figure over the groups (sequences), each on its own;
-- ``left-out``: for each group, what a search without it promises is tried on it; the
-  figures over all groups, each answered by the search that has not seen it;
-- ``upper-bound``: the upper end of the 90 % bootstrap interval over groups (5 % lie
-  above).
+- ``worst-group``: the maximum over the groups (sequences);
+- ``left-out``: leave-one-group-out cross-validation: each group is answered by the
+  optimum of a search without it; figures over all groups together;
+- ``upper-bound``: the upper end of the 90 % percentile bootstrap interval over groups
+  (5 % lie above).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics, part_images
 from search.evaluation import RoutedEvaluation
-from search.generalisation.parts import calibration_groups, without_group
+from search.generalisation.parts import calibration_groups, leave_group_out
 from search.requirement import Objective, Requirement
 
 # The first step by which limits are tightened; each further one is larger by GROWTH.
@@ -46,8 +46,8 @@ Evaluate = Callable[[Statistics, Configuration], RoutedEvaluation]
 
 
 @dataclass(frozen=True)
-class Pessimistic:
-    """What a configuration is expected to do where it was not chosen.
+class PessimisticFigures:
+    """Pessimistic estimates of a configuration's figures on other scenes.
 
     Attributes:
         drop_pp: mIoU drop, absolute points.
@@ -58,14 +58,14 @@ class Pessimistic:
     mean_ms: float
 
     def keeps(self, requirement: Requirement, reference_miou: float) -> bool:
-        """Whether the limits of drop, mIoU and mean latency are kept."""
+        """Whether the estimates meet the limits of drop, mIoU and mean latency."""
         miou = reference_miou - self.drop_pp / 100
         flags = requirement.met(miou, reference_miou, self.mean_ms, 0.0)
         return all(flags.values())
 
 
 @dataclass(frozen=True)
-class Tightened:
+class RobustChoice:
     """A robust choice.
 
     Attributes:
@@ -78,19 +78,19 @@ class Tightened:
 
     configuration: Configuration
     asked: Requirement
-    pessimistic: Pessimistic
+    pessimistic: PessimisticFigures
     steps: int
 
 
-def tighten(
+def tighten_until_met(
     statistics: Statistics,
     requirement: Requirement,
     find: Find,
     evaluate: Evaluate,
     final: Configuration,
     seed: int = 0,
-) -> Tightened:
-    """The least tightened choice whose pessimistic figures keep the requirement.
+) -> RobustChoice:
+    """The choice of the least tightening whose estimates meet the requirement.
 
     Args:
         find: raises MessError where nothing keeps its requirement.
@@ -113,21 +113,25 @@ def tighten(
     last_resorts = []
     if all(itself.met.values()):
         # No image is answered otherwise than by the reference: no measure differs.
-        figures = Pessimistic(0.0, itself.mean_ms)
-        last_resorts.append(Tightened(final, plain, figures, STEPS + 1))
-    nearest: Tightened | None = None
+        figures = PessimisticFigures(0.0, itself.mean_ms)
+        last_resorts.append(RobustChoice(final, plain, figures, STEPS + 1))
+    nearest: RobustChoice | None = None
     for step in range(STEPS + 1):
-        asked = tightened(plain, step) if step < STEPS else _other_way(plain)
+        asked = (
+            tightened_requirement(plain, step)
+            if step < STEPS
+            else _with_other_objective(plain)
+        )
         try:
             found = find(statistics, asked)
-            figures = pessimistic(
+            figures = pessimistic_figures(
                 statistics, requirement, asked, found, find, evaluate, seed
             )
         except MessError:  # nothing keeps these limits, with or without a group
             if nearest is None and not last_resorts:
                 raise
             continue
-        choice = Tightened(found, asked, figures, step)
+        choice = RobustChoice(found, asked, figures, step)
         if figures.keeps(plain, itself.miou):
             if step < STEPS:
                 return choice
@@ -136,17 +140,19 @@ def tighten(
             nearest = choice
     if not last_resorts:
         raise MessError(_failure(requirement, nearest))
-    return better(last_resorts, plain)
+    return best_choice(last_resorts, plain)
 
 
-def better(choices: Sequence[Tightened], requirement: Requirement) -> Tightened:
-    """The choice that does the objective best, by its pessimistic figures."""
+def best_choice(
+    choices: Sequence[RobustChoice], requirement: Requirement
+) -> RobustChoice:
+    """The choice with the best pessimistic estimate of the objective."""
     if requirement.goal == "latency":
         return min(choices, key=lambda choice: choice.pessimistic.mean_ms)
     return min(choices, key=lambda choice: choice.pessimistic.drop_pp)
 
 
-def tightened(requirement: Requirement, steps: int) -> Requirement:
+def tightened_requirement(requirement: Requirement, steps: int) -> Requirement:
     """The requirement with its limits of drop, mIoU and mean latency tightened."""
     changes: dict[str, Any] = {}
     steps_taken = (GROWTH**steps - 1) / (GROWTH - 1)
@@ -164,12 +170,12 @@ def tightened(requirement: Requirement, steps: int) -> Requirement:
     return dataclasses.replace(requirement, **changes)
 
 
-def _other_way(requirement: Requirement) -> Requirement:
+def _with_other_objective(requirement: Requirement) -> Requirement:
     other: Objective = "accuracy" if requirement.goal == "latency" else "latency"
     return dataclasses.replace(requirement, objective=other)
 
 
-def pessimistic(
+def pessimistic_figures(
     statistics: Statistics,
     requirement: Requirement,
     asked: Requirement,
@@ -177,15 +183,15 @@ def pessimistic(
     find: Find,
     evaluate: Evaluate,
     seed: int,
-) -> Pessimistic:
-    """Figures by the way that ``requirement.robust`` names."""
+) -> PessimisticFigures:
+    """Estimates by the measure that ``requirement.robust`` names."""
     if requirement.robust == "left-out":
-        return _left_out(statistics, asked, find, evaluate)
+        return _leave_one_group_out(statistics, asked, find, evaluate)
     evaluation = evaluate(statistics, found)
     images = part_images(statistics, "calibration")
     if requirement.robust == "upper-bound":
         intervals = evaluation.bootstrap(images, statistics.groups, seed, level=0.9)
-        return Pessimistic(intervals["drop_pp"].high, intervals["mean_ms"].high)
+        return PessimisticFigures(intervals["drop_pp"].high, intervals["mean_ms"].high)
     groups = np.array(statistics.groups)
     drops, means = [], []
     for group in calibration_groups(statistics):
@@ -193,25 +199,25 @@ def pessimistic(
         figures = evaluation.figures(own, Requirement())
         drops.append(figures.drop_pp)
         means.append(figures.mean_ms)
-    return Pessimistic(float(np.nanmax(drops)), max(means))
+    return PessimisticFigures(float(np.nanmax(drops)), max(means))
 
 
-def _left_out(
+def _leave_one_group_out(
     statistics: Statistics, asked: Requirement, find: Find, evaluate: Evaluate
-) -> Pessimistic:
-    """Each group answered by what a search without it found; figures over all."""
+) -> PessimisticFigures:
+    """Leave-one-group-out cross-validation of the search, figures over all groups."""
     images, parts = [], []
     for group in calibration_groups(statistics):
-        other = without_group(statistics, group)
+        other = leave_group_out(statistics, group)
         own = part_images(other, "report")
         images.append(own)
         parts.append(evaluate(other, find(other, asked)).restricted(own))
     together = RoutedEvaluation.joined(parts)
     figures = together.figures(np.arange(sum(map(len, images))), Requirement())
-    return Pessimistic(figures.drop_pp, figures.mean_ms)
+    return PessimisticFigures(figures.drop_pp, figures.mean_ms)
 
 
-def _failure(requirement: Requirement, nearest: Tightened | None) -> str:
+def _failure(requirement: Requirement, nearest: RobustChoice | None) -> str:
     found = (
         ""
         if nearest is None

@@ -1,9 +1,9 @@
-"""Thresholds that follow the images: the share that leaves is kept, not the value.
+"""Transfer of thresholds to other images by matching exit rates; labels not needed.
 
-A threshold's value does not carry over from scene to scene, the order of the images by
-confidence mostly does. So a configuration is taken for what it lets leave: of the
-images that come to an exit, which share goes. On other images, labels not needed, the
-thresholds are set so that the same shares leave again.
+The distribution of a confidence shifts from scene to scene, the order of the images by
+confidence mostly does not. So a configuration is taken by its conditional exit rates:
+of the images that reach an exit, the share that leaves there. On other images each
+threshold is set to the quantile of the confidences that gives the same rate.
 """
 
 from __future__ import annotations
@@ -18,37 +18,36 @@ from mess_tf.core.routing import exit_position_per_image, head_index
 from mess_tf.core.statistics import Statistics
 
 
-def leaving_shares(
+def conditional_exit_rates(
     statistics: Statistics, configuration: Configuration, images: np.ndarray
 ) -> np.ndarray:
-    """Per early exit, the share of the images coming to it that leave there.
+    """Per early exit, the share leaving there of the images that reach it.
 
     Args:
         images: int array, indices.
 
     Returns:
-        float64 array of shape (n_exits - 1,), 0 where no image comes.
+        float64 array of shape (n_exits - 1,), 0 where no image arrives.
     """
-    place = exit_position_per_image(statistics, configuration)[images]
+    positions = exit_position_per_image(statistics, configuration)[images]
     early = len(configuration.exits) - 1
-    left = np.bincount(place, minlength=early + 1)
-    coming = len(images) - np.concatenate([[0], np.cumsum(left)[:-1]])
-    shares = left / np.maximum(coming, 1)
-    return np.asarray(shares[:early])
+    leaving = np.bincount(positions, minlength=early + 1)
+    reaching = len(images) - np.concatenate([[0], np.cumsum(leaving)[:-1]])
+    return np.asarray((leaving / np.maximum(reaching, 1))[:early])
 
 
-def with_shares(
+def with_exit_rates(
     statistics: Statistics,
     configuration: Configuration,
-    shares: np.ndarray,
+    rates: np.ndarray,
     images: np.ndarray,
 ) -> Configuration:
-    """Sets thresholds so that given shares of some images leave.
+    """The configuration with the thresholds that give these conditional exit rates.
 
     Only confidences are read, no labels.
 
     Args:
-        shares: float array of shape (n_exits - 1,), of those that come to the exit.
+        rates: float array of shape (n_exits - 1,), of the images that reach the exit.
         images: int array, indices; at least one.
 
     Raises:
@@ -58,38 +57,38 @@ def with_shares(
         raise MessError("There is no image to set thresholds by; give at least one.")
     stays = np.asarray(images)
     exits: list[ExitChoice] = []
-    for choice, share in zip(configuration.exits[:-1], shares, strict=True):
+    for choice, rate in zip(configuration.exits[:-1], rates, strict=True):
         head = head_index(statistics, choice)
         values = statistics.confidence[str(choice.policy)][stays, head]
         values = values.astype(np.float64)
-        cut = _cut(values, float(share), float(choice.threshold or 0.0))
-        exits.append(dataclasses.replace(choice, threshold=cut))
-        stays = stays[values < cut]
+        threshold = _upper_quantile(values, float(rate), float(choice.threshold or 0.0))
+        exits.append(dataclasses.replace(choice, threshold=threshold))
+        stays = stays[values < threshold]
     return Configuration((*exits, configuration.exits[-1]))
 
 
-def refit(
+def transfer_thresholds(
     statistics: Statistics,
     configuration: Configuration,
     fitted_on: np.ndarray,
     images: np.ndarray,
 ) -> Configuration:
-    """The configuration with thresholds moved to other images, labels not needed.
+    """The configuration with thresholds that give the same exit rates on other images.
 
     Args:
         fitted_on: indices of the images that the thresholds were chosen on.
         images: indices of unlabelled images from where it is going to be used.
     """
-    shares = leaving_shares(statistics, configuration, fitted_on)
-    return with_shares(statistics, configuration, shares, images)
+    rates = conditional_exit_rates(statistics, configuration, fitted_on)
+    return with_exit_rates(statistics, configuration, rates, images)
 
 
-def _cut(values: np.ndarray, share: float, otherwise: float) -> float:
-    """A float32 number that as near as possible this share of the values reaches."""
+def _upper_quantile(values: np.ndarray, rate: float, otherwise: float) -> float:
+    """A float32 threshold that as near as possible this share of the values reaches."""
     if not len(values):
         return otherwise
     ordered = np.sort(values)[::-1]
-    count = int(round(share * len(ordered)))
+    count = int(round(rate * len(ordered)))
     if count == 0:
         return float(np.nextafter(np.float32(ordered[0]), np.float32(np.inf)))
     if count == len(ordered):

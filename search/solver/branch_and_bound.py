@@ -275,9 +275,9 @@ class BranchAndBound:
         return objective if self.target.minimise_latency else -objective
 
     def _report(self, bound: float) -> None:
-        now = self._options.clock()
         if self._progress is None:
             return
+        now = self._options.clock()
         if now - self._reported < self._options.progress_interval_s:
             return
         self._reported = now

@@ -228,8 +228,8 @@ def test_measurements_that_were_disturbed_are_found_and_count_little() -> None:
         measured[name] *= 2
     rest = part(models, [name for name in models if name not in chosen])
     model = fit(part(models, chosen), measured)
-    assert set(disturbed) <= model.doubted
-    assert len(model.doubted) <= len(disturbed) + 2
+    assert set(disturbed) <= model.outliers
+    assert len(model.outliers) <= len(disturbed) + 2
     assert np.abs(errors(model, rest, true_ms)).max() < 0.15
 
 

@@ -81,11 +81,11 @@ def test_files_are_brought_once_and_verified_with_what_is_there(
 ) -> None:
     phone = FakePhone(programs)
     folder = PhoneFolder(phone)
-    assert folder.bring(files) == {}
-    assert folder.bring(files) == {}
+    assert folder.push_verified(files) == {}
+    assert folder.push_verified(files) == {}
     assert phone.pushed == ["a", "b", "c"]
-    assert all(folder.holds(name, files[name][1]) for name in files)
-    assert not folder.holds("a", "another digest")
+    assert all(folder.has_verified(name, files[name][1]) for name in files)
+    assert not folder.has_verified("a", "another digest")
 
 
 @pytest.mark.parametrize("programs", [("sha256sum",), ("md5sum",), ()])
@@ -103,10 +103,10 @@ def test_a_damaged_file_is_pushed_once_more_then_told(
 
     phone.spoil = spoil
     folder = PhoneFolder(phone)
-    refused = folder.bring(files)
+    refused = folder.push_verified(files)
     assert list(refused) == ["b"] and "damaged twice" in refused["b"]
     assert phone.pushed == ["a", "b", "c", "a", "b"]
-    assert folder.holds("a", files["a"][1])
+    assert folder.has_verified("a", files["a"][1])
 
 
 def test_a_refused_file_is_told_and_the_others_are_there(files: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ def test_a_refused_file_is_told_and_the_others_are_there(files: dict[str, Any]) 
         return content
 
     phone.spoil = spoil
-    assert PhoneFolder(phone).bring(files) == {"b": "Permission denied"}
+    assert PhoneFolder(phone).push_verified(files) == {"b": "Permission denied"}
 
 
 def test_a_full_phone_keeps_no_half_file(files: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def test_a_full_phone_keeps_no_half_file(files: dict[str, Any]) -> None:
 
     phone.spoil = spoil
     with pytest.raises(NoSpace):
-        PhoneFolder(phone).bring(files)
+        PhoneFolder(phone).push_verified(files)
     assert phone.files == {}
 
 
@@ -139,22 +139,22 @@ def test_after_a_lost_connection_only_what_is_not_whole_is_pushed(
 ) -> None:
     phone = FakePhone()
     folder = PhoneFolder(phone)
-    folder.bring(files)
+    folder.push_verified(files)
     phone.files[folder.at("b")] = b"half"
     folder.rebind(phone)
-    assert not folder.holds("a", files["a"][1])
-    assert folder.bring(files) == {}
+    assert not folder.has_verified("a", files["a"][1])
+    assert folder.push_verified(files) == {}
     assert phone.pushed == ["a", "b", "c", "b"]
 
 
 def test_what_is_dropped_can_come_again(files: dict[str, Any]) -> None:
     phone = FakePhone()
     folder = PhoneFolder(phone)
-    folder.bring(files)
+    folder.push_verified(files)
     folder.drop(["a", "never there"])
     assert folder.names == ("b", "c")
     assert set(phone.files) == {folder.at("b"), folder.at("c")}
-    assert folder.bring(files) == {}
+    assert folder.push_verified(files) == {}
 
 
 def test_only_folders_of_ours_that_are_old_are_removed() -> None:

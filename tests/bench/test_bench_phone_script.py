@@ -83,7 +83,7 @@ def test_the_state_is_read_before_and_after_each(run: Run) -> None:
     assert frame.after.uptime_s >= frame.before.uptime_s
     assert frame.before.boot_s and frame.before.busy_s.keys() >= {0}
     assert frame.before.boot_id == frame.after.boot_id
-    assert frame.own_s is not None and 0.02 < frame.own_s < 30
+    assert frame.cpu_s is not None and 0.02 < frame.cpu_s < 30
 
 
 def test_lines_outside_of_frames_are_nothing(run: Run) -> None:

@@ -19,8 +19,9 @@ from android_bench import store as store_module
 from android_bench.errors import BenchError
 from android_bench.records import MeasureSettings
 from android_bench.store import Store
-from android_bench.store_errors import StoreError, shown
+from android_bench.store_errors import StoreError, without_password
 from android_bench.store_schema import STORE_SCHEMA
+from mess_tf.core.json_files import to_json
 
 Make = Callable[..., Any]
 Target = Path | str
@@ -90,7 +91,7 @@ def test_a_server_that_does_not_answer_is_told_without_the_password() -> None:
     ],
 )  # fmt: skip
 def test_passwords_are_not_shown(target: Target, told: str) -> None:
-    assert shown(target) == told
+    assert without_password(target) == told
 
 
 def test_a_database_that_is_not_there_is_told(empty_postgresql: str) -> None:
@@ -267,12 +268,13 @@ import json, resource, sys
 from android_bench.errors import BenchError
 from android_bench.records import Measurement
 from android_bench.store import Store
+from mess_tf.core.json_files import from_json
 path, row = sys.argv[1], json.loads(sys.argv[2])
 store = Store(path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
     for number in range(10_000):
-        store.put(Measurement.from_json({**row, "name": f"m{number}"}))
+        store.put(from_json({**row, "name": f"m{number}"}, Measurement, "row"))
         print(number, flush=True)
 except BenchError as error:
     sys.exit(str(error))
@@ -287,7 +289,7 @@ def test_a_disk_that_fills_loses_nothing_that_was_stored(
     generator = os.urandom(800)  # samples that do not shrink
     row = measurement_of("m", round_of(*[1.0 + byte / 7 for byte in generator]))
     done = subprocess.run(
-        [sys.executable, "-c", FILLING, str(path), json.dumps(row.as_json()), "300000"],
+        [sys.executable, "-c", FILLING, str(path), json.dumps(to_json(row)), "300000"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from mess_tf.compiling.latency_composition import composed, probe_policy
+from mess_tf.compiling.latency_composition import compose_latencies, probe_policy
 from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 
 SPEC = SupernetSpec(
@@ -40,7 +40,7 @@ PIECES = {
 
 
 def test_segments_and_heads_are_scaled_and_branches_priced() -> None:
-    result = composed(PIECES, SPEC)
+    result = compose_latencies(PIECES, SPEC)
     assert result["segment_1"] == pytest.approx(2.2)
     assert result["head_1_dlb_r1_b0"] == pytest.approx(4.4)
     assert result["decision_mean_8x8"] == 0.2
@@ -68,10 +68,10 @@ def test_the_ratio_is_the_median_of_several_networks() -> None:
         "probe_single_1": 3.6,  # 3 of pieces: 1.2
         "probe_single_2": 6.26,  # 5.76 beside the output step, 6 of pieces: 0.96
     }
-    assert composed(pieces, spec)["segment_1"] == pytest.approx(2.0 * 7.8 / 7)
+    assert compose_latencies(pieces, spec)["segment_1"] == pytest.approx(2.0 * 7.8 / 7)
     del pieces["probe_single_1"]  # of an even number, the mean of the middle two
     ratio = (7.8 / 7 + 0.96) / 2
-    assert composed(pieces, spec)["segment_1"] == pytest.approx(2.0 * ratio)
+    assert compose_latencies(pieces, spec)["segment_1"] == pytest.approx(2.0 * ratio)
 
 
 def test_the_ratio_is_taken_round_by_round() -> None:
@@ -81,29 +81,29 @@ def test_the_ratio_is_taken_round_by_round() -> None:
     rounds_ms = {name: (PIECES[name], 1.5 * PIECES[name]) for name in whole}
     rounds_ms["probe_whole"] = (7.1, 1.5 * 7.1)
     disturbed = {**PIECES, "probe_whole": 7.4}
-    result = composed(disturbed, SPEC, rounds_ms)
+    result = compose_latencies(disturbed, SPEC, rounds_ms)
     assert result["segment_1"] == pytest.approx(2.2)
     del rounds_ms["segment_2"]
-    result = composed(disturbed, SPEC, rounds_ms)
+    result = compose_latencies(disturbed, SPEC, rounds_ms)
     assert result["segment_1"] == pytest.approx(2.3)
 
 
 def test_a_branch_never_gives_time_back() -> None:
-    assert composed({**PIECES, "probe_branch_1": 7.0}, SPEC)["branch_1"] == 0.0
+    assert compose_latencies({**PIECES, "probe_branch_1": 7.0}, SPEC)["branch_1"] == 0.0
 
 
 def test_what_a_branch_costs_is_taken_round_by_round() -> None:
     # Beyond the whole network 1.8, 1.6 and 1.9 ms, less head and decision (1.2); the
     # medians differ by 1.7.
     rounds_ms = {"probe_whole": (7.1, 9.0, 6.9), "probe_branch_1": (8.9, 10.6, 8.8)}
-    assert composed(PIECES, SPEC, rounds_ms)["branch_1"] == pytest.approx(0.6)
+    assert compose_latencies(PIECES, SPEC, rounds_ms)["branch_1"] == pytest.approx(0.6)
     rounds_ms["probe_whole"] = (7.1, 9.0)
-    assert composed(PIECES, SPEC, rounds_ms)["branch_1"] == pytest.approx(0.5)
+    assert compose_latencies(PIECES, SPEC, rounds_ms)["branch_1"] == pytest.approx(0.5)
 
 
 def test_without_probes_nothing_is_corrected() -> None:
     plain = {k: v for k, v in PIECES.items() if not k.startswith("probe_")}
-    assert composed(plain, SPEC) == plain
+    assert compose_latencies(plain, SPEC) == plain
 
 
 def test_the_probes_policy_does_not_depend_on_order() -> None:

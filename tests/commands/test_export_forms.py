@@ -41,6 +41,7 @@ from mess_tf.runs import Run
 from search.requirement import Requirement
 from search.result import SearchResult, load_results, save_results
 from search.run import Reporter
+from tests.support.json_schemas import validate
 
 SIZE = 64
 EARLY, FINAL = (1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1")
@@ -168,6 +169,7 @@ def _export(
     (row,) = export(folder, form, choice="half", precision=precision)["exports"]
     target = folder / "export" / row["name"]
     assert not [p for p in target.parent.iterdir() if p.name.startswith(".")]
+    validate(target / "card.json")
     return target, json.loads((target / "card.json").read_text())
 
 

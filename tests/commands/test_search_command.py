@@ -10,7 +10,6 @@ import pytest
 
 from android_bench.errors import BenchError
 from mess_tf.commands import finalists as finalists_command
-from mess_tf.commands import report as report_command
 from mess_tf.commands import search as search_command
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.commands.search import render, search
@@ -20,10 +19,12 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.reporting.targets import latencies
+from mess_tf.reporting.build_report import load_precision
+from mess_tf.reporting.deployments import piece_latencies
+from mess_tf.reporting.inputs import load_latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
-from search.jobs import answer_all
+from search.jobs import run_jobs
 from search.requirement import Requirement, Robust
 from search.result import load_results
 from tests.support.hand_made_run import make_run, measure, statistics_with
@@ -47,10 +48,10 @@ def test_answers_are_written_as_they_come(
 ) -> None:
 
     def interrupted(*given: Any) -> Any:
-        yield next(answer_all(*given))
+        yield next(run_jobs(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mess_tf.commands.search.answer_all", interrupted)
+    monkeypatch.setattr("mess_tf.commands.search.run_jobs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(run.folder)
     assert names_of(run) == ["drop0"]
@@ -78,7 +79,7 @@ def test_an_older_answer_stays_unless_there_is_proven_to_be_none(
         (InfeasibleError("NOT MET"), []),
     ):
         monkeypatch.setattr(
-            "mess_tf.commands.search.answer_all", lambda *_, e=error: iter([e])
+            "mess_tf.commands.search.run_jobs", lambda *_, e=error: iter([e])
         )
         with pytest.raises(type(error), match="NOT MET"):
             search(run.folder, Requirement(min_miou=0.9))
@@ -138,9 +139,9 @@ def test_the_report_sums_what_the_search_did(run: Run) -> None:
     rounds_us = {"probe_whole": whole, "probe_branch_1": branch}
     measure(run, set(rounds_us), rounds_us=rounds_us)
     found = measured_latencies(run, "int8").by_piece
-    (way,) = report_command._measured(run)
-    spec = SupernetSpec.load(run.supernet_structure)
-    assert latencies(spec, Pieces.load(run.pieces("int8")), way) == found
+    (measured,) = load_latencies(run)
+    files = load_precision(run, SupernetSpec.load(run.supernet_structure), "int8")
+    assert piece_latencies(files, measured) == found
     other = {"probe_whole": whole, "probe_branch_1": branch[:2]}
     measure(run, set(other), rounds_us=other)
     assert measured_latencies(run, "int8").by_piece["branch_1"] > found["branch_1"]

@@ -27,6 +27,7 @@ from PIL import Image
 
 import mess_tf
 from android_bench.records import PRESETS
+from mess_tf.commands.json_schemas import RECORDS
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
@@ -35,6 +36,7 @@ from mess_tf.runs import Run
 from tests.phone_double import PhoneDouble, convolutions, write_tool
 from tests.support.doc_blocks import ROOT, Block, blocks, commands_of
 from tests.support.doc_walk import LEFT_OUT, REPLACED, Walk
+from tests.support.json_schemas import validate
 
 RECIPE = """
 [data]
@@ -83,8 +85,7 @@ from mess_tf.cli import main
 PRESETS["quick"].update({BRIEF})
 sys.exit(main())
 """
-LIMIT_S = 280
-pytestmark = pytest.mark.slow
+LIMIT_S = 800
 
 
 def kill_when(ready: Callable[[], bool], folder: Path, command: Sequence[str]) -> None:
@@ -207,6 +208,7 @@ def reported(walk: Walk, first_use: dict[str, list[str]], profiled: Path) -> Pat
     return profiled
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
     path = evaluated / "statistics" / "int8.npz"
     killed = Statistics.load(path)
@@ -216,6 +218,14 @@ def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
     np.testing.assert_array_equal(killed.intersection, whole.intersection)
     for key, values in whole.confidence.items():
         np.testing.assert_array_equal(killed.confidence[key], values)
+
+
+def test_files_that_users_read_fit_their_json_schemas(reported: Path) -> None:
+    for name in RECORDS:
+        files = list(reported.rglob(f"{name}.json"))
+        assert files
+        for file in files:
+            validate(file)
 
 
 def test_what_was_promised_is_measured(reported: Path) -> None:
@@ -265,12 +275,14 @@ def test_an_image_becomes_an_overlay(walk: Walk, reported: Path) -> None:
         assert overlay.size == (48, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: block.place)
 def test_commands_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
     for words in walk.commands(block):
         walk.type(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.place)
 def test_programs_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
     run = Run.open(reported)
@@ -291,6 +303,7 @@ def shown_behind(block: Block) -> Iterator[str]:
         yield "".join(itertools.takewhile(lambda line: line != "```\n", behind[2:]))
 
 
+@pytest.mark.slow
 def test_a_choice_was_fine_tuned_alone(walk: Walk, reported: Path) -> None:
     for words in walk.commands(block_with("mess export runs/mine --choice drop1")):
         walk.type(words)

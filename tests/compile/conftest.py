@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,19 +142,36 @@ def compile_at(
     from mess_tf.compiling.pieces import compile_supernet
 
     done: dict[Precision, Compiled] = {}
+    base = tmp_path_factory.getbasetemp()
+    # With xdist each process has a folder of its own below that of the session.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def compiled(precision: Precision) -> Compiled:
         if precision not in done:
-            folder = tmp_path_factory.mktemp("run") / "pieces" / precision
-            images = random_images(12, seed=0)
-            pieces = compile_supernet(supernet, folder, precision, images, POLICIES)
+            folder = shared / "compiled" / "pieces" / precision
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # The network is drawn alike in each process: one compiles it for all.
+            with open(folder.parent / f"{precision}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if (folder / "pieces.json").exists():
+                    pieces = Pieces.load(folder)
+                else:
+                    images = random_images(12, seed=0)
+                    pieces = compile_supernet(
+                        supernet, folder, precision, images, POLICIES
+                    )
             done[precision] = Compiled(supernet, folder, precision, pieces)
         return done[precision]
 
     return compiled
 
 
-@pytest.fixture(params=CONVERTED)
+@pytest.fixture(
+    params=[
+        p if p in ("float32", "int8") else pytest.param(p, marks=pytest.mark.slow)
+        for p in CONVERTED
+    ]
+)
 def compiled(
     request: pytest.FixtureRequest, compile_at: Callable[[Precision], Compiled]
 ) -> Compiled:

@@ -9,7 +9,7 @@ from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.augment import evaluation_image
 from mess_tf.exporting.model_io import add_image, folds_pixels
-from mess_tf.exporting.options import BorderType, ExportForm
+from mess_tf.exporting.options import ExportForm, IoType
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
@@ -32,7 +32,7 @@ def _int8_image(preprocessing: Preprocessing) -> TensorInfo:
 
 
 def _front(
-    own: TensorInfo, wanted: BorderType | None, preprocessing: Preprocessing
+    own: TensorInfo, wanted: IoType | None, preprocessing: Preprocessing
 ) -> tuple[LiteRTFile, Graph]:
     """A file of nothing but what stands before the first segment, and twice that."""
     builder = ModelBuilder()

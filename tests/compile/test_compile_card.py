@@ -11,7 +11,7 @@ import pytest
 from mess_tf.core.errors import MessError
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.embedded_card import ENTRY, read_card, with_card
-from mess_tf.exporting.inventory import DECISION_REASON, inventory, kept_in_float
+from mess_tf.exporting.inventory import DECISION_REASON, float_operators, inventory
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
 from mess_tf.flatbuffer.reader import read_model
@@ -81,7 +81,7 @@ def test_int8_files_are_float_in_decisions_alone_and_say_why(
     compile_at: CompileAt, tmp_path: Path
 ) -> None:
     path = _linked(compile_at("int8"), tmp_path / "model", ExportForm())
-    rows = kept_in_float(path, "int8")
+    rows = float_operators(path, "int8")
     assert {row["reason"] for row in rows} == {DECISION_REASON}
     counts = {row["operator"]: row["count"] for row in rows}
     assert counts["DEQUANTIZE"] == 3
@@ -96,7 +96,7 @@ def test_float_ends_that_were_asked_for_are_told_apart(
 ) -> None:
     form = ExportForm(input="float32", output="float32", threshold_input=True)
     path = _linked(compile_at("int8"), tmp_path / "model", form)
-    reasons = {row["reason"] for row in kept_in_float(path, "int8")}
+    reasons = {row["reason"] for row in float_operators(path, "int8")}
     others = reasons - {DECISION_REASON}
     words = sorted(reason.split()[1] for reason in others)
     assert words == ["image", "logits", "the"]  # comes in, leave, hands the thresholds
@@ -117,7 +117,7 @@ def test_no_form_leaves_an_operator_in_float_without_a_reason(
     if compiled.precision != "int8" and form.output is not None:
         form = ExportForm(input="uint8", answer="both", resolution="image")
     path = _linked(compiled, tmp_path / "model", form)
-    reasons = {row["reason"] for row in kept_in_float(path, compiled.precision)}
+    reasons = {row["reason"] for row in float_operators(path, compiled.precision)}
     assert not [reason for reason in reasons if reason.startswith("no reason")]
     if compiled.precision == "int8":
         assert reasons == {DECISION_REASON}

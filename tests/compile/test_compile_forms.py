@@ -21,12 +21,17 @@ from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.exporting.linking import link_configuration, link_static
 from mess_tf.exporting.model_io import folds_pixels
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.exporting.staged_export import (
+    link_progressive,
+    link_stages,
+    stage_files,
+)
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.models.supernet import build_supernet, design_supernet
 from mess_tf.runtime.interpreter import quantise
-from mess_tf.runtime.linked_model import Answer, LinkedModel
-from mess_tf.runtime.stage_plan import Plan, StagedModel
+from mess_tf.runtime.linked_model import LinkedModel, Prediction
+from mess_tf.runtime.stage_plan import StagedModel, StagePlan
+from tests.support.tiers import sampled
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
@@ -51,7 +56,7 @@ def _linked(
 
 def _answers(
     model: LinkedModel | StagedModel, pixels: list[np.ndarray]
-) -> list[Answer]:
+) -> list[Prediction]:
     takes_pixels = model.image.dtype == "uint8"
     return [model.run(p if takes_pixels else _normalised(p)) for p in pixels]
 
@@ -64,7 +69,7 @@ def configuration(compiled: Compiled) -> Configuration:
 @pytest.fixture
 def default(
     compiled: Compiled, configuration: Configuration, tmp_path: Path
-) -> list[Answer]:
+) -> list[Prediction]:
     """What the default form says of 24 images; all exits are taken."""
     model = _linked(compiled, tmp_path / "default", ExportForm(), configuration)
     answers = _answers(model, _pixels(compiled, 24))
@@ -75,7 +80,7 @@ def default(
 def test_logits_have_the_same_values_in_every_type(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     types = ["float32"] + (["int8", "uint8"] if compiled.precision == "int8" else [])
@@ -93,7 +98,7 @@ def test_logits_have_the_same_values_in_every_type(
 def test_camera_pixels_give_the_same_answers(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     form = ExportForm(input="uint8")
@@ -119,7 +124,7 @@ def test_camera_pixels_give_the_same_answers(
 def test_class_ids_are_those_of_the_largest_logits(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     both = _linked(
@@ -147,7 +152,7 @@ def test_class_ids_are_those_of_the_largest_logits(
 def test_answers_at_image_resolution_are_the_upsampled_ones(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     form = ExportForm(answer="both", resolution="image")
@@ -172,7 +177,7 @@ def test_answers_at_image_resolution_are_the_upsampled_ones(
 def test_thresholds_are_a_knob_at_run_time(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     form = ExportForm(threshold_input=True)
@@ -226,12 +231,12 @@ def test_further_signatures_run_up_to_an_exit(
 def test_stages_and_their_plan_say_the_same(
     compiled: Compiled,
     configuration: Configuration,
-    default: list[Answer],
+    default: list[Prediction],
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "stages"
     plan = link_stages(compiled.pieces, compiled.spec, configuration, folder)
-    assert Plan.load(folder) == plan
+    assert StagePlan.load(folder) == plan
     assert {p.name for p in folder.iterdir()} == {"plan.json", *stage_files(plan)}
     for name in stage_files(plan):
         model = read_file(folder / name)
@@ -288,6 +293,45 @@ def test_int8_stages_are_int8_and_hand_over_what_they_make(
     assert set(made) == (read - {"image"}) | logits
 
 
+def test_every_stage_of_a_progressive_plan_answers_as_if_all_left_there(
+    compiled: Compiled, configuration: Configuration, tmp_path: Path
+) -> None:
+    heads = [(choice.exit, choice.head) for choice in configuration.exits]
+    plan = link_progressive(compiled.pieces, compiled.spec, heads, tmp_path / "all")
+    assert StagePlan.load(tmp_path / "all") == plan and plan.progressive
+    assert all(stage.decision is None for stage in plan.stages)
+    deciding = link_stages(
+        compiled.pieces, compiled.spec, configuration, tmp_path / "decides"
+    )
+    assert not deciding.progressive
+    progressive, forced = (StagedModel(tmp_path / name) for name in ("all", "decides"))
+    image = _normalised(_pixels(compiled, 1)[0])
+    answers = list(progressive.answers(image))
+    assert [answer.exit for answer in answers] == [exit_ for exit_, _ in heads]
+    early = len(heads) - 1
+    for place, answer in enumerate(answers):
+        leave_here = [2.0] * place + [-1.0] * (early - place)
+        expected = forced.run(image, leave_here)
+        assert expected.exit == answer.exit
+        np.testing.assert_allclose(answer.logits, expected.logits, atol=1e-5)
+    np.testing.assert_array_equal(progressive.run(image).logits, answers[-1].logits)
+
+
+def test_no_stage_is_run_before_its_answer_is_asked_for(
+    compile_at: CompileAt, tmp_path: Path
+) -> None:
+    compiled = compile_at("int8")
+    exits = compiled.configuration().exits
+    heads = [(choice.exit, choice.head) for choice in exits]
+    plan = link_progressive(compiled.pieces, compiled.spec, heads, tmp_path)
+    staged = StagedModel(tmp_path)
+    (tmp_path / plan.stages[1].file).unlink()
+    answers = staged.answers(_normalised(_pixels(compiled, 1)[0]))
+    assert next(answers).exit == heads[0][0]
+    with pytest.raises(MessError, match=plan.stages[1].file):
+        next(answers)
+
+
 def test_a_broken_plan_is_told_in_one_line(
     compile_at: CompileAt, tmp_path: Path
 ) -> None:
@@ -301,12 +345,12 @@ def test_a_broken_plan_is_told_in_one_line(
         StagedModel(folder).run(compiled.images(1, seed=0)[0], [2.0, 2.0, 2.0])
     (folder / "plan.json").write_text('{"schema": 1, "stages": [{"exit": 1}]}')
     with pytest.raises(MessError, match="cannot be read"):
-        Plan.load(folder)
+        StagePlan.load(folder)
     with pytest.raises(MessError, match="--form stages"):
-        Plan.load(tmp_path)
+        StagePlan.load(tmp_path)
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", sampled(["int8", "float32"], 1))
 def test_decisions_and_signatures_hardly_take_room(
     precision: Precision, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from mess_tf.converting.decision_graphs import (
     decision_piece,
     output_piece,
     parameters_input,
-    stand_in_parameters,
+    placeholder_parameters,
 )
 from mess_tf.converting.graph_checks import check_operators, check_piece
 from mess_tf.core.errors import MessError
@@ -194,7 +194,7 @@ def test_a_decision_piece_gives_the_policys_numbers(
             logits = given.astype(np.float32) * np.float32(0.1)
         confidence = piece.run({"logits": given})["confidence"]
         assert confidence.shape == (1,) and confidence.dtype == np.float32
-        own = stand_in_parameters(policy, 5)
+        own = placeholder_parameters(policy, 5)
         expected = parsed.confidence_numpy(logits, own)
         np.testing.assert_allclose(confidence, expected, atol=2e-6)
         seen.append(float(confidence[0]))

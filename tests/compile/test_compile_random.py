@@ -17,7 +17,7 @@ from mess_tf.core.precisions import CONVERTED, Precision
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages
+from mess_tf.exporting.staged_export import link_stages
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.linked_model import LinkedModel

@@ -19,7 +19,7 @@ from mess_tf.core.precisions import Precision
 from mess_tf.evaluation.runners import KerasRunner, PiecesRunner
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages
+from mess_tf.exporting.staged_export import link_stages
 from mess_tf.flatbuffer.macs import count_macs
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.policies.registry import Policy

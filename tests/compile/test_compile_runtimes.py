@@ -29,12 +29,13 @@ from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
-from mess_tf.exporting.stages import link_stages, stage_files
+from mess_tf.exporting.staged_export import link_stages, stage_files
 from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.runtime.interpreter import LiteRTFile, quantise
-from mess_tf.terminal.output_capture import quiet
+from mess_tf.terminal.output_capture import capture_output
 from tests.support.export_forms import FORMS
+from tests.support.tiers import sampled
 
 Compiled = Any  # the record of conftest.py
 CompileAt = Callable[[Precision], Compiled]
@@ -53,7 +54,7 @@ class Opened:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """TensorFlow announces that its interpreter moves to LiteRT."""
-    with quiet(), warnings.catch_warnings():
+    with capture_output(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -170,10 +171,10 @@ def _files(compiled: Compiled, folder: Path, name: str) -> list[Path]:
     return [path]
 
 
-NAMES = [*FORMS, "single", "stages"]
+NAMES = ["everything", "linked", "stages", "classes", "single"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 2))
 def test_xnnpack_says_the_same_in_every_runtime_with_any_threads(
     compiled: Compiled, name: str, tmp_path: Path
 ) -> None:
@@ -194,7 +195,7 @@ def test_xnnpack_says_the_same_in_every_runtime_with_any_threads(
                     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 2))
 def test_litert_kernels_run_every_form(
     compiled: Compiled, name: str, tmp_path: Path
 ) -> None:
@@ -227,7 +228,10 @@ def _alone(graph: Graph, index: int) -> tuple[bytes, list[TensorInfo]]:
         t for t in graph.reads(index) if t >= 0 and graph.constant_source(t) is None
     ]
     read = list(dict.fromkeys(computed))
-    known = {t: piece.add_like(graph.info(t), f"in_{i}") for i, t in enumerate(read)}
+    known = {
+        t: piece.add_tensor_from_info(graph.info(t), f"in_{i}")
+        for i, t in enumerate(read)
+    }
     here = piece.append(graph, [index], known)
     piece.inputs = list(known.values())
     piece.outputs = [here[t] for t in graph.writes(index)]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mess_tf.compiling.slice import (
-    adopt_scales,
     cut_between,
     cut_in_sequence,
+    snap_input_scales,
     write_cut,
 )
 from mess_tf.converting.calibrate import Calibration
@@ -178,7 +178,7 @@ def test_an_input_adopts_its_border_scale_or_is_requantised(
     scale = float(np.float32(own.scale * factor))
     border = TensorInfo(own.name, own.shape, own.dtype, scale, own.zero_point)
     assert border.scale != own.scale
-    adopt_scales(graph, {"image": border})
+    snap_input_scales(graph, {"image": border})
     cut = cut_between(graph, "piece", ["image"], ["exit_1"])
     content = write_cut(graph, cut, {}, {"image": border})
     names = [

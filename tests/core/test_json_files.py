@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_is_written_is_read_and_written_alike(path: Path) -> None:
     write_record(path, BICYCLE)
     first = path.read_bytes()
-    read = read_record(path, Bicycle, "bicycle")
+    read = read_record(path, Bicycle, "bicycle", "build", 3)
     assert read == BICYCLE
     write_record(path, read)
     assert path.read_bytes() == first
@@ -71,12 +71,12 @@ def test_what_is_written_is_read_and_written_alike(path: Path) -> None:
 
 def test_numbers_that_are_none_survive(path: Path) -> None:
     write_record(path, dataclasses.replace(BICYCLE, mass_kg=float("inf")))
-    assert read_record(path, Bicycle, "bicycle").mass_kg == float("inf")
+    assert read_record(path, Bicycle, "bicycle", "build", 3).mass_kg == float("inf")
 
 
 def test_missing_fields_take_defaults_and_unknown_ones_are_ignored(path: Path) -> None:
     write_json(path, {"name": "old", "wheels": [], "from_later": 1})
-    assert read_record(path, Bicycle, "bicycle") == Bicycle("old", ())
+    assert read_record(path, Bicycle, "bicycle", "build", 3) == Bicycle("old", ())
 
 
 def _without(key: str) -> Callable[[dict[str, Any]], None]:
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_named_in_one_line(
     change(data)
     write_json(path, data)
     with pytest.raises(MessError) as caught:
-        read_record(path, Bicycle, "bicycle", "build")
+        read_record(path, Bicycle, "bicycle", "build", 3)
     expected = f"The bicycle {path} cannot be read: {told} Run `build` again."
     assert str(caught.value) == expected
 
@@ -129,7 +129,7 @@ def test_lists_of_records_are_decoded_with_their_place() -> None:
 def test_every_kind_of_file_has_its_schema_version(path: Path) -> None:
     write_json(path, to_json(BICYCLE) | {"schema": 4})
     with pytest.raises(MessError, match=r"has schema 4; this version reads 3\."):
-        read_record(path, Bicycle, "bicycle")
+        read_record(path, Bicycle, "bicycle", "build", 3)
     assert read_json(path, "bicycle", schema=4)["name"] == "x"
 
 
@@ -137,12 +137,12 @@ def test_every_kind_of_file_has_its_schema_version(path: Path) -> None:
 def test_what_is_no_json_is_refused_in_one_line(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(MessError) as caught:
-        read_record(path, Bicycle, "bicycle", "build")
+        read_record(path, Bicycle, "bicycle", "build", 3)
     assert str(caught.value).startswith(f"The bicycle {path} cannot be read: ")
     assert "\n" not in str(caught.value)
     path.unlink()
     with pytest.raises(MessError, match="No bicycle at .* Run `build` first"):
-        read_record(path, Bicycle, "bicycle", "build")
+        read_record(path, Bicycle, "bicycle", "build", 3)
 
 
 def test_the_json_schema_says_what_is_required_and_accepted() -> None:

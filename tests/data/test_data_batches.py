@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -16,11 +16,10 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation, evaluation_image
-from mess_tf.data.batches import Batches, prefetch
 from mess_tf.data.cache import Cached
 from mess_tf.data.drawn import DrawnSource
 from mess_tf.data.folder import open_folder
-from mess_tf.data.prefetch import Prefetcher
+from mess_tf.data.prefetch import Batch, Prefetcher
 from mess_tf.data.sources import Sample
 
 AUGMENTATION = Augmentation(multiple=16, jitter=0.2)
@@ -39,6 +38,14 @@ def maker(**changes: Any) -> BatchMaker:
         "seed": 5,
     }
     return BatchMaker(**{**options, **changes})
+
+
+def prefetch(
+    maker: BatchMaker, workers: int = 1, ahead: int = 4, **epoch: int
+) -> Iterator[Batch]:
+    """Batches of one epoch; leaving the loop early closes the pool."""
+    with Prefetcher(maker, workers, ahead) as pool:
+        yield from pool.epoch(**{"epoch": 0, **epoch})
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -89,13 +96,11 @@ def test_evaluation_takes_everything_in_order_and_whole() -> None:
     evaluation = maker(augmentation=None, label_stride=1)
     assert len(evaluation) == 4
     assert [evaluation.samples(0, n) for n in (0, 3)] == [(2, 3, 4, 5, 6, 7), (20, 21)]
-    batches = Batches(evaluation)
-    images, labels = batches[3]
+    images, labels = evaluation.make(0, 3)
     sample = evaluation.source.load(21)
     expected = evaluation_image(sample.image, 48, 64, Preprocessing())
     np.testing.assert_array_equal(images[1], expected)
     assert images.shape == (2, 48, 64, 3) and labels.shape == (2, 48, 64)
-    np.testing.assert_array_equal(batches.native_labels(3)[1], sample.labels)
     # Nearest at cell centres: 40 rows to 48, 56 columns to 64.
     rows = ((np.arange(48) + 0.5) * 40 / 48).astype(int)
     cols = ((np.arange(64) + 0.5) * 56 / 64).astype(int)
@@ -109,7 +114,7 @@ def test_evaluation_takes_everything_in_order_and_whole() -> None:
 @pytest.mark.parametrize("ahead", [1, 8])
 def test_threads_yield_the_same_batches_in_order(workers: int, ahead: int) -> None:
     training = maker(source=Cached(maker().source))
-    made = list(prefetch(Batches(training, epoch=4), workers, ahead))
+    made = list(prefetch(training, workers, ahead, epoch=4))
     assert len(made) == 3
     for number, batch in enumerate(made):
         assert equal(batch, training.make(4, number))
@@ -124,8 +129,8 @@ def test_processes_yield_the_same_batches_and_stay_for_the_next_epoch() -> None:
 
 
 def test_a_resumed_epoch_goes_on_with_the_batch_it_left() -> None:
-    whole = list(prefetch(Batches(maker(), epoch=2)))
-    rest = list(prefetch(Batches(maker(), epoch=2), start=1))
+    whole = list(prefetch(maker(), epoch=2))
+    rest = list(prefetch(maker(), epoch=2, start=1))
     assert len(rest) == 2
     assert all(equal(a, b) for a, b in zip(whole[1:], rest, strict=True))
 
@@ -148,7 +153,7 @@ def test_no_more_is_made_ahead_than_asked() -> None:
 
 
 def test_leaving_early_ends_all_threads() -> None:
-    for _ in prefetch(Batches(maker()), workers=2):
+    for _ in prefetch(maker(), workers=2):
         break
     assert not [t for t in threading.enumerate() if t.name.startswith("mess-data")]
 
@@ -160,9 +165,11 @@ def test_a_broken_file_surfaces_with_its_name(folder: Path, processes: bool) -> 
     training = maker(
         source=open_folder("train", path=folder), indices=range(4), batch=4
     )
-    batches = Batches(training, use_multiprocessing=processes)
-    with pytest.raises(MessError, match=r"s1_d\.png cannot be read"):
-        list(prefetch(batches, workers=2))
+    with (
+        Prefetcher(training, 2, processes=processes) as pool,
+        pytest.raises(MessError, match=r"s1_d\.png cannot be read"),
+    ):
+        list(pool.epoch(0))
 
 
 def test_any_other_error_keeps_its_type_and_names_the_sample() -> None:
@@ -172,7 +179,7 @@ def test_any_other_error_keeps_its_type_and_names_the_sample() -> None:
 
     training = maker(source=Faulty("train", count=22, size=(40, 56), seed=0))
     with pytest.raises(ZeroDivisionError) as caught:
-        list(prefetch(Batches(training)))
+        list(prefetch(training))
     assert "while preparing 'train_" in caught.value.__notes__[0]
 
 
@@ -191,52 +198,7 @@ def test_what_cannot_work_is_refused() -> None:
         Prefetcher(maker(), 1, 0)
 
 
-# --- Keras --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_fit_sees_every_epochs_own_batches(workers: int) -> None:
-    """The model's loss is the batch's mean pixel: each epoch's shows what it saw."""
-    training = maker(batch=5)
-    seen: list[float] = []
-
-    class Mean(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            # Keras warns about a model without weights.
-            self.factor = self.add_weight(shape=(), initializer="ones")
-
-        def call(self, images: Any) -> Any:
-            return keras.ops.mean(images) * self.factor
-
-        def compute_loss(
-            self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
-        ) -> Any:
-            return y_pred
-
-    class Record(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-            seen.append(float((logs or {})["loss"]))
-
-    model = Mean()
-    model.compile(optimizer=keras.optimizers.SGD(0.0), run_eagerly=True)
-    data = Batches(training, workers=workers)
-    model.fit(
-        data,
-        initial_epoch=3,
-        epochs=6,
-        shuffle=False,
-        verbose=0,
-        callbacks=[data.follow_epochs(), Record()],
-    )
-    expected = [
-        np.mean([training.make(e, n)[0].mean() for n in range(len(training))])
-        for e in (3, 4, 5)
-    ]
-    np.testing.assert_allclose(seen, expected, atol=1e-5)
-
-
-def test_only_the_batches_module_imports_keras() -> None:
+def test_data_sets_and_batches_need_no_keras() -> None:
     """Worker processes start fast because nothing they need pulls in Keras."""
     code = (
         "import sys; import mess_tf.data.prefetch, mess_tf.data.folder,"

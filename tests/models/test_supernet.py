@@ -105,6 +105,7 @@ def test_strides_beyond_the_output_stride_become_dilation(stride: int) -> None:
     assert rate == (32 // stride, 32 // stride)
 
 
+@pytest.mark.slow
 def test_the_head_space_has_56_heads_and_all_can_be_built() -> None:
     heads = head_space()
     assert len(heads) == len(set(heads)) == 56

@@ -32,6 +32,19 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+# What has to do with the way to the phone, or stands for the rest of the faults.
+BOTH_WAYS = ("test_cable_pulled_mid_run", "test_phone_rebooted", "test_adb_server_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Most faults and figures are tried directly; by way of a server they are slow."""
+    for item in items:
+        by_server = "[server" in item.name or "-server" in item.name
+        long_file = item.path.name in ("test_phone_faults.py", "test_phone_device.py")
+        if by_server and long_file and not item.name.startswith(BOTH_WAYS):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared_adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
     """A server for many tests: its start takes seconds."""
@@ -69,8 +82,8 @@ def open_phone(phone_name: str, tool_file: Path) -> Iterator[Callable[..., AdbDe
     """Opens the double as a device; closed at the end."""
     opened: list[AdbDevice] = []
 
-    def open_phone(patience: ReconnectTimeouts = PATIENCE) -> AdbDevice:
-        opened.append(AdbDevice(find(phone_name), tool_file, patience=patience))
+    def open_phone(timeouts: ReconnectTimeouts = PATIENCE) -> AdbDevice:
+        opened.append(AdbDevice(find(phone_name), tool_file, timeouts=timeouts))
         return opened[-1]
 
     yield open_phone

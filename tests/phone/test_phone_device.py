@@ -17,6 +17,8 @@ from android_bench.devices import open_device
 from android_bench.errors import BenchError
 from android_bench.host.device import HostDevice
 from android_bench.measure import measure
+from android_bench.operator_profiling import profile_on
+from android_bench.operator_records import OperatorProfile
 from android_bench.phones.device import AdbDevice
 from android_bench.phones.folder import BASE, OLD_S
 from android_bench.records import Failure, MeasureSettings, ModelFile, Round
@@ -30,6 +32,7 @@ from tests.phone_double import (
     load_recorded,
     write_tool,
 )
+from tests.support.tiers import sampled
 
 Open = Callable[[], AdbDevice]
 
@@ -89,6 +92,41 @@ def test_models_are_measured_and_nothing_stays(
     assert rest_of(phone_double) == []
 
 
+def test_operators_are_profiled_and_never_become_latencies(
+    open_phone: Open, phone_double: PhoneDouble, models: list[ModelFile], tmp_path: Path
+) -> None:
+    device = open_phone()
+    found: list[OperatorProfile] = []
+    with Store(tmp_path / "p.sqlite") as store:
+        profile_on(device, models, SHORT, store, found)
+        assert store.measurements() == []
+        assert store.operator_profiles() == found
+    device.close()
+    assert [row.failure for row in found] == [None, None, None]
+    counts = {row.name: len(row.operators) for row in found}
+    assert counts == {"m1": 1, "m2": 2, "m3": 3}
+    for row in found:
+        assert row.rounds == SHORT.rounds and row.total_us > 0
+        for number, operator in enumerate(row.operators):
+            assert (operator.kind, operator.node) == ("CONV_2D", number)
+            assert operator.delegate == "TfLiteXNNPackDelegate"
+            assert operator.share == pytest.approx(1 / len(row.operators), abs=1e-6)
+    assert rest_of(phone_double) == []
+
+
+def test_a_profile_of_a_delegate_that_fell_back_is_a_failure(
+    tool_file: Path, models: list[ModelFile], tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SHORT, delegate="gpu")
+    kind = dataclasses.replace(BIG_LITTLE, delegates={"gpu": "none"})
+    found: list[OperatorProfile] = []
+    with PhoneDouble(kind) as phone, Store(tmp_path / "p.sqlite") as store:
+        with AdbDevice(find(f"tcp:{phone.serial}"), tool_file) as device:
+            profile_on(device, models[:1], settings, store, found)
+    (row,) = found
+    assert row.failure is not None and row.failure.stage == "delegate"
+
+
 def test_a_phone_describes_itself(open_phone: Open) -> None:
     info = open_phone().describe()
     assert (info.kind, info.model, info.soc) == ("adb", "Mess Doublet 8", "Mess MS8400")
@@ -124,14 +162,20 @@ def test_inputs_that_do_not_fit_are_told(
 
 @pytest.mark.parametrize(
     ("change", "flag"),
-    [
-        ({"power_save": True}, "power_save"),
-        ({"screen_on": False}, "screen_off"),
-        ({"battery_level": 9, "battery_status": 3, "powered_by": ()}, "low_battery"),
-        ({"thermal_status": 2}, "throttled"),
-        ({"sensor_status": {"skin-therm": 3}}, "throttled"),
-        ({"foreign_load": 3.0}, "disturbed"),
-    ],
+    sampled(
+        [
+            ({"power_save": True}, "power_save"),
+            ({"screen_on": False}, "screen_off"),
+            (
+                {"battery_level": 9, "battery_status": 3, "powered_by": ()},
+                "low_battery",
+            ),
+            ({"thermal_status": 2}, "throttled"),
+            ({"sensor_status": {"skin-therm": 3}}, "throttled"),
+            ({"foreign_load": 3.0}, "disturbed"),
+        ],
+        2,
+    ),
 )
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_what_spoils_a_figure_is_in_the_row(
@@ -178,15 +222,22 @@ def test_a_round_waits_for_a_cooler_phone(
 
 @pytest.mark.parametrize(
     ("delegate", "does", "told"),
-    [
-        ("gpu", "full", "TfLiteGpuDelegate"),
-        ("gpu", "partial", "TfLiteGpuDelegate"),
-        ("gpu", "none", Failure("delegate", "GPU was asked for, but took nothing")),
-        ("gpu", "refused", Failure("run", "Failed to apply GPU delegate")),
-        ("nnapi", "full", "TfLiteNnapiDelegate"),
-        ("nnapi", "none", Failure("delegate", "NNAPI was asked for, but took nothing")),
-        ("xnnpack-off", "full", ""),
-    ],
+    sampled(
+        [
+            ("gpu", "full", "TfLiteGpuDelegate"),
+            ("gpu", "partial", "TfLiteGpuDelegate"),
+            ("gpu", "none", Failure("delegate", "GPU was asked for, but took nothing")),
+            ("gpu", "refused", Failure("run", "Failed to apply GPU delegate")),
+            ("nnapi", "full", "TfLiteNnapiDelegate"),
+            (
+                "nnapi",
+                "none",
+                Failure("delegate", "NNAPI was asked for, but took nothing"),
+            ),
+            ("xnnpack-off", "full", ""),
+        ],
+        3,
+    ),
 )
 def test_delegates_are_as_asked_or_a_failure(
     tool_file: Path,

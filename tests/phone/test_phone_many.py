@@ -39,7 +39,7 @@ def mess(
     monkeypatch.setenv("MESS_BENCHMARK_MODEL", str(tool_file))
 
     monkeypatch.setattr(
-        "android_bench.devices.AdbDevice", functools.partial(AdbDevice, patience=BRIEF)
+        "android_bench.devices.AdbDevice", functools.partial(AdbDevice, timeouts=BRIEF)
     )
 
     def mess(*arguments: object) -> tuple[int, Any, str]:

@@ -12,12 +12,13 @@ import tensorflow as tf
 from mess_tf.core.errors import MessError
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.quantising.fake_quantisation import FakeQuantised
-from mess_tf.quantising.int8_conversion import convert_quantised, run_step
+from mess_tf.quantising.int8_conversion import convert_quantised, run_operator
+from mess_tf.quantising.int8_graph import Int8Graph, build_int8_graph
 from mess_tf.quantising.keras2 import tf_keras
-from mess_tf.quantising.scale_plan import Plan, make_plan
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8
 from tests.support.quantised_networks import NETWORKS, images, network, quantised
+from tests.support.tiers import sampled
 
 # What LiteRT runs in int8 for these networks; nothing else may be in the file.
 ACCEPTED = {
@@ -45,22 +46,23 @@ class Case:
 
     model: FakeQuantised
     size: tuple[int, int]
-    plan: Plan
+    graph: Int8Graph
     names: list[str]
     content: bytes
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=sampled(reversed(NETWORKS), 1))
 def case(request: pytest.FixtureRequest) -> Case:
     keras_model, size = network(request.param)
     model = quantised(keras_model, size)
-    plan = make_plan(model.mirror.trained())
-    names = [step.name for step in plan.steps if step.node.kind != "input"]
-    layer_of = {node: layer for layer, node in plan.network.value_of.items()}
+    graph = build_int8_graph(model.mirror.trained())
+    names = [o.name for o in graph.operators if o.node.kind != "input"]
+    layer_of = {node: layer for layer, node in graph.network.value_of.items()}
     outputs = {f"{name}_value": layer_of.get(name, name) for name in names}
-    known = {k: v for k, v in outputs.items() if v in plan.network.value_of}
+    known = {k: v for k, v in outputs.items() if v in graph.network.value_of}
     content = convert_quantised(model, size, known)
-    return Case(model, size, plan, [n for n in names if f"{n}_value" in known], content)
+    names = [name for name in names if f"{name}_value" in known]
+    return Case(model, size, graph, names, content)
 
 
 def test_everything_is_int8_and_nothing_is_left_beside_its_convolution(
@@ -74,7 +76,7 @@ def test_everything_is_int8_and_nothing_is_left_beside_its_convolution(
         assert [graph.info(t).dtype for t in graph.writes(index)] == ["int8"], name
         if name in CONVOLUTIONS:
             assert graph.info(graph.reads(index)[1]).dtype == "int8"
-    kinds_of = Counter(step.node.kind for step in case.plan.steps)
+    kinds_of = Counter(operator.node.kind for operator in case.graph.operators)
     assert operators["CONV_2D"] == kinds_of["conv"]
     assert operators["DEPTHWISE_CONV_2D"] == kinds_of["depthwise"] + kinds_of["norm"]
     assert operators["TRANSPOSE_CONV"] == kinds_of["transposed"]
@@ -90,9 +92,9 @@ def test_dilation_is_inside_the_convolutions(case: Case) -> None:
         for options in [graph.operators[index].builtinOptions]
     )
     expected = Counter(
-        step.node.settings.get("dilations", (1, 1))
-        for step in case.plan.steps
-        if step.node.kind in ("conv", "depthwise", "norm")
+        operator.node.settings.get("dilations", (1, 1))
+        for operator in case.graph.operators
+        if operator.node.kind in ("conv", "depthwise", "norm")
     )
     assert found == expected
     assert any(dilation != (1, 1) for dilation in found)
@@ -115,7 +117,7 @@ def test_every_operator_gives_what_training_saw_within_one_step(case: Case) -> N
     file = LiteRTFile(case.content)
     info = file.inputs["image"][1]
     ranges = case.model.ranges_now()
-    image = case.plan.steps[0].name
+    image = case.graph.operators[0].name
     for picture in images(2, 8, case.size):
         raw = {"image": to_int8(picture[None], info)}
         values = {image: dequantise(raw["image"], info)}
@@ -124,41 +126,41 @@ def test_every_operator_gives_what_training_saw_within_one_step(case: Case) -> N
             values[name] = dequantise(
                 result[f"{name}_value"], file.outputs[f"{name}_value"][1]
             )
-        for step in case.plan.steps[1:]:
-            if step.name not in values or not set(step.inputs) <= set(values):
+        for operator in case.graph.operators[1:]:
+            if operator.name not in values or not set(operator.inputs) <= set(values):
                 continue
-            given = [tf.constant(values[name]) for name in step.inputs]
-            expected = run_step(step, ranges, given).numpy()
-            low, high = ranges[step.name]
-            steps = np.abs(values[step.name] - expected) * 255 / (high - low)
-            assert steps.max() < 1.01, step.name
+            given = [tf.constant(values[name]) for name in operator.inputs]
+            expected = run_operator(operator, ranges, given).numpy()
+            low, high = ranges[operator.name]
+            error = np.abs(values[operator.name] - expected) * 255 / (high - low)
+            assert error.max() < 1.01, operator.name
             # A mean of few integers often lies between two, where kernels differ.
-            ties = step.node.kind in ("pool_average", "upsample")
-            few = 1.0 / min(steps.size, 100)
-            assert steps.mean() < (0.3 if ties else 0.03) + few, step.name
+            ties = operator.node.kind in ("pool_average", "upsample")
+            few = 1.0 / min(error.size, 100)
+            assert error.mean() < (0.3 if ties else 0.03) + few, operator.name
 
 
 def test_the_graph_that_is_converted_is_the_one_that_was_trained(case: Case) -> None:
-    """Each step is compared on the trained network's own values: a tie broken otherwise
+    """Each operator is compared on the trained network's values: a tie broken otherwise
     does not spread."""
     batch = images(1, 8, case.size)
     trained, ranges = trained_values(case, batch), case.model.ranges_now()
     values: dict[str, tf.Tensor] = {}
-    for step in case.plan.steps:
-        given = [values[name] for name in step.inputs] or [trained[step.name]]
-        expected = run_step(step, ranges, given)
-        values[step.name] = trained.get(step.name, expected)
-        low, high = ranges[step.name]
-        steps = np.abs(values[step.name] - expected) * 255 / (high - low)
-        assert steps.max() < 1.01, step.name
-        assert steps.mean() < 0.002, step.name
+    for operator in case.graph.operators:
+        given = [values[name] for name in operator.inputs] or [trained[operator.name]]
+        expected = run_operator(operator, ranges, given)
+        values[operator.name] = trained.get(operator.name, expected)
+        low, high = ranges[operator.name]
+        error = np.abs(values[operator.name] - expected) * 255 / (high - low)
+        assert error.max() < 1.01, operator.name
+        assert error.mean() < 0.002, operator.name
 
 
 def trained_values(case: Case, batch: np.ndarray) -> dict[str, tf.Tensor]:
-    """What the fake-quantised network computes at every step that is rounded."""
+    """What the fake-quantised network computes of every operator that is rounded."""
     layers = {layer.name: layer for layer in case.model.model.layers}
-    names = [step.name for step in case.plan.steps if step.rounded]
-    image = case.plan.steps[0].name
+    names = [operator.name for operator in case.graph.operators if operator.rounded]
+    image = case.graph.operators[0].name
     outputs = []
     for name in names:
         wrapped = f"quant_{name}_values" if name == image else f"quant_{name}"

@@ -15,8 +15,8 @@ from mess_tf.quantising.fake_quantisation import (
     image_range,
     round_kernel,
 )
+from mess_tf.quantising.int8_graph import build_int8_graph
 from mess_tf.quantising.network_graph import read_network
-from mess_tf.quantising.scale_plan import make_plan
 from mess_tf.runtime.interpreter import quantise
 from tests.support.quantised_networks import as_list, images, network, quantised
 
@@ -56,15 +56,16 @@ def test_an_image_goes_through_training_as_through_the_phone() -> None:
     scale = (high - low) / 255
     info = TensorInfo("image", (1, 16, 16, 3), "int8", scale, -1)
     assert folds_pixels(info, Preprocessing())
-    step = next(iter(make_plan(read_network(network("mobile_08")[0])).steps))
-    assert step.node.kind == "input"
-    ranges = {name: tf.constant([low, high]) for name in step.ranges}
+    graph = build_int8_graph(read_network(network("mobile_08")[0]))
+    image_input = graph.operators[0]
+    assert image_input.node.kind == "input"
+    ranges = {name: tf.constant([low, high]) for name in image_input.ranges}
     pixels = np.repeat(np.arange(256), 3).reshape(1, 16, 16, 3)
     # A tie for every pixel: with a float's rounding error either way, the same steps.
     for error in (0.999999, 1.0, 1.000001):
         image = ((pixels - 127.5) / 127.5 * error).astype(np.float32)
         np.testing.assert_array_equal(quantise(image, info).astype(int), pixels - 128)
-        fake = ValueQuantizer(step, ranges)(tf.constant(image), False, None)
+        fake = ValueQuantizer(image_input, ranges)(tf.constant(image), False, None)
         np.testing.assert_allclose(fake, (pixels - 127) * scale, atol=1e-3 * scale)
 
 
@@ -76,7 +77,7 @@ def mobile() -> FakeQuantised:
 def state(model: FakeQuantised) -> dict[str, np.ndarray]:
     rows = {name: variable.numpy() for name, variable in model.ranges.items()}
     for name, variables in model.mirror.variables.items():
-        if model.plan.network[name].kind == "norm":
+        if model.graph.network[name].kind == "norm":
             rows[f"{name} statistics"] = np.stack([v.numpy() for v in variables[-2:]])
     return rows
 
@@ -93,7 +94,7 @@ def test_the_network_as_deployed_changes_nothing_when_it_runs(
 def test_in_training_ranges_and_statistics_follow_but_the_images_range() -> None:
     model = quantised(network("adopted")[0])
     before = state(model)
-    image = model.plan.network.nodes[0].name
+    image = model.graph.network.nodes[0].name
     for _ in range(3):
         model.model(images(2, 4) * 3, training=True)
     still = {n for n, v in state(model).items() if np.array_equal(v, before[n])}
@@ -109,7 +110,7 @@ def test_gradients_reach_every_weight_of_the_network_as_deployed(
         loss = tf.add_n([tf.reduce_mean(logits**2) for logits in outputs])
     gradients = tape.gradient(loss, weights)
     kernels = [v for v in weights if "kernel" in v.name]
-    convolutions = [n for n in mobile.plan.network.nodes if "conv" in n.kind]
+    convolutions = [n for n in mobile.graph.network.nodes if "conv" in n.kind]
     assert len(kernels) >= len(convolutions) > 30
     for weight, gradient in zip(weights, gradients, strict=True):
         assert gradient is not None, weight.name
@@ -117,6 +118,7 @@ def test_gradients_reach_every_weight_of_the_network_as_deployed(
             assert np.abs(gradient).max() > 0, weight.name
 
 
+@pytest.mark.slow
 def test_rounding_is_there_and_is_fine(mobile: FakeQuantised) -> None:
     model, _ = network("mobile_08")
     batch = images(4, 6)

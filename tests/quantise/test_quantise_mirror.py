@@ -13,9 +13,10 @@ import tensorflow as tf
 from mess_tf.quantising.keras2_mirror import build_mirror
 from mess_tf.quantising.network_graph import read_network
 from tests.support.quantised_networks import NETWORKS, as_list, images, network
+from tests.support.tiers import sampled
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sampled(reversed(NETWORKS), 1))
 def test_the_mirror_gives_the_outputs_of_the_network(name: str) -> None:
     model, size = network(name)
     batch = images(2, 9, size)
@@ -27,7 +28,7 @@ def test_the_mirror_gives_the_outputs_of_the_network(name: str) -> None:
         np.testing.assert_allclose(own, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("name", ["mobile_08", "resnet"])
+@pytest.mark.parametrize("name", sampled(["mobile_08", "resnet"], 1))
 def test_layers_keep_their_names(name: str) -> None:
     model, _ = network(name)
     mirror = build_mirror(read_network(model))
@@ -53,6 +54,7 @@ def test_trained_weights_come_back_by_layer() -> None:
             np.testing.assert_array_equal(difference, 0.0)
 
 
+@pytest.mark.slow
 def test_the_mirror_takes_images_of_any_size_where_the_network_does() -> None:
     model, _ = network("mobile_08")
     mirror = build_mirror(read_network(model))
@@ -61,6 +63,7 @@ def test_the_mirror_takes_images_of_any_size_where_the_network_does() -> None:
         assert shapes == [tuple(v.shape) for v in model(images(1, 0, size))]
 
 
+@pytest.mark.slow
 def test_keras_3_stays_what_keras_is() -> None:
     """tensorflow-model-optimization asks the whole process for Keras 2."""
     code = (

@@ -15,9 +15,9 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.models.supernet import build_supernet
 from mess_tf.quantising.fake_quantisation import FakeQuantised, unrounded
 from mess_tf.quantising.finetune import chosen_model, exits_of, fine_tune
-from mess_tf.quantising.finetuning_stage import Distillation, Exit, FineTuning
 from mess_tf.quantising.int8_conversion import convert_quantised
 from mess_tf.quantising.network_graph import read_network
+from mess_tf.quantising.qat_training import Distillation, FineTuning, NetworkOutput
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise
 from mess_tf.runtime.interpreter import quantise as to_int8
@@ -48,7 +48,7 @@ def stage_of(
     return FineTuning(
         start or quantised(model),
         keras.Model(model.input, model.outputs[-1]),
-        [Exit("exit_1", False), Exit("final", True)],
+        [NetworkOutput("exit_1", False), NetworkOutput("final", True)],
         Optimisation(80, "adamw", 3e-3, weight_decay=0.0),
         EQUAL,
         Distillation("kd", alpha),
@@ -61,6 +61,7 @@ def shades(pictures: np.ndarray) -> np.ndarray:
     return np.digitize(pictures.mean(axis=-1), (-0.4, 0.0, 0.4)).astype(np.int32)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_under_rounding_is_in_the_int8_file() -> None:
     model, _ = network("adopted")
     stage = stage_of(model, settled_after=40, alpha=0.0)
@@ -98,7 +99,7 @@ def test_statistics_and_ranges_settle_and_weights_go_on() -> None:
     model = stage.quantised
 
     def still() -> list[np.ndarray]:
-        norms = [n.name for n in model.plan.network.nodes if n.kind == "norm"]
+        norms = [n.name for n in model.graph.network.nodes if n.kind == "norm"]
         moving = [v for name in norms for v in model.mirror.variables[name][-2:]]
         return [v.numpy() for v in (*moving, *model.ranges.values())]
 
@@ -122,7 +123,11 @@ def test_statistics_and_ranges_settle_and_weights_go_on() -> None:
 
 def test_early_exits_count_together_as_much_as_the_final_one() -> None:
     stage = stage_of(network("adopted")[0], settled_after=0)
-    stage.exits = [Exit("a", False), Exit("b", False), Exit("final", True)]
+    stage.exits = [
+        NetworkOutput("a", False),
+        NetworkOutput("b", False),
+        NetworkOutput("final", True),
+    ]
     shape = (1, 8, 8, len(CLASSES))
     outputs = [np.zeros(shape, np.float32)] * 3
     teacher = np.zeros(shape, np.float32)

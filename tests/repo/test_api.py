@@ -14,7 +14,7 @@ import pytest
 
 import mess_tf
 from android_bench.options import MeasureOptions
-from mess_tf.commands.arguments import check_choice, next_command, several
+from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.search_options import SearchOptions
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.exporting.options import ExportForm
@@ -65,11 +65,11 @@ def test_every_command_is_typed_and_documented(name: str) -> None:
     assert missing == []
 
 
-def test_several_takes_one_or_many() -> None:
-    assert several("host") == ("host",)
-    assert several(Path("a.jpg")) == (Path("a.jpg"),)
-    assert several(["a", "b"]) == ("a", "b")
-    assert several(()) == ()
+def test_as_tuple_takes_one_or_many() -> None:
+    assert as_tuple("host") == ("host",)
+    assert as_tuple(Path("a.jpg")) == (Path("a.jpg"),)
+    assert as_tuple(["a", "b"]) == ("a", "b")
+    assert as_tuple(()) == ()
 
 
 def test_a_wrong_choice_names_what_is_accepted() -> None:
@@ -104,6 +104,7 @@ def test_the_next_command_can_be_typed_as_it_is() -> None:
         ("evaluate", {"source": "onnx"}, "onnx"),
         ("profile", {"options": MeasureOptions(preset="long")}, "long"),  # type: ignore[arg-type]
         ("profile", {"options": MeasureOptions(delegate="npu")}, "npu"),  # type: ignore[arg-type]
+        ("quantise", {"precision": "dynamic"}, "dynamic"),
         ("export", {"form": ExportForm(form="onnx")}, "onnx"),  # type: ignore[arg-type]
         ("export", {"form": ExportForm(input="float16")}, "float16"),  # type: ignore[arg-type]
         ("export", {"form": ExportForm(answer="image")}, "image"),  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from mess_tf import cli
 from mess_tf.commands.search_options import SearchOptions
 from mess_tf.commands.signatures import LIBRARY_ONLY, REQUIRED, read_signature
 from mess_tf.core.errors import MessError, UsageError
-from mess_tf.terminal.output_capture import begin_log
+from mess_tf.terminal.output_capture import move_output_to_log
 from mess_tf.terminal.progress import progress
 from search.requirement import Requirement
 
@@ -192,7 +192,7 @@ def test_chatter_goes_to_the_log_of_the_run(fake: Fake, tmp_path: Path) -> None:
     def train(**arguments: Any) -> dict[str, Any]:
         os.write(2, b"before there is a run\n")
         Path(arguments["run"], "recipe.toml").touch()
-        begin_log(log)
+        move_output_to_log(log)
         result = fake.answer(**arguments)
         assert log.read_text().endswith("more chatter\n")  # also if it were killed now
         return result

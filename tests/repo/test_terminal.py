@@ -13,23 +13,27 @@ import pytest
 
 from mess_tf.core.errors import MessError
 from mess_tf.terminal import progress as progress_module
-from mess_tf.terminal.output_capture import begin_log, quiet, terminal
-from mess_tf.terminal.progress import progress, progress_of_each, show_progress
+from mess_tf.terminal.output_capture import (
+    capture_output,
+    move_output_to_log,
+    terminal_descriptor,
+)
+from mess_tf.terminal.progress import parallel_progress, progress, show_progress
 
 
 def test_descriptors_and_prints_go_to_the_log_and_come_back(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "deep" / "log.txt"
-    before = terminal()
-    with quiet(log) as captured:
+    before = terminal_descriptor()
+    with capture_output(log) as captured:
         os.write(1, b"from C\n")
         print("from Python", flush=True)
         subprocess.run([sys.executable, "-c", "print('child')"], check=True)
         os.write(2, b"error stream\n")
         assert "from C" in captured()
     print("after")
-    assert terminal() == before
+    assert terminal_descriptor() == before
     assert capfd.readouterr().out == "after\n"
     text = log.read_text()
     for words in ("from C", "from Python", "child", "error stream"):
@@ -40,7 +44,7 @@ def test_a_log_handler_made_meanwhile_still_works_afterwards(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     # absl makes its handler when TensorFlow is imported, and keeps sys.stderr for good.
-    with quiet():
+    with capture_output():
         handler = logging.StreamHandler()
     handler.emit(logging.makeLogRecord({"msg": "later"}))
     assert capfd.readouterr().err == "later\n"
@@ -49,7 +53,7 @@ def test_a_log_handler_made_meanwhile_still_works_afterwards(
 def test_a_log_is_appended_to_and_captured_is_only_what_is_new(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     for word in (b"first", b"second"):
-        with quiet(log) as captured:
+        with capture_output(log) as captured:
             os.write(1, word)
             assert captured() == word.decode()
     assert log.read_text() == "firstsecond"
@@ -59,20 +63,22 @@ def test_a_log_may_begin_within_a_block_with_all_before_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "run" / "log.txt"
-    with quiet() as captured:
+    with capture_output() as captured:
         os.write(1, b"before ")
-        with quiet():
-            begin_log(tmp_path / "other.txt")  # not what the inner block catches
-        begin_log(log)
+        with capture_output():
+            move_output_to_log(
+                tmp_path / "other.txt"
+            )  # not what the inner block catches
+        move_output_to_log(log)
         assert log.read_text() == "before "
         os.write(2, b"after ")
-        with quiet():
+        with capture_output():
             os.write(1, b"within")
         print("again", flush=True)
         assert log.read_text() == "before after again\n"  # a kill now would leave this
         assert captured() == "before after again\n"
-        begin_log(tmp_path / "second.txt")  # what has a log keeps it
-    begin_log(tmp_path / "third.txt")
+        move_output_to_log(tmp_path / "second.txt")  # what has a log keeps it
+    move_output_to_log(tmp_path / "third.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert capfd.readouterr() == ("", "")
 
@@ -80,7 +86,7 @@ def test_a_log_may_begin_within_a_block_with_all_before_it(
 def test_an_exception_passes_and_the_terminal_is_back(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(ValueError, match="boom"), quiet():
+    with pytest.raises(ValueError, match="boom"), capture_output():
         raise ValueError("boom")
     os.write(2, b"seen\n")
     assert capfd.readouterr().err == "seen\n"
@@ -89,12 +95,12 @@ def test_an_exception_passes_and_the_terminal_is_back(
 def test_blocks_within_one_another_keep_the_real_terminal(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with quiet() as outer:
-        real = terminal()
-        with quiet() as inner:
-            assert terminal() == real
+    with capture_output() as outer:
+        real = terminal_descriptor()
+        with capture_output() as inner:
+            assert terminal_descriptor() == real
             os.write(1, b"deep ")
-            os.write(terminal(), b"to the user\n")
+            os.write(terminal_descriptor(), b"to the user\n")
             assert inner() == "deep "
         os.write(1, b"shallow")
         assert outer() == "shallow"
@@ -102,7 +108,10 @@ def test_blocks_within_one_another_keep_the_real_terminal(
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MessError, match="Cannot write the log"), quiet(tmp_path):
+    with (
+        pytest.raises(MessError, match="Cannot write the log"),
+        capture_output(tmp_path),
+    ):
         pass
 
 
@@ -112,7 +121,7 @@ def test_open_descriptors_do_not_grow() -> None:
 
     before = count()
     for _ in range(5):
-        with quiet():
+        with capture_output():
             pass
     assert count() == before
 
@@ -195,13 +204,13 @@ def on_a_terminal(code: str) -> str:
 def test_on_a_terminal_a_bar_is_drawn_even_while_output_is_redirected() -> None:
     text = on_a_terminal(
         "import os\n"
-        "from mess_tf.terminal.output_capture import quiet\n"
+        "from mess_tf.terminal.output_capture import capture_output\n"
         "from mess_tf.terminal.progress import progress\n"
-        "with quiet(), progress('Measuring', 4) as step:\n"
+        "with capture_output(), progress('Measuring', 4) as step:\n"
         "    os.write(1, b'CHATTER')\n"
         "    for i in range(4):\n"
         "        step(note='piece [3]')\n"
-        "    with quiet():\n"
+        "    with capture_output():\n"
         "        step.at(4, 4, 'done [x]')\n"
     )
     assert "Measuring" in text
@@ -222,8 +231,8 @@ def test_the_mode_is_set_for_the_process() -> None:
 def test_several_things_at_once_have_a_line_each_on_one_display() -> None:
     text = on_a_terminal(
         "import threading\n"
-        "from mess_tf.terminal.progress import progress_of_each\n"
-        "with progress_of_each() as step_of:\n"
+        "from mess_tf.terminal.progress import parallel_progress\n"
+        "with parallel_progress() as step_of:\n"
         "    def work(name):\n"
         "        for i in range(1, 5):\n"
         "            step_of(name).at(i, 4 if name == 'one' else 8, f'of {name}')\n"
@@ -247,7 +256,7 @@ def test_off_a_terminal_each_thing_has_its_own_lines(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    with progress_of_each() as step_of:
+    with parallel_progress() as step_of:
         for count in range(1, 21):
             now[0] += 2.0
             step_of("Profiling A").at(count, 40)

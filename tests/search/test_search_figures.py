@@ -17,15 +17,18 @@ from mess_tf.core.quantiles import quantile
 from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from mess_tf.core.statistics import Statistics, part_images
 from search.evaluation import RoutedEvaluation
+from search.parameters import SearchParameters
 from search.pareto import load_pareto, pareto_front, save_pareto
 from search.problem import Problem, choose_thresholds
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import InfeasibleError, search
-from search.solver.branch_and_bound import Search
+from search.solver.branch_and_bound import BranchAndBound, Progress
+from search.solver.options import SolverOptions
 from search.solver.target import Target
 from tests.support.search_problems import (
     plain_figures,
+    stopped_clock,
     tiny_latencies,
     tiny_spec,
     tiny_statistics,
@@ -152,7 +155,11 @@ def test_equal_masks_keep_the_cheaper_decision():
 
 def test_budgeted_setting_keeps_one_exit_and_no_decision():
     result = search(
-        hand_made(), SPEC, LATENCY_MS, Requirement(max_latency_ms=50), "budgeted"
+        hand_made(),
+        SPEC,
+        LATENCY_MS,
+        Requirement(max_latency_ms=50),
+        SearchParameters(setting="budgeted"),
     )
     assert result.configuration == Configuration((ExitChoice(2, FCN),))
     assert result.space_size == 3 and result.proven
@@ -176,12 +183,13 @@ def test_infeasible_requirement_names_the_nearest_feasible_ones():
     assert f"{least:.3f} ms" in message and "drop" in message and "\n" not in message
 
 
-def test_time_that_passes_before_anything_is_found_is_told_apart(monkeypatch):
-    monkeypatch.setattr(Search, "out_of_time", lambda self: True)
+def test_time_that_passes_before_anything_is_found_is_told_apart() -> None:
+    # The first look sets the deadline, which has passed at the second.
+    parameters = SearchParameters(solver=SolverOptions(clock=stopped_clock(1)))
     # Only a mix of exits keeps both limits.
     requirement = Requirement(max_drop_pp=0, max_latency_ms=60)
     with pytest.raises(MessError, match="nor shown not to exist") as error:
-        search(hand_made(), SPEC, LATENCY_MS, requirement)
+        search(hand_made(), SPEC, LATENCY_MS, requirement, parameters)
     assert not isinstance(error.value, InfeasibleError)
 
 
@@ -309,10 +317,7 @@ def test_results_survive_the_file(tmp_path: Path):
         load_results(tmp_path / "missing.json")
 
 
-def test_progress_of_a_front_tells_the_time_of_all_of_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
+def test_progress_of_a_front_tells_the_time_of_all_of_it() -> None:
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
@@ -322,6 +327,9 @@ def test_progress_of_a_front_tells_the_time_of_all_of_it(
         statistics,
         spec,
         latency_ms,
+        SearchParameters(
+            max_early_exits=2, solver=SolverOptions(progress_interval_s=0.0)
+        ),
         points=4,
         progress=lambda state: told.append(state.elapsed_s),
     )
@@ -334,7 +342,13 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
     latency_ms = tiny_latencies(spec, rng)
-    front = pareto_front(statistics, spec, latency_ms, points=6, time_limit_s=60)
+    front = pareto_front(
+        statistics,
+        spec,
+        latency_ms,
+        SearchParameters(time_limit_s=60, max_early_exits=2),
+        points=6,
+    )
     seen = [p.outcome.calibration for p in front]
     assert len(front) >= 3 and all(p.proven for p in front)
     assert all(a.mean_ms < b.mean_ms for a, b in zip(seen, seen[1:], strict=False))
@@ -342,7 +356,8 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
     problem = Problem.build(statistics, spec, latency_ms)
     for point, figures in zip(front, seen, strict=True):
         target = Target(False, 0.0, point.budget_ms)
-        best = Search(problem, target, 2, float("inf")).run().best
+        best = BranchAndBound(problem, target, 2, float("inf")).run().incumbent
+        assert best is not None
         assert best.miou == pytest.approx(figures.miou)
         assert figures.mean_ms <= point.budget_ms + 1e-9
     save_pareto(tmp_path / "pareto.csv", front)
@@ -351,17 +366,23 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
     assert [r["miou"] for r in rows] == [f.miou for f in seen]
 
 
-def test_progress_tells_value_and_bound(monkeypatch):
-    monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
-    told = []
+def test_progress_states_value_and_bound() -> None:
+    reported: list[Progress] = []
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
     latency_ms = tiny_latencies(spec, rng)
     requirement = Requirement(max_drop_pp=0)
-    result = search(statistics, spec, latency_ms, requirement, progress=told.append)
-    assert told and all(p.bound <= result.value + 1e-9 for p in told)
-    assert all(p.value is None or p.value >= result.value for p in told)
+    result = search(
+        statistics,
+        spec,
+        latency_ms,
+        requirement,
+        SearchParameters(solver=SolverOptions(progress_interval_s=0.0)),
+        progress=reported.append,
+    )
+    assert reported and all(p.bound <= result.value + 1e-9 for p in reported)
+    assert all(p.value is None or p.value >= result.value for p in reported)
 
 
 def test_search_needs_neither_tensorflow_nor_adb():

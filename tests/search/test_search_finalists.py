@@ -14,9 +14,10 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import part_images
 from search.evaluation import final_configuration
 from search.finalists import rerank_by_measurement
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.result import SearchResult, load_results, save_results
-from search.run import FINALISTS_WITHIN, search
+from search.run import RUNNER_UP_TOLERANCE, search
 from tests.support.search_problems import (
     all_configurations,
     plain_figures,
@@ -62,12 +63,16 @@ def test_finalists_are_the_best_of_each_chain(seed, faster):
         else Requirement(max_latency_ms=reference[0])
     )
     result = search(
-        statistics, spec, latency_ms, wish, max_early_exits=2, finalists=1000
+        statistics,
+        spec,
+        latency_ms,
+        wish,
+        SearchParameters(max_early_exits=2, finalists=1000),
     )
     figures = [f.outcome.calibration for f in result.finalists]
     found = [f.mean_ms if faster else -f.miou for f in figures]
     best = min(best_of.values())
-    reach = best + FINALISTS_WITHIN * abs(best)
+    reach = best + RUNNER_UP_TOLERANCE * abs(best)
     assert result.proven and result.value == pytest.approx(abs(best), abs=EPSILON)
     # What lies on the very limit may be in or out.
     wanted = sorted(v for v in best_of.values() if v < reach - 1e-6)
@@ -81,7 +86,9 @@ def several() -> SearchResult:
     for seed in range(100):
         _, spec, statistics, latency_ms = draw(seed)
         wish = Requirement(max_drop_pp=3)
-        result = search(statistics, spec, latency_ms, wish, finalists=3)
+        result = search(
+            statistics, spec, latency_ms, wish, SearchParameters(finalists=3)
+        )
         if len(result.finalists) == 3:
             return result
     raise AssertionError("no seed gives three finalists")
@@ -143,4 +150,6 @@ def test_what_does_not_go_together_is_refused():
         rerank_by_measurement(result, measured((1.0, 1.0), (2.0, 2.0)))
     _, spec, statistics, latency_ms = draw(0)
     with pytest.raises(MessError, match="finalists is 0; it must be at least 1"):
-        search(statistics, spec, latency_ms, Requirement(), finalists=0)
+        search(
+            statistics, spec, latency_ms, Requirement(), SearchParameters(finalists=0)
+        )

@@ -13,15 +13,17 @@ from mess_tf.core.errors import MessError
 from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.guarantees import (
     Guarantee,
-    certify,
-    least_groups,
-    p_value,
-    walk,
+    fixed_sequence_test,
+    hoeffding_bentkus_p_value,
+    learn_then_test,
+    min_test_groups,
 )
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import search
 from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
+from tests.support.tiers import sampled
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.2])
@@ -30,28 +32,34 @@ def test_p_value_is_rarely_small_at_the_limit(limit, count):
     # Exactly, over all outcomes of a coin whose true mean is the limit.
     hurt = np.arange(count + 1)
     chance = binom.pmf(hurt, count, limit)
-    p = np.array([p_value(k / count, count, limit) for k in hurt])
+    p = np.array([hoeffding_bentkus_p_value(k / count, count, limit) for k in hurt])
     for level in (0.01, 0.05, 0.2):
         assert chance[p <= level].sum() <= level
 
 
 def test_p_value_falls_with_fewer_hurt_and_more_images():
-    assert p_value(0.0, 100, 0.05) < p_value(0.02, 100, 0.05) < p_value(0.05, 100, 0.05)
-    assert p_value(0.01, 1000, 0.05) < p_value(0.01, 100, 0.05)
-    assert p_value(0.5, 100, 0.05) == 1.0
+    assert (
+        hoeffding_bentkus_p_value(0.0, 100, 0.05)
+        < hoeffding_bentkus_p_value(0.02, 100, 0.05)
+        < hoeffding_bentkus_p_value(0.05, 100, 0.05)
+    )
+    assert hoeffding_bentkus_p_value(0.01, 1000, 0.05) < hoeffding_bentkus_p_value(
+        0.01, 100, 0.05
+    )
+    assert hoeffding_bentkus_p_value(0.5, 100, 0.05) == 1.0
 
 
 def test_least_groups_is_where_the_first_rejection_becomes_possible():
     promise = Guarantee()
-    enough = least_groups(promise)
+    enough = min_test_groups(promise)
     assert enough == 59
-    assert walk(lambda _: np.zeros(enough), promise, 3)[0] == 3
-    assert walk(lambda _: np.zeros(enough - 1), promise, 3)[0] == 0
+    assert fixed_sequence_test(lambda _: np.zeros(enough), promise, 3)[0] == 3
+    assert fixed_sequence_test(lambda _: np.zeros(enough - 1), promise, 3)[0] == 0
 
 
 def test_walk_stops_at_the_first_step_that_is_not_rejected():
     values = {1: 0.0, 2: 0.5, 3: 0.0}
-    step, _, _ = walk(lambda s: np.full(300, values[s]), Guarantee(), 3)
+    step, _, _ = fixed_sequence_test(lambda s: np.full(300, values[s]), Guarantee(), 3)
     assert step == 1
 
 
@@ -80,7 +88,7 @@ def population(seed: int, images: int):
     return statistics, spec, tiny_latencies(spec, rng)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.15])
+@pytest.mark.parametrize("share", sampled([0.15, 0.05], 1))
 def test_guarantee_holds_over_many_splits(share):
     statistics, spec, latency_ms = population(1, 6000)
     head = statistics.heads[0][1]
@@ -100,7 +108,7 @@ def test_guarantee_holds_over_many_splits(share):
     broken, bold, splits = 0, [], 400
     for _ in range(splits):
         testing = 500 + rng.choice(5500, 200, replace=False)
-        chosen, shown = certify(
+        chosen, shown = learn_then_test(
             statistics,
             chain,
             final_configuration(spec),
@@ -122,7 +130,9 @@ def test_search_with_a_guarantee_tests_on_other_groups(tmp_path):
     statistics, spec, latency_ms = population(3, 400)
     promise = Guarantee(max_image_drop_pp=10.0, max_share=0.1, confidence=0.95)
     wish = Requirement(max_drop_pp=3.0)
-    result = search(statistics, spec, latency_ms, wish, guarantee=promise)
+    result = search(
+        statistics, spec, latency_ms, wish, SearchParameters(guarantee=promise)
+    )
     assert result.certified.groups == 200 and result.calibration.images == 200
     assert result.certified.p_value <= 0.05 or not result.certified.met
     save_results(tmp_path / "chosen.json", [result])
@@ -136,7 +146,7 @@ def test_too_few_groups_guarantee_nothing_beyond_the_final_head():
         spec,
         latency_ms,
         Requirement(max_drop_pp=5.0),
-        guarantee=Guarantee(),
+        SearchParameters(guarantee=Guarantee()),
     )
     assert not result.certified.met
     assert result.configuration == final_configuration(spec)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import to_json
 from search.infeasible import InfeasibleError
-from search.jobs import Job, answer_all
+from search.jobs import SearchJob, run_jobs
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from tests.support.search_problems import tiny_latencies, tiny_spec, tiny_statistics
 
@@ -20,7 +22,13 @@ def case():
     devices = [tiny_latencies(spec, rng) for _ in range(2)]
     wishes = [Requirement(max_drop_pp=d) for d in (0, 2, 5)]
     wishes += [Requirement(min_miou=1.0, max_latency_ms=0.0), None]
-    jobs = [Job(latency_ms, wish) for latency_ms in devices for wish in wishes]
+    jobs = [
+        SearchJob(
+            latency_ms, wish, SearchParameters(max_early_exits=2 if wish is None else 3)
+        )
+        for latency_ms in devices
+        for wish in wishes
+    ]
     return statistics, spec, jobs
 
 
@@ -30,29 +38,29 @@ def plain(answer):
         return type(answer), str(answer)
     if isinstance(answer, tuple):
         return answer
-    return {k: v for k, v in answer.as_json().items() if k != "wall_s"}
+    return {k: v for k, v in to_json(answer).items() if k != "wall_s"}
 
 
 @pytest.mark.slow
 def test_dask_gives_the_same_bit_for_bit(case):
     distributed = pytest.importorskip("distributed")
     statistics, spec, jobs = case
-    wanted = [plain(answer) for answer in answer_all(statistics, spec, jobs)]
+    wanted = [plain(answer) for answer in run_jobs(statistics, spec, jobs)]
     assert sum(kind is InfeasibleError for kind, *_ in wanted) == 2
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as cluster:
         address = cluster.scheduler_address
-        found = list(answer_all(statistics, spec, jobs, "dask", address))
+        found = list(run_jobs(statistics, spec, jobs, "dask", address))
     assert [plain(answer) for answer in found] == wanted
 
 
 def test_what_cannot_be_used_is_refused(case, monkeypatch):
     with pytest.raises(MessError, match="Engine 'spark' is unknown; accepted"):
-        next(answer_all(*case, "spark"))
+        next(run_jobs(*case, "spark"))
     with pytest.raises(MessError, match="only 'dask' has one"):
-        next(answer_all(*case, "local", "tcp://127.0.0.1:1"))
+        next(run_jobs(*case, "local", "tcp://127.0.0.1:1"))
     monkeypatch.setattr("search.jobs._SCHEDULER_TIMEOUT_S", 0.2)
     pytest.importorskip("distributed")
     with pytest.raises(MessError, match=r"No Dask scheduler answers at tcp://.*:1 "):
-        next(answer_all(*case, "dask", "tcp://127.0.0.1:1"))
+        next(run_jobs(*case, "dask", "tcp://127.0.0.1:1"))

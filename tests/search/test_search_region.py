@@ -13,6 +13,7 @@ from mess_tf.core.piece_names import decision_name
 from mess_tf.core.statistics import part_images
 from mess_tf.core.supernet_spec import HeadSpec
 from mess_tf.policies.comparison_exit import reference_exit
+from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
 from tests.support.search_problems import (
@@ -22,6 +23,7 @@ from tests.support.search_problems import (
     tiny_spec,
     tiny_statistics,
 )
+from tests.support.tiers import sampled
 
 REGION = ("region_1", "region_2")
 
@@ -50,7 +52,7 @@ def draw_case(seed, heads=(2, 2, 1, 1)):
     return spec, dataclasses.replace(statistics, confidence=confidence), latency_ms
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", sampled(range(40), 6))
 def test_optimum_equals_brute_force(seed):
     spec, statistics, latency_ms = draw_case(seed)
     images = part_images(statistics, "calibration").tolist()
@@ -66,9 +68,9 @@ def test_optimum_equals_brute_force(seed):
         spec,
         latency_ms,
         Requirement(min_miou=floor),
-        "input-dependent",
-        2,
-        60.0,
+        SearchParameters(
+            setting="input-dependent", max_early_exits=2, time_limit_s=60.0
+        ),
     )
     assert result.proven
     best = rows[rows[:, 2] >= floor - 1e-12, 0].min()
@@ -87,7 +89,11 @@ def test_some_optima_ask_for_it():
                 n: 0.0 for n in latency_ms if n.startswith(f"decision_{key}")
             }
         result = search(
-            statistics, spec, latency_ms, Requirement(max_drop_pp=0), max_early_exits=2
+            statistics,
+            spec,
+            latency_ms,
+            Requirement(max_drop_pp=0),
+            SearchParameters(max_early_exits=2),
         )
         chosen |= {choice.policy for choice in result.configuration.exits}
     assert chosen & set(REGION)

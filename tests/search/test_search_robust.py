@@ -10,8 +10,9 @@ import pytest
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import part_images
 from search.evaluation import final_configuration
-from search.generalisation.parts import calibration_groups, without_group
+from search.generalisation.parts import calibration_groups, leave_group_out
 from search.generalisation.robust import STEPS
+from search.parameters import SearchParameters
 from search.requirement import ROBUST, Requirement
 from search.result import load_results, save_results
 from search.run import search
@@ -52,7 +53,9 @@ def drop_and_ms(statistics, spec, latency_ms, configuration, images):
 def test_worst_group_is_the_worst_of_the_groups(seed):
     statistics, spec, latency_ms = drawn(seed)
     wish = Requirement(max_drop_pp=12.0, robust="worst-group")
-    found = search(statistics, spec, latency_ms, wish, max_early_exits=2)
+    found = search(
+        statistics, spec, latency_ms, wish, SearchParameters(max_early_exits=2)
+    )
     images = part_images(statistics, "calibration")
     groups = np.array(statistics.groups)[images]
     each = [
@@ -69,16 +72,22 @@ def test_worst_group_is_the_worst_of_the_groups(seed):
 def test_left_out_never_shows_a_search_the_group_it_is_judged_on():
     statistics, spec, latency_ms = drawn(11)
     wish = Requirement(max_drop_pp=12.0, robust="left-out")
-    found = search(statistics, spec, latency_ms, wish, max_early_exits=1)
+    found = search(
+        statistics, spec, latency_ms, wish, SearchParameters(max_early_exits=1)
+    )
     assert len(found.configuration.exits) == 2  # else it is the same without a group
     ms = []
     for group in calibration_groups(statistics):
-        rest = without_group(statistics, group)
+        rest = leave_group_out(statistics, group)
         assert set(part_images(rest, "calibration")).isdisjoint(
             np.flatnonzero(np.array(statistics.groups) == group)
         )
         other = search(
-            rest, spec, latency_ms, found.robustness.asked, max_early_exits=1
+            rest,
+            spec,
+            latency_ms,
+            found.robustness.asked,
+            SearchParameters(max_early_exits=1),
         )
         own = part_images(rest, "report")
         ms.append(
@@ -119,7 +128,9 @@ def test_steps_go_on_until_the_pessimistic_figure_keeps_the_limit():
 def test_the_final_head_is_taken_where_no_other_choice_holds(seed, kind, drop):
     statistics, spec, latency_ms = drawn(seed)
     wish = Requirement(max_drop_pp=drop, robust=kind)
-    found = search(statistics, spec, latency_ms, wish, max_early_exits=1)
+    found = search(
+        statistics, spec, latency_ms, wish, SearchParameters(max_early_exits=1)
+    )
     assert found.configuration == final_configuration(spec)
     assert found.robustness.steps == STEPS + 1 and found.robustness.drop_pp == 0.0
     assert found.value == found.robustness.mean_ms and not found.proven
@@ -132,7 +143,13 @@ def test_a_decision_is_never_slower_than_the_single_exit_chosen_alike(kind):
         statistics, spec, latency_ms = drawn(seed)
         wish = Requirement(max_drop_pp=6.0, robust=kind)
         either, static = (
-            search(statistics, spec, latency_ms, wish, setting, max_early_exits=1)
+            search(
+                statistics,
+                spec,
+                latency_ms,
+                wish,
+                SearchParameters(setting=setting, max_early_exits=1),
+            )
             for setting in ("input-dependent", "budgeted")
         )
         assert either.robustness.mean_ms <= static.robustness.mean_ms

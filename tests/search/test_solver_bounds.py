@@ -25,6 +25,7 @@ from search.solver.prefix_bounds import PrefixState
 from search.solver.suffix import SuffixHeads
 from search.solver.target import Target
 from tests.support.search_problems import draw_problem
+from tests.support.tiers import sampled
 
 OPTIONS = SolverOptions()
 
@@ -113,7 +114,7 @@ def check_optimum(
         assert objective == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sampled(range(60), 4))
 @pytest.mark.parametrize("early", [2, 3])
 def test_optimum_equals_brute_force_with_many_gates(seed: int, early: int) -> None:
     rng = np.random.default_rng(seed)
@@ -127,7 +128,7 @@ def test_optimum_equals_brute_force_with_many_gates(seed: int, early: int) -> No
     check_optimum(problem, early, rng, options)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", sampled(range(24), 2))
 @pytest.mark.parametrize(
     "heads", [(2, 1, 1, 2, 1), (1, 1, 2, 1, 2), (1, 1, 1, 1, 2, 1), (1, 2, 1, 1, 1, 1)]
 )
@@ -171,7 +172,7 @@ def drawn_tangent(problem: Problem, rng: np.random.Generator) -> MiouTangent:
     )
 
 
-@pytest.fixture(params=range(12))
+@pytest.fixture(params=sampled(range(12), 3))
 def relaxed(request: pytest.FixtureRequest) -> Relaxed:
     rng = np.random.default_rng(request.param)
     problem = draw_problem(100 + request.param, (2, 2, 2, 1), 24)

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+PAGES = sorted(
+    file
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md")
+    for file in ROOT.glob(pattern)
+)
 
 
 class Block(NamedTuple):

@@ -84,6 +84,7 @@ def unbroken(
     return folder, trained(folder, Display(), little)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
     tmp_path: Path, little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_training_that_was_broken_off_ends_as_an_unbroken_one(
     assert list((tmp_path / "training" / "tensorboard").glob("events*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheme", "loss", "stages"),
     [("e2e", "kd", ["stage1"]), ("frozen", "ce", ["stage1", "stage2"])],
@@ -128,6 +130,7 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
     tmp_path: Path,
 ) -> None:
@@ -147,6 +150,7 @@ def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_another_second_stage_goes_on_from_the_first_ones_checkpoint(
     tmp_path: Path, little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
@@ -191,12 +195,13 @@ from tests.training import test_whole_training as module
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
+@pytest.mark.slow
 def test_training_runs_on_jax_without_tensorflow(
     tmp_path: Path, little: dict[str, Any], unbroken: tuple[Path, list[np.ndarray]]
 ) -> None:
@@ -212,6 +217,7 @@ def test_training_runs_on_jax_without_tensorflow(
     ]
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one_does() -> None:
     said = on_jax(
         "print(json.dumps([module.steps_on(1), module.steps_on(2)]))",

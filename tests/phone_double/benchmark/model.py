@@ -167,6 +167,11 @@ class Model:
         if explicitly:
             delegates.applied(self._log, name, kernels, partitions == kernels == 1)
 
+    def operators(self) -> list[str]:
+        """Types of the nodes, in run order, as they are in the file."""
+        names = [o["op_name"] for o in self._interpreter._get_ops_details()]
+        return [name for name in names if name != "DELEGATE"]
+
     # === Feeding and reading ===
 
     def fill_inputs(self) -> None:

@@ -136,3 +136,25 @@ def peak_lines(peak_mb: float, resident_mb: float, style: str) -> list[str]:
             f"+ RssFile + RssShmem : {int(resident_mb) - int(resident_mb) // 2} MB",
         ]
     return lines
+
+
+def operator_tables(kinds: Sequence[str], runs_us: Sequence[int]) -> list[str]:
+    """What profiling adds at the end; every operator has the same part of the time."""
+    rule, heading = "=" * 30, "[node type]\t  [first]\t [avg ms]\t     [%]\t  [cdf%]"
+    each_ms = float(np.mean(runs_us)) / 1000 / len(kinds) if kinds else 0.0
+    rows = [
+        f"\t{kind:>40}\t{each_ms:9.3f}\t{each_ms:9.3f}\t{100 / len(kinds):7.3f}%"
+        f"\t{100 * (i + 1) / len(kinds):7.3f}%\t{0.0:10.3f}\t{1:9}\t"
+        f"Delegate/{kind}:{i}"
+        for i, kind in enumerate(kinds)
+    ]
+    return [
+        "Operator-wise Profiling Info for Regular Benchmark Runs:\n"
+        f"{rule} Run Order {rule}\n"
+        f"\t{heading}\t  [mem KB]\t[times called]\t[Name]\n"
+        + "\n".join(rows)
+        + f"\n\n{rule} Top by Computation Time {rule}\n"
+        f"\t{heading}\t  [mem KB]\t[times called]\t[Name]\n"
+        + "\n".join(rows[:10])
+        + f"\n\nNumber of nodes executed: {len(kinds)}\n"
+    ]

@@ -209,6 +209,9 @@ class Run:
             peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             for line in report.peak_lines(peak_mb, _resident_mb(), self._style):
                 log.info(line)
+        if options.switch("enable_op_profiling"):
+            for line in report.operator_tables(model.operators(), runs):
+                log.info(line)
         if options.text("output_filepath"):
             model.write_outputs(options.text("output_filepath"))
         self._desk.pause()

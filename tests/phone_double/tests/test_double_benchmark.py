@@ -21,6 +21,7 @@ from tests.phone_double.clients.tiny_model import convolutions
 from tests.phone_double.double import PhoneDouble
 from tests.phone_double.phones.phone import BIG_LITTLE
 from tests.phone_double.phones.phone import OLD as OLD_PHONE
+from tests.support.tiers import sampled
 
 TMP = "/data/local/tmp"
 SHORT = "--num_runs=20 --min_secs=0 --warmup_min_secs=0"
@@ -229,40 +230,43 @@ def test_a_shape_can_be_changed(run: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "graph", "code", "told"),
-    [
-        (SHORT, f"{TMP}/no.tflite", 1, f"Failed to load model {TMP}/no.tflite"),
-        (SHORT, f"{TMP}/benchmark_model", 1, "not a valid Flatbuffer"),
-        (SHORT, "", 1, "Please specify the name of your TF Lite input file"),
-        ("--num_runs=many", "x", 1, "usage: "),
-        ("--help=true", "x", 1, "usage: "),
-        ("--list_signatures=true", f"{TMP}/tiny.tflite", 1, "Benchmarking failed."),
-        (
-            "--signature_to_run_for=a",
-            f"{TMP}/tiny.tflite",
-            1,
-            "the model does not have any signatures",
-        ),
-        (
-            "--require_full_delegation=true",
-            f"{TMP}/tiny.tflite",
-            1,
-            "Disallowed CPU fallback detected.",
-        ),
-        (
-            "--input_layer=a --input_layer_shape=1,2",
-            f"{TMP}/tiny.tflite",
-            1,
-            "Input tensor #0 should have 4 dimensions!",
-        ),
-        ("--input_layer=a", f"{TMP}/tiny.tflite", 1, "The number of items in"),
-        (
-            "--input_layer=image --input_layer_shape=1,16,16,8"
-            f" --input_layer_value_files=image:{TMP}/tiny.tflite",
-            f"{TMP}/tiny.tflite",
-            134,
-            "It should be 8192 bytes.",
-        ),
-    ],
+    sampled(
+        [
+            (SHORT, f"{TMP}/no.tflite", 1, f"Failed to load model {TMP}/no.tflite"),
+            (SHORT, f"{TMP}/benchmark_model", 1, "not a valid Flatbuffer"),
+            (SHORT, "", 1, "Please specify the name of your TF Lite input file"),
+            ("--num_runs=many", "x", 1, "usage: "),
+            ("--help=true", "x", 1, "usage: "),
+            ("--list_signatures=true", f"{TMP}/tiny.tflite", 1, "Benchmarking failed."),
+            (
+                "--signature_to_run_for=a",
+                f"{TMP}/tiny.tflite",
+                1,
+                "the model does not have any signatures",
+            ),
+            (
+                "--require_full_delegation=true",
+                f"{TMP}/tiny.tflite",
+                1,
+                "Disallowed CPU fallback detected.",
+            ),
+            (
+                "--input_layer=a --input_layer_shape=1,2",
+                f"{TMP}/tiny.tflite",
+                1,
+                "Input tensor #0 should have 4 dimensions!",
+            ),
+            ("--input_layer=a", f"{TMP}/tiny.tflite", 1, "The number of items in"),
+            (
+                "--input_layer=image --input_layer_shape=1,16,16,8"
+                f" --input_layer_value_files=image:{TMP}/tiny.tflite",
+                f"{TMP}/tiny.tflite",
+                134,
+                "It should be 8192 bytes.",
+            ),
+        ],
+        4,
+    ),
 )
 def test_errors_are_the_tools(
     run: Callable[..., Any], flags: str, graph: str, code: int, told: str
