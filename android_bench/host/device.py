@@ -236,7 +236,11 @@ def _as_operators(
         parsed = parse_op_profile(str(answer["tables"]))
     except LogError as error:
         return Failure("log", str(error))
-    times = () if parsed is None else operator_times(parsed, (XNNPACK,), answer["runs"])
+    times = (
+        ()
+        if parsed is None
+        else operator_times(parsed, (XNNPACK,), answer["runs"], flat=True)
+    )
     return times or Failure("log", "LiteRT's profiler recorded no operators")
 
 

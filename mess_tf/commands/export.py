@@ -27,7 +27,7 @@ from mess_tf.exporting.options import (
 )
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.result import load_results
+from search.result import Outcome, SearchResult, load_results
 
 
 def export(
@@ -95,7 +95,9 @@ def export(
     }
 
 
-def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]:
+def _export_one(
+    source: Source, result: SearchResult, form: ExportForm
+) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
     from mess_tf.compiling.piece_folder import write_folder_atomically
 
@@ -118,7 +120,12 @@ def _export_one(source: Source, result: Any, form: ExportForm) -> dict[str, Any]
 
 
 def write_export(
-    source: Source, result: Any, outcome: Any, form: ExportForm, folder: Path, name: str
+    source: Source,
+    result: SearchResult,
+    outcome: Outcome,
+    form: ExportForm,
+    folder: Path,
+    name: str,
 ) -> dict[str, Any]:
     """Writes an export's ``.tflite`` files into a folder and gives its whole card.
 
@@ -140,7 +147,7 @@ def write_export(
     ).to_json()
 
 
-def _outcome(result: Any, form: ExportForm) -> Any:
+def _outcome(result: SearchResult, form: ExportForm) -> Outcome:
     """What is exported: the result itself, or its best single exit."""
     if form.form != "single" or len(result.configuration.exits) == 1:
         return result.chosen
@@ -152,7 +159,7 @@ def _outcome(result: Any, form: ExportForm) -> Any:
     return result.best_static
 
 
-def _check_threshold_input(result: Any, form: ExportForm) -> None:
+def _check_threshold_input(result: SearchResult, form: ExportForm) -> None:
     """A single exit has no threshold that could be an input."""
     if form.threshold_input and len(result.configuration.exits) == 1:
         raise UsageError(
@@ -162,7 +169,7 @@ def _check_threshold_input(result: Any, form: ExportForm) -> None:
         )
 
 
-def _must_be_measured(source: Source, result: Any) -> None:
+def _must_be_measured(source: Source, result: SearchResult) -> None:
     """A card promises what was measured, never what was predicted."""
     if not result.predicted:
         return
@@ -175,7 +182,7 @@ def _must_be_measured(source: Source, result: Any) -> None:
     )
 
 
-def _must_be_current(source: Source, result: Any, outcome: Any) -> None:
+def _must_be_current(source: Source, result: SearchResult, outcome: Outcome) -> None:
     """What was promised has to be what the statistics of today give."""
     from mess_tf.quantising.thresholds import routed
 

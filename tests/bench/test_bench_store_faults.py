@@ -53,13 +53,14 @@ def test_a_target_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("this is no database, and long enough to be read as one" * 20)
     (tmp_path / "file").write_text("")
-    for target, advice in {
+    targets: dict[str | Path, str] = {
         text: "no SQLite file: name another",
         tmp_path: "give the path of a file",
         tmp_path / "file" / "p.sqlite": "give the path of an SQLite file",
         "nosuchdb://host/x": "give the path of an SQLite file, or the URL",
         "nonsense://": "give the path of an SQLite file, or the URL",
-    }.items():
+    }
+    for target, advice in targets.items():
         said = message_of(lambda: Store(target))  # noqa: B023
         assert str(target) in said and advice in said
 

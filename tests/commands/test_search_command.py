@@ -10,7 +10,7 @@ import pytest
 
 from android_bench.errors import BenchError
 from mess_tf.commands import finalists as finalists_command
-from mess_tf.commands import search as search_command
+from mess_tf.commands import search_results as results_module
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.commands.search import render, search
 from mess_tf.commands.search_options import SearchOptions
@@ -63,7 +63,7 @@ def test_a_device_lost_while_finalists_are_measured_leaves_the_promised_ones(
     def lost(*_: Any) -> Any:
         raise BenchError("The phone did not come back.")
 
-    monkeypatch.setattr(search_command, "pick_by_measurement", lost)
+    monkeypatch.setattr(results_module, "pick_by_measurement", lost)
     with pytest.raises(BenchError, match="did not come back"):
         search(run.folder, Requirement(min_miou=0.4), SearchOptions(finalists=3))
     (kept,) = load_results(run.search("host", "int8") / "chosen.json")

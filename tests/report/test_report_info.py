@@ -11,6 +11,7 @@ import pytest
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
+from mess_tf.core.precisions import Precision
 from mess_tf.reporting.build_report import build_report
 from mess_tf.reporting.deployments import best_head, rounded_up
 from mess_tf.reporting.records import Deployment, HeadFigures, RunReport
@@ -88,7 +89,8 @@ def test_the_report_part_has_no_say_in_the_best_head() -> None:
 
 def test_int8_beside_the_float32_final_exit(fake: FakeRun) -> None:
     fake.train()
-    for precision, factor, worse in (("float32", 2.0, 0), ("int8", 1.0, 1)):
+    cases: list[tuple[Precision, float, int]] = [("float32", 2.0, 0), ("int8", 1.0, 1)]
+    for precision, factor, worse in cases:
         fake.compile(precision).evaluate(precision, worse)
         fake.profile(precision, factor).search(precision, factor, worse)
     report = report_of(fake)

@@ -26,6 +26,7 @@ from mess_tf.core.segmentation_metrics import (
     mean_iou,
 )
 from mess_tf.data.open import open_data
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.reporting.device_conditions import conditions_summary
 from mess_tf.reporting.gallery import (
@@ -193,7 +194,7 @@ def test_galleries_have_the_confidences_of_the_policies(tmp_path: Path) -> None:
     maker = GalleryMaker(data, make_spec(), statistics, Runner(), 0.75)
     gallery = maker.gallery(images, [head])
     for sample, key in itertools.product(gallery.samples, gallery.policies):
-        wanted = Policy.parse(key).confidence_numpy(logits)[0]
+        wanted = confidence_numpy(Policy.parse(key), logits)[0]
         assert sample.outputs[head].confidence[key] == pytest.approx(float(wanted))
     assert [sample.name for sample in gallery.samples] == ["r2", "c0"]
     assert gallery.samples[0].outputs[head].accuracy == pytest.approx(0.88)

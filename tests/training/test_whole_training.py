@@ -136,7 +136,11 @@ def test_mixed_precision_trains_alike_and_leaves_a_float32_network(
 ) -> None:
     # Steps so small that both stay at the same weights: larger ones drive any two
     # roundings apart, those of two processors' float32 kernels as well (by 4 % here).
-    tiny_steps = {"learning_rate": 1e-5, "stage1_epochs": 1, "stage2_epochs": 1}
+    tiny_steps: dict[str, Any] = {
+        "learning_rate": 1e-5,
+        "stage1_epochs": 1,
+        "stage2_epochs": 1,
+    }
     trained(tmp_path / "full", Display(), **tiny_steps)
     mixed = trained(tmp_path / "mixed", Display(), mixed_precision=True, **tiny_steps)
     assert all(values.dtype == np.float32 for values in mixed)
