@@ -36,7 +36,7 @@ SHOWN_WIDTH = 320
 """Pixels; the page need not carry more than it shows."""
 
 PIXEL_THRESHOLD = 0.9
-"""Of Eq. 7 in Fig. 10, where the configuration has none of its own."""
+"""Of Eq. 7 in Fig. 10, where the configuration has none."""
 
 Head = tuple[int, str]
 

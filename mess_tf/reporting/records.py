@@ -22,7 +22,7 @@ from mess_tf.reporting.operators import OperatorCosts
 
 @dataclass(frozen=True)
 class HeadFigures:
-    """A single exit that answers for every image.
+    """Figures of one head as the only exit, for every image.
 
     Attributes:
         macs: of an image that leaves there (backbone up to it, and the head).

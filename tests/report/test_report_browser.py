@@ -1,7 +1,7 @@
 """The page in a real browser: no error, no request, and its controls work.
 
-Skipped where there is no Chromium. What can be told without one (nothing from
-elsewhere, the page's data) is told in ``test_report_page.py``.
+Skipped where there is no Chromium. What needs none (nothing from
+elsewhere, the page's data) is tested in ``test_report_page.py``.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ DO = """<script>
 addEventListener("load", async () => {
   const seen = {};
   const slider = document.getElementById("drop");
-  const told = (id) => document.getElementById(id).textContent;
+  const text = (id) => document.getElementById(id).textContent;
   const state = () => ({
-    told: told("told"),
-    brief: told("brief"),
+    limit: text("drop-limit"),
+    brief: text("brief"),
     configurations: [...new Set([...document.querySelectorAll(".configuration")]
       .filter((block) => !block.hidden).map((block) => block.dataset.configuration))],
     dots: [...new Set([...document.querySelectorAll(".dot.on")]
@@ -133,7 +133,7 @@ def test_controls_work_without_errors_or_requests(
     assert seen["start"]["configurations"] == seen["start"]["dots"] == ["1"]
     assert seen["start"]["brief"].startswith("drop3: 1.95× · ")
     assert seen["left"]["configurations"] == seen["left"]["dots"] == ["0"]
-    assert seen["left"]["told"] == "at most 0.00 pp"
+    assert seen["left"]["limit"] == "at most 0.00 pp"
     assert (
         seen["left"]["brief"]
         == "front 2: 1.00× · 10.50 ms · ±0.00 pp on the report part"

@@ -175,7 +175,7 @@ def test_every_gap_is_named_with_its_command(fake: FakeRun) -> None:
     assert gaps() == ["export"]
 
 
-def test_an_untrained_run_is_told_to_train(fake: FakeRun) -> None:
+def test_an_untrained_run_names_the_command_that_trains(fake: FakeRun) -> None:
     with pytest.raises(MessError, match=r"mess train .*run"):
         report_of(fake)
 

@@ -202,9 +202,9 @@ def test_the_page_holds_what_the_search_found(whole: Whole) -> None:
     for result in chosen["results"]:
         reported = configurations[result["name"]]
         for part in ("calibration", "report"):
-            told = result["chosen"][part]
+            stored = result["chosen"][part]
             assert {k: reported[part][k] for k in FIGURES} == {
-                k: told[k] for k in FIGURES
+                k: stored[k] for k in FIGURES
             }
         exits = [(e["exit"], e["head"]) for e in result["chosen"]["configuration"]]
         assert [(e["exit"], e["head"]) for e in reported["exits"]] == exits
@@ -283,7 +283,7 @@ def test_predicted_latencies_are_marked(fake: FakeRun) -> None:
 
 def test_files_are_described_by_their_cards(whole: Whole) -> None:
     (file,) = whole.written.reports[0].report.exports
-    assert (file.form, file.takes, file.gives) == (
+    assert (file.form, file.input, file.output) == (
         "linked, thresholds as input",
         "int8 32×48×3",
         "int8 logits 8×12×2",
@@ -292,7 +292,7 @@ def test_files_are_described_by_their_cards(whole: Whole) -> None:
         "weights": "int8 1.20 MB, float32 12 bytes",
         "softmax": "decides",
     }
-    for text in (file.form, file.takes, file.gives, *file.inside.values()):
+    for text in (file.form, file.input, file.output, *file.inside.values()):
         assert text in whole.page.text
 
 

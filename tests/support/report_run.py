@@ -240,15 +240,15 @@ class FakeRun:
         by_piece = {name: ms * factor for name, ms in MS.items()}
         results = []
         for drop in (3.0, 1.0):
-            wish = Requirement(max_drop_pp=drop)
-            reporter = Reporter(statistics, self.spec, by_piece, wish, 0)
+            requirement = Requirement(max_drop_pp=drop)
+            reporter = Reporter(statistics, self.spec, by_piece, requirement, 0)
             final = reporter.outcome(Configuration((ExitChoice(2, FINAL),)))
             chosen = reporter.outcome(CHOSEN)
             results.append(
                 SearchResult(
                     name=f"drop{drop:g}",
                     setting="input-dependent",
-                    requirement=wish,
+                    requirement=requirement,
                     max_early_exits=1,
                     chosen=chosen,
                     value=chosen.calibration.mean_ms,

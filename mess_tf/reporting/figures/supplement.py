@@ -115,8 +115,8 @@ def _grid(
 ) -> Figure:
     """Rows of (picture, caption, framed); two-dimensional pictures are confidences.
 
-    All in one pair of axes, in inches: with axes of its own for every picture, drawing
-    takes seconds.
+    All in one pair of axes, in inches: separate axes for every picture would take
+    seconds.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

@@ -39,7 +39,7 @@ def exit_lines(table: Sequence[ExitRow]) -> Lines:
 
 
 def head_lines(deployment: Deployment) -> Lines:
-    """A line per head: it alone answers every image."""
+    """A line per head, each as the only exit."""
     return [
         {
             "exit": head.exit,

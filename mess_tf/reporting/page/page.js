@@ -38,19 +38,19 @@ function tell() {
   const brief = document.getElementById("brief");
   if (!brief || deployment < 0 || shown[deployment] === null) return;
   const configuration = data.deployments[deployment].configurations[shown[deployment]];
-  const told = configuration.report ?? configuration.calibration;
-  const change = (-told.drop_pp).toFixed(2);
+  const figures = configuration.report ?? configuration.calibration;
+  const change = (-figures.drop_pp).toFixed(2);
   const sign = Number(change) < 0 ? "−" : Number(change) > 0 ? "+" : "±";
-  const speed = told.speedup === null ? "" : `${told.speedup.toFixed(2)}× · `;
+  const speed = figures.speedup === null ? "" : `${figures.speedup.toFixed(2)}× · `;
   brief.textContent =
-    `${configuration.name}: ${speed}${told.mean_ms.toFixed(2)} ms · ` +
+    `${configuration.name}: ${speed}${figures.mean_ms.toFixed(2)} ms · ` +
     `${sign}${change.replace("-", "")} pp on the ${configuration.report ? "report" : "calibration"} part`;
 }
 
 /** Moves every deployment to what is fastest at a stop of the slider. */
 function stopAt(index) {
   const stop = data.stops[index];
-  document.getElementById("told").textContent = `at most ${stop.drop_pp.toFixed(2)} pp`;
+  document.getElementById("drop-limit").textContent = `at most ${stop.drop_pp.toFixed(2)} pp`;
   stop.configurations.forEach((configuration, number) => show(number, configuration));
 }
 

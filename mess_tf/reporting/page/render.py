@@ -151,7 +151,7 @@ def _ends(deployments: Sequence[Deployment], key: tuple[str, str]) -> set[Head]:
 
 
 def _first_stop(stops: Sequence[SliderStop], deployments: Sequence[Deployment]) -> int:
-    """The stop that shows the first target's first view, or comes nearest to it."""
+    """Index of the stop that shows the first deployment as it begins, or nearest."""
     if not stops:
         return 0
     first = next(deployment for deployment in deployments if deployment.configurations)

@@ -48,7 +48,7 @@ def scatter_svg(chart: ScatterChart) -> str:
         for point in series.points
     )
     return (
-        f'<svg class="front" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}"'
+        f'<svg class="scatter" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}"'
         f' role="{"group" if chooses else "img"}"'
         f' aria-label="{escape(chart.title)}">{"".join(parts)}</svg>'
     )
