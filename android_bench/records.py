@@ -18,6 +18,7 @@ import numpy as np
 
 from android_bench.errors import BenchError
 from mess_tf.core.files import sha256_of
+from mess_tf.core.quantiles import quantile
 
 SCHEMA = 1
 
@@ -426,7 +427,7 @@ class Measurement:
         summaries = [r.summary for r in self._measured_rounds if r.summary is not None]
         if summaries:
             return max(summary.at_most_us(0.9) for summary in summaries) / 1000
-        return float(np.percentile(self.samples_ms, 90, method="inverted_cdf"))
+        return quantile(self.samples_ms, 0.9)
 
     @property
     def mean_ms(self) -> float:

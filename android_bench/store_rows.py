@@ -6,9 +6,10 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+import sqlalchemy as sa
 
 from android_bench.operator_records import OperatorProfile, OperatorTime
 from android_bench.records import (
@@ -25,12 +26,15 @@ from mess_tf.core.json_files import from_json, to_json
 
 T = TypeVar("T")
 
+TableRow: TypeAlias = sa.Row[tuple[object, ...]]
+"""A row as SQLAlchemy returns it; its columns are attributes."""
+
 OPERATOR_SCHEMA = 1
 DAMAGED = (ValueError, KeyError, TypeError, zlib.error, MessError)
 """What reading a row raises that is not as it was written."""
 
 
-def row_of(measurement: Measurement) -> dict[str, Any]:
+def row_of(measurement: Measurement) -> dict[str, object]:
     """Values of the table of measurements, but for the id."""
     failure = measurement.failure
     return {
@@ -46,7 +50,7 @@ def row_of(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, Any]]:
+def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, object]]:
     """Values of the table of rounds; ``key`` is the measurement's id."""
     both = [(r, False) for r in measurement.rounds]
     both += [(r, True) for r in measurement.set_aside]
@@ -65,7 +69,7 @@ def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, Any]]:
     ]
 
 
-def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
+def measurement_of(row: TableRow, round_rows: Sequence[TableRow]) -> Measurement:
     """The record of a row and of its rounds, in order.
 
     Raises:
@@ -92,7 +96,7 @@ def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
     )
 
 
-def operator_profile_row_of(profile: OperatorProfile) -> dict[str, Any]:
+def operator_profile_row_of(profile: OperatorProfile) -> dict[str, object]:
     """Values of the table of operator profiles, but for the id."""
     failure = profile.failure
     return {
@@ -108,7 +112,7 @@ def operator_profile_row_of(profile: OperatorProfile) -> dict[str, Any]:
     }
 
 
-def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, Any]]:
+def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, object]]:
     """Values of the table of operators; ``key`` is the profile's id."""
     return [
         {"profile_id": key, "number": number, **dataclasses.asdict(operator)}
@@ -116,7 +120,9 @@ def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, Any]]
     ]
 
 
-def operator_profile_of(row: Any, operator_rows: Sequence[Any]) -> OperatorProfile:
+def operator_profile_of(
+    row: TableRow, operator_rows: Sequence[TableRow]
+) -> OperatorProfile:
     """The record of a row and of its operators, in run order.
 
     Raises:
@@ -145,7 +151,7 @@ def operator_profile_of(row: Any, operator_rows: Sequence[Any]) -> OperatorProfi
     )
 
 
-def _round_of(row: Any) -> Round:
+def _round_of(row: TableRow) -> Round:
     return Round(
         samples_us=tuple(np.frombuffer(zlib.decompress(row.samples), "<f8").tolist()),
         conditions=from_json(

@@ -22,7 +22,8 @@ import tensorflow as tf
 from mess_tf.core.segmentation_metrics import Areas
 from mess_tf.quantising.fake_quantisation import FakeQuantised
 from mess_tf.quantising.keras2 import tf_keras
-from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
+from mess_tf.recipe.sections import ExitLoss
+from mess_tf.training.losses import exit_loss, resize_to
 from mess_tf.training.schedule import Optimisation, PolyDecay
 from mess_tf.training.step_model import areas_on_grid, as_list
 

@@ -16,7 +16,8 @@ from keras import ops
 from mess_tf.core.segmentation_metrics import Areas
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.models.supernet import Supernet, build_supernet
-from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
+from mess_tf.recipe.sections import ExitLoss
+from mess_tf.training.losses import exit_loss, resize_to
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.step_model import (
     StepModel,
