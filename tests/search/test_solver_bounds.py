@@ -206,7 +206,7 @@ def test_no_pair_of_gates_exceeds_the_bound_of_its_clusters(
 def best_of_clusters(
     problem: Problem,
     relaxation: PrefixRelaxation,
-    rows: tuple[int, ...],
+    rows: Sequence[Any],
     heads: Sequence[Any],
 ) -> float:
     """Largest Lagrangian with gates of some clusters.
@@ -242,7 +242,10 @@ def test_no_longer_chain_exceeds_the_bounds_of_its_prefix(relaxed: Relaxed) -> N
         for at, (row, column) in enumerate(zip(clusters[rows], columns, strict=True)):
             for third, bound in enumerate(triples.bound[at]):
                 value = best_of_clusters(
-                    problem, relaxation, (row, column, third), suffix.last_heads
+                    problem,
+                    relaxation,
+                    (row, column, third),
+                    suffix.last_heads.tolist(),
                 )
                 assert value <= bound
                 assert value <= pairs[rows[at], column]
@@ -555,7 +558,7 @@ def test_gate_sums_are_maxima_over_the_gates(relaxed: Relaxed) -> None:
     for cluster in every:
         masks = problem.gates[two.head[cluster]].masks[two.gates[cluster]]
         leave = terms.leave_values[two.head[cluster]]
-        pass_ms = two.pass_ms[two.gate_slice(cluster)]
+        pass_ms = two.pass_ms[two.gate_slice(int(cluster))]
         penalty = terms.multiplier_per_image * pass_ms
         may_leave = masks.any(0) & reaching
         for n in range(3):
