@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from android_bench.adb.reach import find
 from android_bench.device import Device
@@ -72,7 +71,7 @@ def resolve_names(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return list(names), unusable
 
 
-def list_devices() -> list[dict[str, Any]]:
+def list_devices() -> list[dict[str, object]]:
     """This computer and every phone within reach, in whatever state.
 
     Returns:
@@ -80,7 +79,7 @@ def list_devices() -> list[dict[str, Any]]:
     """
     with open_device(HOST) as host:
         info, state = host.describe(), host.state()
-    computer: dict[str, Any] = {
+    computer: dict[str, object] = {
         "name": HOST,
         "serial": "",
         "transport": HOST,

@@ -16,6 +16,10 @@ from android_bench.records import Failure
 XNNPACK = "TfLiteXNNPackDelegate"
 INTERNAL = "Delegate internal"
 
+CONTROL_FLOW = "Control flow"
+"""Graph of nodes whose bodies' operators are listed beside them."""
+
+_CONTAINERS = ("IF", "WHILE", "CALL", "CALL_ONCE")
 _NODE = re.compile(r"^\[?(.*?)\]?:(\d+)$", re.S)
 _DELEGATED = "Delegate/"
 
@@ -84,10 +88,12 @@ class OperatorProfile:
     def main_graph(self) -> tuple[OperatorTime, ...]:
         """Operators of the first graph.
 
-        Those of subgraphs and "Delegate internal" tables are parts of nodes here: their
-        times must not be added to these.
+        Those of subgraphs and "Delegate internal" tables are parts of nodes here, and
+        control-flow nodes in a graph of their own contain some of these: their times
+        must not be added to these.
         """
-        first = self.operators[0].graph if self.operators else ""
+        graphs = [o.graph for o in self.operators if o.graph != CONTROL_FLOW]
+        first = graphs[0] if graphs else CONTROL_FLOW
         return tuple(o for o in self.operators if o.graph == first)
 
     @property
@@ -97,7 +103,10 @@ class OperatorProfile:
 
 
 def operator_times(
-    profile: OpProfile, delegates: Sequence[str] = (), runs: int = 1
+    profile: OpProfile,
+    delegates: Sequence[str] = (),
+    runs: int = 1,
+    flat: bool = False,
 ) -> tuple[OperatorTime, ...]:
     """The operators of a tool's tables of regular runs.
 
@@ -106,11 +115,17 @@ def operator_times(
         delegates: kernel types of the delegates that took part; one that is alone is
             named in the operators that the tool marks as delegated.
         runs: where the tool adds the calls of all runs up, their number, else 1.
+        flat: the tool lists the operators of subgraphs among those of the main graph:
+            control-flow nodes, which contain them, get a graph of their own.
     """
     alone = delegates[0] if len(set(delegates)) == 1 else "delegate"
     return tuple(
         dataclasses.replace(
-            _operator(row, graph.title, alone),
+            _operator(
+                row,
+                CONTROL_FLOW if flat and row.kind in _CONTAINERS else graph.title,
+                alone,
+            ),
             time_us=round(row.run_ms * 1000 / runs, 6),
             times_called=row.times_called / runs,
         )

@@ -1,7 +1,7 @@
 """Records that devices, the measuring loop and the store exchange.
 
 Frozen records of stdlib types (numpy only for outputs and statistics). Everything that
-is stored survives a round trip through JSON: ``as_json`` and ``from_json``. Raw samples
+is stored survives a round trip through JSON (``mess_tf.core.json_files``). Raw samples
 are kept; every figure is computed from them when it is asked for.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from android_bench.errors import BenchError
 from mess_tf.core.files import sha256_of
+from mess_tf.core.quantiles import quantile
 
 SCHEMA = 1
 
@@ -123,10 +124,6 @@ class Conditions:
     governor: str | None = None
     frequencies_khz: tuple[int, ...] = ()
     other: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Conditions:
-        return cls(**{**data, "frequencies_khz": tuple(data["frequencies_khz"])})
 
 
 @dataclass(frozen=True)
@@ -334,18 +331,6 @@ class Round:
     def median_us(self) -> float:
         return float(np.median(self.samples_us))
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Round:
-        summary = data.get("summary")
-        return cls(
-            **{
-                **data,
-                "samples_us": tuple(data["samples_us"]),
-                "conditions": Conditions.from_json(data["conditions"]),
-                "summary": None if summary is None else Summary(**summary),
-            }
-        )
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -442,7 +427,7 @@ class Measurement:
         summaries = [r.summary for r in self._measured_rounds if r.summary is not None]
         if summaries:
             return max(summary.at_most_us(0.9) for summary in summaries) / 1000
-        return float(np.percentile(self.samples_ms, 90, method="inverted_cdf"))
+        return quantile(self.samples_ms, 0.9)
 
     @property
     def mean_ms(self) -> float:
@@ -461,22 +446,6 @@ class Measurement:
     def spread(self) -> float:
         """Disagreement of the rounds as a part of their median; see ``spread_of``."""
         return spread_of(self._measured_rounds)
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
-        failure = data["failure"]
-        return cls(
-            **{
-                **data,
-                "rounds": tuple(Round.from_json(r) for r in data["rounds"]),
-                "set_aside": tuple(Round.from_json(r) for r in data["set_aside"]),
-                "flags": tuple(data["flags"]),
-                "failure": None if failure is None else Failure(**failure),
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)

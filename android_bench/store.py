@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -24,6 +25,7 @@ from android_bench.records import DeviceInfo, Measurement, MeasureSettings, Tool
 from android_bench.store_errors import StoreError, translated_errors, without_password
 from android_bench.store_rows import (
     DAMAGED,
+    TableRow,
     measurement_of,
     operator_profile_of,
     operator_profile_row_of,
@@ -106,8 +108,7 @@ class Store:
             added = connection.execute(
                 schema.measurements.insert().values(row_of(measurement))
             )
-            key: Any = added.inserted_primary_key
-            rows = round_rows_of(measurement, key[0])
+            rows = round_rows_of(measurement, _inserted_id(added))
             if rows:
                 connection.execute(schema.rounds.insert(), rows)
 
@@ -187,8 +188,7 @@ class Store:
                     operator_profile_row_of(profile)
                 )
             )
-            key: Any = added.inserted_primary_key
-            rows = operator_rows_of(profile, key[0])
+            rows = operator_rows_of(profile, _inserted_id(added))
             if rows:
                 connection.execute(schema.operators.insert(), rows)
 
@@ -214,7 +214,7 @@ class Store:
     def operator_profiles(self) -> list[OperatorProfile]:
         """Every operator profile, failures included, oldest first."""
         table, operators = schema.operator_profiles, schema.operators
-        of_operators: dict[int, list[Any]] = {}
+        of_operators: dict[int, list[TableRow]] = {}
         with translated_errors(self._name), self._engine.connect() as connection:
             if not schema.has_operators(connection):
                 return []
@@ -278,7 +278,7 @@ class Store:
         settings: MeasureSettings | str,
         sha256s: Sequence[str],
         tool: Tool | str | None,
-    ) -> list[Any]:
+    ) -> list[TableRow]:
         """(sha256, tool_key, id) of the newest rows without a failure."""
         table = schema.measurements.c
         newest = sa.select(
@@ -292,7 +292,7 @@ class Store:
         if tool is not None:
             newest = newest.where(table.tool_key == _key(tool))
         newest = newest.group_by(table.sha256, table.tool_key)
-        rows: list[Any] = []
+        rows: list[TableRow] = []
         with translated_errors(self._name), self._engine.connect() as connection:
             for some in _chunks(sha256s):
                 rows += connection.execute(newest.where(table.sha256.in_(some)))
@@ -305,7 +305,7 @@ class Store:
     def _read(self, condition: sa.ColumnElement[bool]) -> list[Measurement]:
         table, rounds = schema.measurements, schema.rounds
         chosen = sa.select(table.c.id).where(condition)
-        of_rounds: dict[int, list[Any]] = {}
+        of_rounds: dict[int, list[TableRow]] = {}
         with translated_errors(self._name), self._engine.connect() as connection:
             query = sa.select(table).where(condition).order_by(table.c.id)
             rows = connection.execute(query).all()
@@ -315,14 +315,16 @@ class Store:
                 of_rounds.setdefault(row.measurement_id, []).append(row)
         return [self._as_measurement(row, of_rounds.get(row.id, ())) for row in rows]
 
-    def _as_measurement(self, row: Any, round_rows: Sequence[Any]) -> Measurement:
+    def _as_measurement(
+        self, row: TableRow, round_rows: Sequence[TableRow]
+    ) -> Measurement:
         return self._checked(row, measurement_of, round_rows)
 
     def _checked(
         self,
-        row: Any,
-        read: Callable[[Any, Sequence[Any]], _Value],
-        parts: Sequence[Any],
+        row: TableRow,
+        read: Callable[[TableRow, Sequence[TableRow]], _Value],
+        parts: Sequence[TableRow],
     ) -> _Value:
         """What ``read`` makes of a row and its parts. Raises StoreError if damaged."""
         try:
@@ -334,6 +336,13 @@ class Store:
                 f"Row {row.id} of the measurement store {self._name} is damaged"
                 f" ({error}); delete it there, and measure {row.name} again."
             ) from error
+
+
+def _inserted_id(added: sa.CursorResult[tuple[object, ...]]) -> int:
+    key = added.inserted_primary_key
+    if key is None:
+        raise StoreError("The measurement store has given a new row no id.")
+    return int(key[0])
 
 
 def _url(target: str | Path) -> sa.URL:
@@ -352,14 +361,14 @@ def _engine(url: sa.URL) -> sa.Engine:
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(engine, "connect", _use_wal)
         return engine
-    options: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
+        arguments["connect_timeout"] = CONNECT_TIMEOUT_S
     # Between two rows the server may have been restarted.
-    return sa.create_engine(url, pool_pre_ping=True, **options)
+    return sa.create_engine(url, pool_pre_ping=True, connect_args=arguments)
 
 
-def _use_wal(connection: Any, _record: Any) -> None:
+def _use_wal(connection: sqlite3.Connection, _record: object) -> None:
     """WAL, waiting for other processes: SQLite itself does not wait for this change."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
@@ -370,7 +379,7 @@ def _use_wal(connection: Any, _record: Any) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             return
-        except connection.OperationalError as error:
+        except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

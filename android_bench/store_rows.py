@@ -6,11 +6,11 @@ import dataclasses
 import json
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+import sqlalchemy as sa
 
-from android_bench.errors import BenchError
 from android_bench.operator_records import OperatorProfile, OperatorTime
 from android_bench.records import (
     SCHEMA,
@@ -21,13 +21,20 @@ from android_bench.records import (
     Summary,
 )
 from android_bench.store_errors import StoreError
+from mess_tf.core.errors import MessError
+from mess_tf.core.json_files import from_json, to_json
+
+T = TypeVar("T")
+
+TableRow: TypeAlias = sa.Row[tuple[object, ...]]
+"""A row as SQLAlchemy returns it; its columns are attributes."""
 
 OPERATOR_SCHEMA = 1
-DAMAGED = (ValueError, KeyError, TypeError, zlib.error, BenchError)
+DAMAGED = (ValueError, KeyError, TypeError, zlib.error, MessError)
 """What reading a row raises that is not as it was written."""
 
 
-def row_of(measurement: Measurement) -> dict[str, Any]:
+def row_of(measurement: Measurement) -> dict[str, object]:
     """Values of the table of measurements, but for the id."""
     failure = measurement.failure
     return {
@@ -43,7 +50,7 @@ def row_of(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, Any]]:
+def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, object]]:
     """Values of the table of rounds; ``key`` is the measurement's id."""
     both = [(r, False) for r in measurement.rounds]
     both += [(r, True) for r in measurement.set_aside]
@@ -62,7 +69,7 @@ def round_rows_of(measurement: Measurement, key: int) -> list[dict[str, Any]]:
     ]
 
 
-def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
+def measurement_of(row: TableRow, round_rows: Sequence[TableRow]) -> Measurement:
     """The record of a row and of its rounds, in order.
 
     Raises:
@@ -84,12 +91,12 @@ def measurement_of(row: Any, round_rows: Sequence[Any]) -> Measurement:
         set_aside=tuple(_round_of(r) for r in round_rows if r.set_aside),
         time=row.time,
         flags=tuple(json.loads(row.flags)),
-        failure=None if row.failure is None else Failure(**json.loads(row.failure)),
+        failure=_read(row.failure, Failure),
         schema=row.schema,
     )
 
 
-def operator_profile_row_of(profile: OperatorProfile) -> dict[str, Any]:
+def operator_profile_row_of(profile: OperatorProfile) -> dict[str, object]:
     """Values of the table of operator profiles, but for the id."""
     failure = profile.failure
     return {
@@ -105,7 +112,7 @@ def operator_profile_row_of(profile: OperatorProfile) -> dict[str, Any]:
     }
 
 
-def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, Any]]:
+def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, object]]:
     """Values of the table of operators; ``key`` is the profile's id."""
     return [
         {"profile_id": key, "number": number, **dataclasses.asdict(operator)}
@@ -113,7 +120,9 @@ def operator_rows_of(profile: OperatorProfile, key: int) -> list[dict[str, Any]]
     ]
 
 
-def operator_profile_of(row: Any, operator_rows: Sequence[Any]) -> OperatorProfile:
+def operator_profile_of(
+    row: TableRow, operator_rows: Sequence[TableRow]
+) -> OperatorProfile:
     """The record of a row and of its operators, in run order.
 
     Raises:
@@ -138,22 +147,28 @@ def operator_profile_of(row: Any, operator_rows: Sequence[Any]) -> OperatorProfi
             OperatorTime(**{name: getattr(item, name) for name in names})
             for item in operator_rows
         ),
-        failure=None if row.failure is None else Failure(**json.loads(row.failure)),
+        failure=_read(row.failure, Failure),
     )
 
 
-def _round_of(row: Any) -> Round:
+def _round_of(row: TableRow) -> Round:
     return Round(
         samples_us=tuple(np.frombuffer(zlib.decompress(row.samples), "<f8").tolist()),
-        conditions=Conditions.from_json(json.loads(row.conditions)),
+        conditions=from_json(
+            json.loads(row.conditions), Conditions, "A device's state"
+        ),
         init_us=row.init_us,
         runs=row.runs,
-        summary=None if row.summary is None else Summary(**json.loads(row.summary)),
+        summary=_read(row.summary, Summary),
     )
+
+
+def _read(text: str | None, kind: type[T]) -> T | None:
+    return None if text is None else from_json(json.loads(text), kind, kind.__name__)
 
 
 def _text(record: Failure | Conditions | Summary) -> str:
-    return json.dumps(dataclasses.asdict(record))
+    return json.dumps(to_json(record))
 
 
 def _pack(samples_us: Sequence[float]) -> bytes:

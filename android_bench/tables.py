@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -103,7 +102,7 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         ) from error
 
 
-def _line(row: Measurement, devices: Mapping[str, DeviceInfo]) -> dict[str, Any]:
+def _line(row: Measurement, devices: Mapping[str, DeviceInfo]) -> dict[str, object]:
     settings = json.loads(row.settings_key)
     failure = row.failure
     nothing = float("nan")
@@ -132,7 +131,7 @@ def _line(row: Measurement, devices: Mapping[str, DeviceInfo]) -> dict[str, Any]
 
 def _operator_lines(
     profile: OperatorProfile, devices: Mapping[str, DeviceInfo]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     failure = profile.failure
     key = {
         **_device_columns(profile, devices),
@@ -152,7 +151,7 @@ def _operator_lines(
         yield {**key, "number": number, **_operator_columns(operator)}
 
 
-def _operator_columns(operator: OperatorTime) -> dict[str, Any]:
+def _operator_columns(operator: OperatorTime) -> dict[str, object]:
     return {
         "node": operator.node,
         "kind": operator.kind,
@@ -179,7 +178,7 @@ def _device_columns(
 
 def _round_lines(
     row: Measurement, devices: Mapping[str, DeviceInfo]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     both = [(r, False) for r in row.rounds] + [(r, True) for r in row.set_aside]
     device = _device_columns(row, devices)["device"]
     for number, (item, set_aside) in enumerate(both):
@@ -194,7 +193,7 @@ def _round_lines(
         }
 
 
-def _round_columns(item: Round) -> dict[str, Any]:
+def _round_columns(item: Round) -> dict[str, object]:
     conditions, summary = item.conditions, item.summary
     columns = {
         "runs": item.runs or len(item.samples_us),

@@ -34,6 +34,7 @@ from pathlib import Path
 
 from mess_tf.core.statistics import part_images
 from mess_tf.core.tensorflow_environment import set_tensorflow_defaults
+from mess_tf.policies.confidence import confidence_numpy
 
 set_tensorflow_defaults()
 
@@ -268,7 +269,7 @@ def rank(
         outputs = list(runner.run(image))
         own = [outputs[column] for column in columns]
         values["native"].append(
-            [policy.confidence_numpy(o.native[None])[0] for o in own]
+            [confidence_numpy(policy, o.native[None])[0] for o in own]
         )
         for edges in EDGES:
             values[edges].append(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics
@@ -23,7 +23,7 @@ from search.run import search
 from search.solver.branch_and_bound import ProgressCall
 
 Engine = Literal["local", "dask"]
-ENGINES: tuple[Engine, ...] = ("local", "dask")
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 # Each search uses two threads itself.
 LOCAL_WORKERS = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from mess_tf.core.errors import MessError
 
@@ -14,9 +14,9 @@ Robust = Literal["worst-group", "left-out", "upper-bound"]
 OneAnswerSetting = Literal["input-dependent", "budgeted"]
 Setting = Literal[OneAnswerSetting, "anytime"]
 
-OBJECTIVES: tuple[Objective, ...] = ("latency", "accuracy")
-ROBUST: tuple[Robust, ...] = ("worst-group", "left-out", "upper-bound")
-ONE_ANSWER_SETTINGS: tuple[OneAnswerSetting, ...] = ("input-dependent", "budgeted")
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+ROBUST: tuple[Robust, ...] = get_args(Robust)
+ONE_ANSWER_SETTINGS: tuple[OneAnswerSetting, ...] = get_args(OneAnswerSetting)
 
 # Two sums of the same milliseconds in another order differ by less than this, and no
 # user cares for less. The same for mIoU as a fraction.

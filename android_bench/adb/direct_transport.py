@@ -11,7 +11,6 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from adb_shell.adb_device import AdbDevice
 from adb_shell.exceptions import (
@@ -30,6 +29,7 @@ from adb_shell.exceptions import (
 from adb_shell.transport.base_transport import BaseTransport
 from adb_shell.transport.tcp_transport import TcpTransport
 
+from android_bench.adb.keys import Signer
 from android_bench.adb.shell_output import (
     STDOUT,
     Chunk,
@@ -184,7 +184,7 @@ class DirectTransport:
     def __init__(
         self,
         wire: CheckedTransport,
-        signers: Sequence[Any],
+        signers: Sequence[Signer],
         label: str,
         trust_s: float,
     ) -> None:

@@ -12,7 +12,6 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from android_bench.errors import BenchError
 
@@ -79,7 +78,7 @@ def make_key(path: Path) -> None:
         ) from error
 
 
-def load_signers(paths: list[Path]) -> list[Any]:
+def load_signers(paths: list[Path]) -> list[Signer]:
     """A signer for each key, as adb_shell takes them.
 
     Raises:
@@ -88,7 +87,7 @@ def load_signers(paths: list[Path]) -> list[Any]:
     signers = []
     for number, path in enumerate(paths):
         try:
-            signers.append(_Signer(path))
+            signers.append(Signer(path))
         except (OSError, ValueError, TypeError) as error:
             if number == 0:
                 raise BenchError(
@@ -98,14 +97,18 @@ def load_signers(paths: list[Path]) -> list[Any]:
     return signers
 
 
-class _Signer:
+class Signer:
     """A signer of adb_shell that does not need the ``.pub`` file to exist."""
 
     def __init__(self, path: Path) -> None:
         from adb_shell.auth.keygen import encode_pubkey, get_user_info
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        self._key: Any = load_pem_private_key(path.read_bytes(), None)
+        key = load_pem_private_key(path.read_bytes(), None)
+        if not isinstance(key, RSAPrivateKey):
+            raise ValueError("it is no RSA key")
+        self._key = key
         public = Path(f"{path}.pub")
         if public.is_file():
             self._public = public.read_bytes().strip()

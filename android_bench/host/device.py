@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from android_bench.host.state import describe_host, host_conditions, usable_core
 from android_bench.host.worker_process import (
     PROFILER_COMMAND,
     WORKER_COMMAND,
+    Answer,
     WorkerProcess,
 )
 from android_bench.logs.lines import LogError
@@ -84,9 +85,10 @@ class HostDevice:
                 "seed": settings.seed,
             }
             answer = self._ask(request, settings)
-            if not isinstance(answer, Failure):
-                answer = _as_round(answer, conditions)
-            yield model, answer
+            if isinstance(answer, Failure):
+                yield model, answer
+            else:
+                yield model, _as_round(answer, conditions)
 
     def profile_operators(
         self, models: Sequence[ModelFile], settings: MeasureSettings
@@ -165,10 +167,10 @@ class HostDevice:
 
     def _ask(
         self,
-        request: Mapping[str, Any],
+        request: Mapping[str, object],
         settings: MeasureSettings,
         process: WorkerProcess | None = None,
-    ) -> Any:
+    ) -> Answer | Failure:
         answer = (process or self._worker).ask(request, settings.timeout_s)
         if isinstance(answer, Failure) and answer.stage == "start":
             # No model is to blame: every one of them would fail alike.
@@ -217,7 +219,7 @@ class HostDevice:
         return float(answer["latency_us"]), outputs
 
 
-def _as_round(answer: Mapping[str, Any], conditions: Conditions) -> Round:
+def _as_round(answer: Answer, conditions: Conditions) -> Round:
     return Round(
         # A clock's tick may hide a run of nothing; it never took no time at all.
         samples_us=tuple(max(1, ns) / 1000 for ns in answer["samples_ns"]),
@@ -228,7 +230,7 @@ def _as_round(answer: Mapping[str, Any], conditions: Conditions) -> Round:
 
 
 def _as_operators(
-    answer: Mapping[str, Any] | Failure,
+    answer: Answer | Failure,
 ) -> tuple[OperatorTime, ...] | Failure:
     if isinstance(answer, Failure):
         return answer
@@ -236,7 +238,11 @@ def _as_operators(
         parsed = parse_op_profile(str(answer["tables"]))
     except LogError as error:
         return Failure("log", str(error))
-    times = () if parsed is None else operator_times(parsed, (XNNPACK,), answer["runs"])
+    times = (
+        ()
+        if parsed is None
+        else operator_times(parsed, (XNNPACK,), answer["runs"], flat=True)
+    )
     return times or Failure("log", "LiteRT's profiler recorded no operators")
 
 

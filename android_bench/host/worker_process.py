@@ -23,6 +23,9 @@ from typing import IO, Any
 from android_bench.host.worker import PREFIX
 from android_bench.records import Failure
 
+Answer = Mapping[str, Any]
+"""An answer of the child: JSON, of fields that depend on the request."""
+
 START_TIMEOUT_S = 60.0
 LOG_LINES = 20
 LOG_BYTES = 4000
@@ -48,10 +51,10 @@ class WorkerProcess:
         self._command = list(command)
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self._lines: queue.Queue[Answer | None] = queue.Queue()
         self._log: IO[bytes] | None = None
 
-    def ask(self, request: Mapping[str, Any], timeout_s: float) -> Any:
+    def ask(self, request: Mapping[str, object], timeout_s: float) -> Answer | Failure:
         """Sends one request and waits for its answer.
 
         Returns:
@@ -114,7 +117,7 @@ class WorkerProcess:
 
     def _await_answer(
         self, timeout_s: float, log_start: int, stage: str = "load"
-    ) -> Any:
+    ) -> Answer | Failure:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -167,7 +170,7 @@ class WorkerProcess:
         return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
-def _read_lines(stream: IO[str], lines: queue.Queue[Mapping[str, Any] | None]) -> None:
+def _read_lines(stream: IO[str], lines: queue.Queue[Answer | None]) -> None:
     """Passes on what follows the prefix; everything else on the channel is noise."""
     with stream:
         for line in stream:

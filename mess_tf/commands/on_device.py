@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from android_bench.device import Device
 from android_bench.measure import run_inference
 from android_bench.records import MeasureSettings, ModelFile
 from mess_tf.commands.latencies import tensor_of
+
+if TYPE_CHECKING:
+    from mess_tf.runtime.linked_model import Prediction
 
 PASSES = 2
 """Rounds over all images; an image's latency is the median of its rounds."""
@@ -20,11 +24,11 @@ def answers_on_device(
     folder: Path,
     card: dict[str, Any],
     images: Sequence[np.ndarray],
-    reached: Any,
+    reached: Device,
     threads: int,
     passes: int = PASSES,
     step: Callable[[], object] = lambda: None,
-) -> tuple[np.ndarray, list[Any]]:
+) -> tuple[np.ndarray, list[Prediction]]:
     """Runs an export over images.
 
     Args:
@@ -62,11 +66,11 @@ def anytime_answers_on_device(
     folder: Path,
     card: dict[str, Any],
     images: Sequence[np.ndarray],
-    reached: Any,
+    reached: Device,
     threads: int,
     passes: int = PASSES,
     step: Callable[[], object] = lambda: None,
-) -> tuple[np.ndarray, list[list[Any]]]:
+) -> tuple[np.ndarray, list[list[Prediction]]]:
     """Runs a progressive export over images, every stage on every image.
 
     Arguments and errors as of ``answers_on_device``.
@@ -83,7 +87,7 @@ def anytime_answers_on_device(
     model = StagedModel(folder)
     runner = _DeviceRunner(reached, folder, threads)
     ready_ms: list[list[np.ndarray]] = []
-    answers: list[list[Any]] = []
+    answers: list[list[Prediction]] = []
     for _ in range(passes):
         tensors = [
             {model.image.name: as_input(image, info, folder)} for image in images
@@ -114,7 +118,7 @@ def anytime_answers_on_device(
 class _DeviceRunner:
     """Runs files of one folder on an opened device."""
 
-    def __init__(self, reached: Any, folder: Path, threads: int) -> None:
+    def __init__(self, reached: Device, folder: Path, threads: int) -> None:
         self._reached = reached
         self._folder = folder
         self._settings = MeasureSettings.preset("quick", threads)
@@ -133,7 +137,7 @@ def _run_file(
     card: dict[str, Any],
     images: Sequence[np.ndarray],
     step: Callable[[], object],
-) -> tuple[np.ndarray, list[Any]]:
+) -> tuple[np.ndarray, list[Prediction]]:
     from mess_tf.runtime.linked_model import read_prediction
     from mess_tf.runtime.signature_names import EXIT, THRESHOLDS
 
@@ -158,7 +162,7 @@ def _follow_plan(
     folder: Path,
     images: Sequence[np.ndarray],
     step: Callable[[], object],
-) -> tuple[np.ndarray, list[Any]]:
+) -> tuple[np.ndarray, list[Prediction]]:
     """Every stage on all images that are still under way."""
     from mess_tf.runtime.signature_names import CONFIDENCE
     from mess_tf.runtime.stage_plan import StagedModel
@@ -166,10 +170,12 @@ def _follow_plan(
     model = StagedModel(folder)
     tensors = [{model.image.name: image} for image in images]
     latency_ms = np.zeros(len(images))
-    answers: list[Any] = [None] * len(images)
+    predictions: dict[int, Prediction] = {}
     going = list(range(len(images)))
 
-    def run(name: str, inputs: Sequence[str], on: list[int]) -> list[dict[str, Any]]:
+    def run(
+        name: str, inputs: Sequence[str], on: list[int]
+    ) -> list[dict[str, np.ndarray]]:
         given = [{key: tensors[i][key] for key in inputs} for i in on]
         taken_ms, outputs = runner.run(name, given)
         latency_ms[on] += taken_ms
@@ -193,7 +199,7 @@ def _follow_plan(
         else:
             last = [{"logits": tensors[i][stage.logits]} for i in leaving]
         for i, outputs in zip(leaving, last, strict=True):
-            answers[i] = model.read(outputs, stage)
+            predictions[i] = model.read(outputs, stage)
             step()
-        going = [i for i in going if answers[i] is None]
-    return latency_ms, answers
+        going = [i for i in going if i not in predictions]
+    return latency_ms, [predictions[i] for i in range(len(images))]

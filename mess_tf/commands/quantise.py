@@ -28,7 +28,7 @@ from mess_tf.terminal.progress import progress
 from search.infeasible import InfeasibleError
 from search.parameters import SearchParameters
 from search.resources import Resources
-from search.result import load_results, save_results
+from search.result import SearchResult, load_results, save_results
 from search.run import search as solve
 
 QAT: Precision = "int8-qat"
@@ -135,7 +135,7 @@ def _with_epochs(recipe: Recipe, epochs: int | None) -> Recipe:
 
 def _chosen(
     run: Run, choice: Sequence[str], device: str | None, precision: Precision
-) -> list[Any]:
+) -> list[SearchResult]:
     name = device or run.recipe.profile.device
     results = load_results(run.search(name, precision) / "chosen.json")
     by_name = {result.name: result for result in results}
@@ -168,13 +168,13 @@ def _train(run: Run, recipe: Recipe, spec: SupernetSpec) -> Pieces:
 
 
 def _fit_anew(
-    result: Any,
+    result: SearchResult,
     statistics: Statistics,
     spec: SupernetSpec,
     latencies: Latencies,
     pieces: Pieces,
     final: tuple[int, str],
-) -> tuple[Any, str | None]:
+) -> tuple[SearchResult | None, str | None]:
     """The same requirement, exits and heads; thresholds fitted on other statistics.
 
     Args:

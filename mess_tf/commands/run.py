@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.images import read_image
 from mess_tf.evaluation.predict import class_map
 from mess_tf.terminal.progress import progress
+
+if TYPE_CHECKING:
+    from mess_tf.runtime.linked_model import LinkedModel
+    from mess_tf.runtime.stage_plan import StagedModel
 
 
 def run(
@@ -70,7 +74,9 @@ def run(
     return {"output": str(output), "images": rows}
 
 
-def _open(model: Path, threads: int) -> tuple[dict[str, Any], Any]:
+def _open(
+    model: Path, threads: int
+) -> tuple[dict[str, Any], LinkedModel | StagedModel]:
     """The card of an export and what runs it."""
     from mess_tf.exporting.embedded_card import read_card
     from mess_tf.runtime.linked_model import LinkedModel

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.cards import Source
-from mess_tf.commands.finalists import pick_by_measurement
-from mess_tf.commands.latencies import Latencies, Unmeasured
+from mess_tf.commands.latencies import Unmeasured
 from mess_tf.commands.search_options import SearchOptions, anytime_name
+from mess_tf.commands.search_results import FRONT_EARLY_EXITS, DeviceResults
 from mess_tf.commands.search_text import render as render
-from mess_tf.core.configuration import ExitChoice
-from mess_tf.core.errors import MessError, UsageError
-from mess_tf.core.json_files import to_json
-from mess_tf.core.piece_names import head_name
+from mess_tf.core.errors import UsageError
 from mess_tf.core.precisions import Precision
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import Step, progress
-from search.anytime import AnytimeResult, ExitFigures, search_anytime
+from search.anytime import AnytimeResult, search_anytime
+from search.generalisation.parts import calibration_groups
 from search.infeasible import InfeasibleError
-from search.jobs import SearchJob, run_jobs
+from search.jobs import JobResult, SearchJob, run_jobs
 from search.parameters import SearchParameters
-from search.pareto import hypervolume, save_pareto
 from search.requirement import Requirement
 from search.resources import Resources
-from search.result import (
-    SearchResult,
-    load_anytime_results,
-    load_results,
-    save_results,
-)
+from search.solver.branch_and_bound import Progress
+
+Result: TypeAlias = JobResult | AnytimeResult
 
 # Limits of a requirement, and what they are called in a result's name.
 _LIMITS = {
@@ -45,8 +39,6 @@ _LIMITS = {
     "max_memory_mb": "memory_mb",
 }
 FRONT = "Pareto front"
-FRONT_EARLY_EXITS = 2
-"""Early exits of a configuration of the Pareto front, at most: it is many searches."""
 ROBUST_GROUPS = 8
 """Groups to calibrate on from which `--robust upper-bound` is worth while
 (docs/results.md, thresholds on sequences left out)."""
@@ -54,58 +46,17 @@ ROBUST_GROUPS = 8
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """One search: on a device, for a wish (None: the front), under a label."""
-
-    device: str
-    label: str
-    wish: Requirement | None
-
-
-@dataclass(eq=False)
-class _Answers:
-    """A device's answers; each is written as it comes, since the next takes minutes.
+    """One search.
 
     Attributes:
-        source: what was asked about.
-        folder: of the device's search results.
-        results, anytime, front: as the search returns them.
-        unmet: name and reason of each question without an answer; ``errors`` likewise.
+        device: name of the device.
+        name: of the result.
+        requirement: None for the Pareto front and for deadlines.
     """
 
-    source: Source
-    folder: Path
-    results: list[Any] = field(default_factory=list)
-    anytime: list[AnytimeResult] = field(default_factory=list)
-    front: Any = None
-    unmet: list[dict[str, str]] = field(default_factory=list)
-    errors: list[MessError] = field(default_factory=list)
-
-    @property
-    def chosen(self) -> Path:
-        return self.folder / "chosen.json"
-
-    def take(self, question: _Question, answer: Any) -> None:
-        """Files an answer, or why there is none."""
-        if isinstance(answer, MessError):
-            self.unmet.append({"name": question.label, "reason": str(answer)})
-            self.errors.append(answer)
-            # An older answer stays unless it is proven that there is none.
-            if isinstance(answer, InfeasibleError):
-                _store(self.chosen, [], without=question.label)
-        elif isinstance(answer, AnytimeResult):
-            heads = [*answer.exits, *(d.best_single for d in answer.deadlines)]
-            answer = dataclasses.replace(
-                answer, predicted=_predicted(heads, self.source.latencies)
-            )
-            self.anytime.append(answer)
-            _store(self.chosen, [answer])
-        elif question.wish is None:
-            self.front = answer
-            save_pareto(self.folder / "pareto.csv", answer)
-        else:
-            result = _with_predicted(answer, self.source.latencies)
-            self.results.append(result)
-            _store(self.chosen, [result])
+    device: str
+    name: str
+    requirement: Requirement | None
 
 
 def search(
@@ -171,20 +122,22 @@ def search(
     early = options.max_early_exits
     if early is None:
         early = recipe.search.max_early_exits
-    answers = (
-        _anytime_answers(requirement, options, sources)
+    results = (
+        _search_anytime(options, sources)
         if options.setting == "anytime"
-        else _routed_answers(requirement, options, sources, early)
+        else _search_requirements(requirement, options, sources, early)
     )
-    found = {n: _Answers(sources[n], opened.search(n, precision)) for n in names}
-    for question, answer in answers:
-        found[question.device].take(question, answer)
-    if not any(own.results or own.anytime or own.front for own in found.values()):
-        raise found[names[0]].errors[0]
+    by_device = {
+        n: DeviceResults(sources[n], opened.search(n, precision)) for n in names
+    }
+    for question, result in results:
+        by_device[question.device].add(question.name, result)
+    if all(found.is_empty for found in by_device.values()):
+        raise by_device[names[0]].errors[0]
     quiet = requirement.robust or options.confidence or options.deadlines
     return {
         "run": str(run),
-        "devices": [_finish(name, found[name], early) for name in names],
+        "devices": [found.finish(n, early) for n, found in by_device.items()],
         "hint": None if quiet else _hint(sources[names[0]]),
         "next": next_command(
             "export",
@@ -197,29 +150,29 @@ def search(
     }
 
 
-def _routed_answers(
+def _search_requirements(
     requirement: Requirement,
     options: SearchOptions,
     sources: Mapping[str, Source],
     early_exits: int,
-) -> Iterator[tuple[_Question, Any]]:
-    """Every device's answers to a requirement, or to the recipe's and the front.
+) -> Iterator[tuple[_Question, Result]]:
+    """Every device's results for the requirement, or the recipe's and the front.
 
     Args:
         sources: by device.
         early_exits: at most.
     """
     recipe = next(iter(sources.values())).run.recipe
-    wishes = [requirement]
+    requirements = [requirement]
     if not requirement.limits:
-        wishes = [
+        requirements = [
             dataclasses.replace(requirement, max_drop_pp=drop_pp)
             for drop_pp in recipe.search.drops_pp
         ]
     questions = [
-        _Question(name, _label(wish, options), wish)
+        _Question(name, _result_name(wanted, options), wanted)
         for name in sources
-        for wish in wishes
+        for wanted in requirements
     ]
     if not requirement.limits:
         questions += [
@@ -228,16 +181,16 @@ def _routed_answers(
             if not source.latencies.predicted
         ]
     jobs = [_job(q, sources[q.device], options, early_exits) for q in questions]
-    yield from _answers(next(iter(sources.values())), questions, jobs, options)
+    yield from _run(next(iter(sources.values())), questions, jobs, options)
 
 
-def _anytime_answers(
-    requirement: Requirement, options: SearchOptions, sources: Mapping[str, Source]
-) -> Iterator[tuple[_Question, Any]]:
-    """Every device's exits for the deadlines; they are found at once."""
+def _search_anytime(
+    options: SearchOptions, sources: Mapping[str, Source]
+) -> Iterator[tuple[_Question, Result]]:
+    """Every device's exits for the deadlines; they are found within seconds."""
     early = options.max_early_exits
     for name, source in sources.items():
-        question = _Question(name, anytime_name(options.deadlines), requirement)
+        question = _Question(name, anytime_name(options.deadlines), None)
         try:
             yield (
                 question,
@@ -247,7 +200,7 @@ def _anytime_answers(
                     source.latencies.by_piece,
                     options.deadlines,
                     None if early is None else early + 1,
-                    name=question.label,
+                    name=question.name,
                 ),
             )
         except InfeasibleError as error:
@@ -260,16 +213,16 @@ def _check_anytime(requirement: Requirement) -> None:
     if requirement.robust is not None:
         given["robust"] = requirement.robust
     for name, value in given.items():
+        shown = f"{value:g}" if isinstance(value, float) else value
         raise UsageError(
-            f"--{name.replace('_', '-')} {value} is without effect with --setting"
+            f"--{name.replace('_', '-')} {shown} is without effect with --setting"
             " anytime, which keeps deadlines alone; leave it out."
         )
 
 
 def _hint(source: Source) -> str | None:
-    told = source.statistics
-    pairs = zip(told.groups, told.parts, strict=True)
-    groups = len({group for group, part in pairs if part == "calibration"})
+    """What to try for limits that hold on other scenes too; None for few groups."""
+    groups = len(calibration_groups(source.statistics))
     if groups < ROBUST_GROUPS:
         return None
     return (
@@ -282,7 +235,7 @@ def _hint(source: Source) -> str | None:
 def _job(
     question: _Question, source: Source, options: SearchOptions, early_exits: int
 ) -> SearchJob:
-    """The question as the search takes it."""
+    """The call of the search that a question stands for."""
     if options.setting == "anytime":
         raise ValueError("Deadlines are searched for by search_anytime, not by jobs.")
     by_piece = source.latencies.by_piece
@@ -292,7 +245,7 @@ def _job(
         thresholds_per_policy=source.run.recipe.search.thresholds_per_policy,
         time_limit_s=options.time_limit_s,
     )
-    if question.wish is None:
+    if question.requirement is None:
         early = min(early_exits, FRONT_EARLY_EXITS)
         parameters = dataclasses.replace(parameters, max_early_exits=early)
         return SearchJob(by_piece, None, parameters)
@@ -301,122 +254,58 @@ def _job(
         parameters, finalists=options.finalists, guarantee=options.guarantee
     )
     return SearchJob(
-        by_piece, question.wish, parameters, question.label, Resources(sizes)
+        by_piece, question.requirement, parameters, question.name, Resources(sizes)
     )
 
 
-def _answers(
+def _run(
     source: Source,
     questions: Sequence[_Question],
     jobs: Sequence[SearchJob],
     options: SearchOptions,
-) -> Iterator[tuple[_Question, Any]]:
-    """Every question with its answer, while it is shown how far things are."""
-    several = len({question.device for question in questions}) > 1
-    told: dict[str, Step] = {}
+) -> Iterator[tuple[_Question, Result]]:
+    """Every question with its result, in order, with a display of the progress."""
+    many_devices = len({question.device for question in questions}) > 1
+    shown: dict[str, Step] = {}
     limit_s = options.time_limit_s
-    answers = run_jobs(
+    results = run_jobs(
         source.statistics,
         source.spec,
         jobs,
         options.engine,
         options.scheduler,
-        lambda state: _tell(told["step"], state, limit_s),
+        lambda state: _show(shown["step"], state, limit_s),
     )
     if options.engine != "local":
         with progress(f"Searching on {options.engine}", len(jobs)) as step:
-            for question, answer in zip(questions, answers, strict=True):
-                step(note=question.label)
-                yield question, answer
+            for question, result in zip(questions, results, strict=True):
+                step(note=question.name)
+                yield question, result
         return
     for question in questions:
-        what = f"{'' if question.wish is None else 'Searching '}{question.label}"
-        what += f" on {question.device}" if several else ""
-        what += f" (at most {limit_s:g} s)"  # most answers take far less
+        what = f"{'' if question.requirement is None else 'Searching '}{question.name}"
+        what += f" on {question.device}" if many_devices else ""
+        what += f" (at most {limit_s:g} s)"  # most searches take far less
         with progress(what, limit_s) as step:
-            told["step"] = step
-            yield question, next(answers)
+            shown["step"] = step
+            yield question, next(results)
 
 
-def _tell(step: Step, state: Any, limit_s: float) -> None:
-    """The search tells seconds, best and bound; the display wants a share."""
+def _show(step: Step, state: Progress, limit_s: float) -> None:
+    """Shows the incumbent and the bound; the time that has passed as a share."""
     text = "nothing found yet"
     if state.value is not None:
         text = f"best {state.value:.4g}, bound {state.bound:.4g}"
     step.at(min(state.elapsed_s, limit_s), limit_s, text)
 
 
-def _finish(device: str, found: _Answers, early_exits: int) -> dict[str, Any]:
-    """Measures a device's finalists, if any, and tells of all its answers."""
-    picked = pick_by_measurement(found.source, found.results, device)
-    results = [_with_predicted(result, found.source.latencies) for result in picked]
-    if results != found.results:
-        _store(found.chosen, results)
-    return {
-        "device": device,
-        "folder": str(found.folder),
-        "results": [to_json(result) for result in results],
-        "anytime": [to_json(result) for result in found.anytime],
-        "unmet": found.unmet,
-        "hypervolume": _hypervolume(found.front, results) if found.front else None,
-        "front_early_exits": min(early_exits, FRONT_EARLY_EXITS)
-        if found.front
-        else None,
-    }
-
-
-def _with_predicted(result: Any, latencies: Latencies) -> Any:
-    """The result, saying which of its heads' latencies were predicted."""
-    heads = [
-        choice
-        for outcome in (result.chosen, result.best_static)
-        if outcome is not None
-        for choice in outcome.configuration.exits
-    ]
-    return dataclasses.replace(result, predicted=_predicted(heads, latencies))
-
-
-def _predicted(
-    heads: Iterable[ExitChoice | ExitFigures | None], latencies: Latencies
-) -> dict[str, tuple[float, float]]:
-    """The heads whose latency was predicted, with the milliseconds it is between."""
-    names = {head_name(head.exit, head.head) for head in heads if head is not None}
-    return {n: ends for n, ends in latencies.predicted.items() if n in names}
-
-
-def _hypervolume(front: Any, results: list[Any]) -> float | None:
-    """Of a front, up to the final exit's latency; None where no result tells that."""
-    if not results:
-        return None
-    seen = [point.outcome.calibration for point in front]
-    slowest = results[0].reference.calibration.mean_ms
-    points = [(figures.mean_ms, figures.miou) for figures in seen]
-    return float(hypervolume(points, slowest))
-
-
-def _store(
-    path: Path, new: Sequence[SearchResult | AnytimeResult], without: str = ""
-) -> None:
-    """Adds results to those of earlier calls; one of the same name is replaced."""
-    old: list[SearchResult | AnytimeResult] = []
-    if path.is_file():
-        old = [*load_results(path), *load_anytime_results(path)]
-    names = {result.name for result in new} | {without}
-    kept = [*(result for result in old if result.name not in names), *new]
-    save_results(
-        path,
-        [result for result in kept if isinstance(result, SearchResult)],
-        [result for result in kept if isinstance(result, AnytimeResult)],
-    )
-
-
-def _label(wish: Requirement, options: SearchOptions) -> str:
+def _result_name(requirement: Requirement, options: SearchOptions) -> str:
     """Name of a requirement's result: ``drop1-mean_ms20-budgeted``."""
-    parts = [f"{_LIMITS[name]}{value:g}" for name, value in wish.limits.items()]
+    parts = [f"{_LIMITS[name]}{value:g}" for name, value in requirement.limits.items()]
     if options.setting == "budgeted":
         parts.append("budgeted")
-    if wish.robust:
-        parts.append(wish.robust)
+    if requirement.robust:
+        parts.append(requirement.robust)
     if options.confidence is not None:
         parts.append(f"{options.confidence:g}")
     return "-".join(parts)

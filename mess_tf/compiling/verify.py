@@ -14,6 +14,7 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.policies.comparison_exit import reference_head
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.linked_model import LinkedModel
 from mess_tf.runtime.piece_runner import PieceRunner
@@ -170,7 +171,7 @@ def _route(
         if policy.reference is not None:
             head = reference_head(spec, policy.reference)
             other = runner.logits(tensors, policy.reference, head.id)
-        confidence = policy.confidence_numpy(logits, parameters, other)[0]
+        confidence = confidence_numpy(policy, logits, parameters, other)[0]
         threshold = np.float32(choice.threshold)
         margin = min(margin, float(abs(confidence - threshold)))
         if confidence >= threshold:

@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -74,13 +73,15 @@ def convert_model(
     )
 
 
-def as_inputs(model: keras.Model, tensors: Sequence[Any]) -> Any:
+def as_inputs(
+    model: keras.Model, tensors: Sequence[tf.Tensor]
+) -> tf.Tensor | list[tf.Tensor]:
     """Tensors in the structure a functional model was built with: a list, or one."""
     return list(tensors) if isinstance(model.input, list | tuple) else tensors[0]
 
 
 def convert_function(
-    function: Callable[..., Sequence[Any]],
+    function: Callable[..., Sequence[tf.Tensor]],
     inputs: Sequence[InputSpec],
     outputs: Sequence[str],
     precision: Precision,
@@ -134,7 +135,10 @@ def _check_backend() -> None:
 
 
 def _convert(
-    converter: Any, precision: Precision, calibration: Calibration | None, what: str
+    converter: tf.lite.TFLiteConverter,
+    precision: Precision,
+    calibration: Calibration | None,
+    what: str,
 ) -> bytes:
     _set_up(converter, precision, calibration)
     with capture_output() as captured:
@@ -161,7 +165,9 @@ def _convert(
 
 
 def _set_up(
-    converter: Any, precision: Precision, calibration: Calibration | None
+    converter: tf.lite.TFLiteConverter,
+    precision: Precision,
+    calibration: Calibration | None,
 ) -> None:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision not in CONVERTED:

@@ -22,6 +22,7 @@ from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.flatbuffer.graph_builder import GraphBuilder, ModelBuilder
 from mess_tf.flatbuffer.reader import Graph, read_model
 from mess_tf.flatbuffer.schema import per_tensor_quantization
+from mess_tf.policies.confidence import confidence_ops
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.signature_names import CONFIDENCE
 
@@ -71,7 +72,7 @@ def decision_graph(
     fitted = np.array(parameters, np.float32)
 
     def function(logits: Any, reference: Any = None) -> list[Any]:
-        return [parsed.confidence_ops(logits, fitted, reference)]
+        return [confidence_ops(parsed, logits, fitted, reference)]
 
     specs = [InputSpec(LOGITS, (1, *size, classes))]
     if reference_size is not None:
@@ -107,7 +108,8 @@ def confidences_file(
     def function(*tensors: Any) -> list[Any]:
         given = {spec.name: t for spec, t in zip(specs, tensors, strict=True)}
         return [
-            p.confidence_ops(
+            confidence_ops(
+                p,
                 given[LOGITS],
                 given.get(parameters_input(p.family), ()),
                 given.get(REFERENCE),

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 
-def node_of(tensor: Any) -> Any:
+
+def node_of(tensor: keras.KerasTensor) -> Any:
     """The call that a Keras tensor comes from."""
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index]
 
 
-def nodes_in_order(outputs: Sequence[Any], known: Mapping[int, Any] = {}) -> list[Any]:
+def nodes_in_order(
+    outputs: Sequence[keras.KerasTensor], known: Mapping[int, Any] = {}
+) -> list[Any]:
     """The calls that ``outputs`` need, inputs first.
 
     Args:

@@ -17,7 +17,8 @@ from mess_tf.policies.comparison_exit import (
     reference_exit,
     reference_head,
 )
-from mess_tf.policies.registry import confidences_numpy, keys_at
+from mess_tf.policies.confidence import confidences_numpy
+from mess_tf.policies.registry import keys_at
 
 
 @dataclass(frozen=True, eq=False)

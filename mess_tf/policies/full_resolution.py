@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import median_filter
 
-from mess_tf.policies.confidence_maps import top1_numpy
+from mess_tf.policies.top1 import top1_numpy
 
 Edges = Literal["labels", "canny"]
 

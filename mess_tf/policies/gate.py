@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mess_tf.policies.confidence_maps import common_labels_ops, rows_of, top1_numpy
+from mess_tf.policies.logit_grids import class_rows, shared_classes_ops
+from mess_tf.policies.top1 import top1_numpy
 
 SURE = (0.5, 0.7, 0.9, 0.98)
 """Top-1 probabilities; the share of cells that reaches each is a feature."""
@@ -51,13 +52,13 @@ def features_ops(logits: Any) -> Any:
     """``features_numpy`` in ``keras.ops``."""
     from keras import ops
 
-    rows = rows_of(logits)
+    rows = class_rows(logits)
     peak = ops.max(rows, axis=1, keepdims=True)
     top1 = 1.0 / ops.sum(ops.exp(rows - peak), axis=1)
     top = ops.cast(rows >= peak, "float32")
     alike = [
         ops.mean(ops.cast(common > 0.5, "float32"), axis=(1, 2))
-        for common in common_labels_ops(logits)
+        for common in shared_classes_ops(logits)
     ]
     sure = [ops.mean(ops.cast(top1 >= t, "float32"), axis=1) for t in SURE]
     columns = [ops.mean(top1, axis=1), *sure, 1.0 - (alike[0] + alike[1]) / 2.0]

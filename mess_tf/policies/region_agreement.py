@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.policies.confidence_maps import rows_of
+from mess_tf.policies.logit_grids import class_rows
 
 # Keeps 0 / 0 from arising where both maps show one class; the entropies of maps that
 # show more are a million times this.
@@ -94,7 +94,7 @@ def _labels_ops(logits: Any) -> Any:
     """The label map, one row per class: (B, h, w, C) -> (B, C, h * w) of 0 and 1."""
     from keras import ops
 
-    rows = rows_of(logits)
+    rows = class_rows(logits)
     top = ops.cast(rows >= ops.max(rows, axis=1, keepdims=True), "float32")
     # Of several maximal classes, the first. LiteRT takes ten times as long to sort.
     rank = np.arange(logits.shape[-1], 0, -1, dtype=np.float32)[None, :, None]

@@ -1,11 +1,10 @@
-"""Confidence of an exit in its own output: one value per image, from its logits.
+"""Exit policies: the table of families, and the keys that name policies.
 
-Every policy exists twice: ``confidence_numpy`` is the reference, ``confidence_ops`` the
-same numbers in ``keras.ops`` (for evaluation on any backend, and for the exported
-graph). Both work on the head's native grid, before upsampling: the paper evaluates at
-image resolution, ours costs a few hundred microseconds there instead of milliseconds.
+A policy reduces the logits of an exit to one confidence per image
+(``mess_tf.policies.confidence``). Every family has a module with its reference in numpy
+and the same numbers in ``keras.ops``, side by side.
 
-Policies (equation numbers of "Multi-Exit Semantic Segmentation Networks"):
+Families (equation numbers of "Multi-Exit Semantic Segmentation Networks"):
 
 * ``mean``    mean over the grid of the top-1 softmax probability;
 * ``eq7@t``   Eq. 7, the share of cells whose top-1 probability is at least ``t``;
@@ -17,7 +16,7 @@ Policies (equation numbers of "Multi-Exit Semantic Segmentation Networks"):
   Criteria for Edge Semantic Segmentation", 2025);
 * ``cbt@t``   Eq. 7 with a threshold per predicted class ("Class Based Thresholding in
   Early Exit Semantic Segmentation Networks", 2022): ``t`` for the easiest class, nearer
-  to 1 for harder ones (``class_based_numpy``);
+  to 1 for harder ones (``class_scaled_numpy``);
 * ``gate``    a learned guess of the exit's quality (``mess_tf.policies.gate``);
 * ``region_k`` how far the exit cuts the image into the same regions as the earlier exit
   ``k`` ("Early-Exit Criteria", 2025; ``mess_tf.policies.region_agreement``).
@@ -30,25 +29,19 @@ fitted on training images when statistics are taken (``mess_tf.evaluation.fit``)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.policies.confidence_maps import (
-    certainty_numpy,
-    certainty_ops,
-    class_based_numpy,
-    class_based_ops,
-    smoothed_numpy,
-    top1_numpy,
-    top1_ops,
-    voted_ops,
-)
+from mess_tf.policies.class_thresholds import class_scaled_numpy, class_scaled_ops
+from mess_tf.policies.entropy import entropy_confidence_numpy, entropy_confidence_ops
 from mess_tf.policies.gate import gate_numpy, gate_ops, gate_parameters
+from mess_tf.policies.median_smoothing import majority_ops, median_smoothed_numpy
 from mess_tf.policies.region_agreement import agreement_numpy, agreement_ops
+from mess_tf.policies.top1 import top1_numpy, top1_ops
 
 
 @dataclass(frozen=True)
@@ -122,52 +115,17 @@ class Policy:
                 " `mess evaluate`; run it and `mess search` again."
             )
 
-    def confidence_numpy(
-        self,
-        logits: np.ndarray,
-        parameters: Sequence[float] = (),
-        reference: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Reference: float32 logits (B, h, w, C) -> float32 confidences (B,).
-
-        Args:
-            parameters: the head's, of a fitted policy.
-            reference: for a policy that compares, float32 logits (B, h', w', C).
-        """
-        given = {self.family: np.array(parameters, np.float32)}
-        return confidences_numpy(logits, [self.key], given, reference)[self.key]
-
-    def confidence_ops(
-        self, logits: Any, parameters: Any = (), reference: Any = None
-    ) -> Any:
-        """The same in ``keras.ops``: logits tensor (B, h, w, C) -> tensor (B,).
-
-        Args:
-            parameters: of a fitted policy, a tensor or array of shape (P,).
-            reference: for a policy that compares, a tensor (B, h', w', C).
-        """
-        from keras import ops
-
-        family = POLICIES[self.family]
-        further = [parameters] if family.parameters is not None else []
-        further += [reference] if family.compares else []
-        cells = family.ops(logits, *further)
-        if self.pixel_threshold is not None:
-            cells = ops.cast(cells >= self.pixel_threshold, "float32")
-        if family.vote_ops is not None:
-            cells = family.vote_ops(cells, logits)
-        return ops.mean(cells, axis=(1, 2))
-
 
 @dataclass(frozen=True)
 class Family:
-    """What a family makes of logits before it is reduced to one number.
+    """A policy family: its map of confidences per cell, in numpy and ``keras.ops``.
 
     Attributes:
-        numpy, ops: logits (B, h, w, C) -> (B, h, w), how sure every cell is; of a
-            fitted family also its numbers (P,), of one that compares also the logits
-            of the other head.
-        needs_pixel_threshold: whether cells count that reach one, or their mean.
+        numpy, ops: logits (B, h, w, C) -> confidences of cells (B, h, w); a fitted
+            family takes its parameters (P,) too, one that compares the logits of the
+            other head.
+        needs_pixel_threshold: whether the confidence of an image is the share of cells
+            that reach a threshold, or the mean over cells.
         parameters: number of classes -> how many numbers a fitted family has per head.
         vote_ops: cells that reach the threshold (B, h, w) and logits -> those that do
             after smoothing, where ``ops`` does not smooth but ``numpy`` does.
@@ -228,61 +186,19 @@ def fitted_families(policy_keys: Iterable[str]) -> list[str]:
     return [name for name in families if POLICIES[name].parameters is not None]
 
 
-def confidences_numpy(
-    logits: np.ndarray,
-    policy_keys: Sequence[str],
-    parameters: Mapping[str, np.ndarray] | None = None,
-    reference: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Several policies on the same logits; each map is computed once.
-
-    Args:
-        logits: float32 array (B, h, w, C), on the head's native grid.
-        policy_keys: e.g. ``["mean", "eq7@0.9"]``.
-        parameters: per fitted family, the head's numbers.
-        reference: for a policy that compares, the other head's logits (B, h', w', C);
-            all keys that compare are about the same one.
-
-    Returns:
-        Per key, float32 confidences (B,) in 0..1.
-
-    Raises:
-        MessError: a fitted policy lacks its numbers, or one that compares the logits.
-    """
-    logits = logits.astype(np.float32, copy=False)
-    maps: dict[Callable[..., np.ndarray], np.ndarray] = {}
-    result = {}
-    for policy in [Policy.parse(key) for key in policy_keys]:
-        family = POLICIES[policy.family]
-        own = np.asarray((parameters or {}).get(policy.family, ()), np.float32)
-        policy.check_parameters(logits.shape[-1], len(own))
-        further = [own] if len(own) else []
-        if family.compares:
-            if reference is None:
-                raise MessError(
-                    f"Policy {policy.key!r} needs the logits of exit"
-                    f" {policy.reference}'s reference head, too; none were given."
-                )
-            further.append(reference)
-        if family.numpy not in maps:
-            maps[family.numpy] = family.numpy(logits, *further)
-        cells = maps[family.numpy]
-        if policy.pixel_threshold is not None:
-            cells = cells >= np.float32(policy.pixel_threshold)
-        result[policy.key] = cells.mean(axis=(1, 2), dtype=np.float32)
-    return result
-
-
 POLICIES: dict[str, Family] = {
     "mean": Family(top1_numpy, top1_ops),
     "eq7": Family(top1_numpy, top1_ops, needs_pixel_threshold=True),
     "eq7+9": Family(
-        smoothed_numpy, top1_ops, needs_pixel_threshold=True, vote_ops=voted_ops
+        median_smoothed_numpy,
+        top1_ops,
+        needs_pixel_threshold=True,
+        vote_ops=majority_ops,
     ),
-    "entropy": Family(certainty_numpy, certainty_ops),
+    "entropy": Family(entropy_confidence_numpy, entropy_confidence_ops),
     "cbt": Family(
-        class_based_numpy,
-        class_based_ops,
+        class_scaled_numpy,
+        class_scaled_ops,
         needs_pixel_threshold=True,
         parameters=lambda classes: classes,
     ),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +41,7 @@ SMALLEST_RANGE = (
 _KERNELS = {"conv": "kernel", "depthwise": "depthwise_kernel", "transposed": "kernel"}
 
 
-def round_kernel(kernel: Any, kind: str) -> Any:
+def round_kernel(kernel: tf.Tensor, kind: str) -> tf.Tensor:
     """A kernel on its int8 grid: per output channel, symmetric, -127..127 steps.
 
     Args:
@@ -69,13 +68,17 @@ class KernelQuantizer(Quantizer):
     def __init__(self, kind: str) -> None:
         self._kind = kind
 
-    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+    def build(
+        self, tensor_shape: tf.TensorShape, name: str, layer: tf_keras.layers.Layer
+    ) -> dict[str, object]:
         return {}
 
-    def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self, inputs: tf.Tensor, training: bool, weights: object, **kwargs: object
+    ) -> tf.Tensor:
         return round_kernel(inputs, self._kind)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         return {"kind": self._kind}
 
 
@@ -89,16 +92,22 @@ class ValueQuantizer(Quantizer):
         ranges: (low, high) variable per observed operator.
     """
 
-    def __init__(self, operator: Int8Operator, ranges: Mapping[str, Any]) -> None:
+    def __init__(
+        self, operator: Int8Operator, ranges: Mapping[str, tf.Variable]
+    ) -> None:
         self._is_image = operator.node.kind == "input"
         follows = operator.observed and not self._is_image
         self._observed = ranges[operator.name] if follows else None
         self._shared = [ranges[name] for name in operator.ranges]
 
-    def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+    def build(
+        self, tensor_shape: tf.TensorShape, name: str, layer: tf_keras.layers.Layer
+    ) -> dict[str, object]:
         return {}
 
-    def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self, inputs: tf.Tensor, training: bool, weights: object, **kwargs: object
+    ) -> tf.Tensor:
         if training and self._observed is not None:
             seen = tf.stack([tf.reduce_min(inputs), tf.reduce_max(inputs)])
             momentum = RANGE_MOMENTUM
@@ -110,11 +119,11 @@ class ValueQuantizer(Quantizer):
             inputs = inputs + TIE_RAISE_STEPS * (high - low) / 255
         return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         return {}
 
 
-def joint_range(ranges: Sequence[Any]) -> tuple[Any, Any]:
+def joint_range(ranges: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """(low, high) that covers all (low, high) pairs and zero."""
     stacked = tf.stack(ranges)
     low = tf.minimum(tf.reduce_min(stacked[:, 0]), 0.0)
@@ -130,25 +139,33 @@ class OperatorConfig(QuantizeConfig):
         self._quantizer = KernelQuantizer(kind)
         self._output = output
 
-    def get_weights_and_quantizers(self, layer: Any) -> list[tuple[Any, Any]]:
+    def get_weights_and_quantizers(
+        self, layer: tf_keras.layers.Layer
+    ) -> list[tuple[tf.Variable, Quantizer]]:
         if self._kernel is None:
             return []
         return [(getattr(layer, self._kernel), self._quantizer)]
 
-    def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
+    def get_activations_and_quantizers(
+        self, layer: tf_keras.layers.Layer
+    ) -> list[tf.Tensor]:
         return []
 
-    def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
+    def set_quantize_weights(
+        self, layer: tf_keras.layers.Layer, quantize_weights: list[tf.Tensor]
+    ) -> None:
         if self._kernel is not None:
             setattr(layer, self._kernel, quantize_weights[0])
 
-    def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
+    def set_quantize_activations(
+        self, layer: tf_keras.layers.Layer, quantize_activations: object
+    ) -> None:
         return None  # there are none
 
-    def get_output_quantizers(self, layer: Any) -> list[Any]:
+    def get_output_quantizers(self, layer: tf_keras.layers.Layer) -> list[Quantizer]:
         return [] if self._output is None else [self._output]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         return {}
 
 
@@ -164,18 +181,18 @@ class FakeQuantised:
 
     graph: Int8Graph
     mirror: Mirror
-    ranges: Mapping[str, Any]
+    ranges: Mapping[str, tf.Variable]
 
     @property
-    def model(self) -> Any:
+    def model(self) -> tf_keras.Model:
         return self.mirror.model
 
-    def trainable(self) -> list[Any]:
+    def trainable(self) -> list[tf.Variable]:
         """Variables that gradients move, in a fixed order."""
         weights = [v for group in self.mirror.variables.values() for v in group]
         return [variable for variable in weights if variable.trainable]
 
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[tf.Variable]:
         """All that is trained or observed, in a fixed order."""
         weights = [v for group in self.mirror.variables.values() for v in group]
         return [*weights, *self.ranges.values()]
@@ -223,7 +240,7 @@ def fake_quantise(
     }
     operator_of = {operator.name: operator for operator in graph.operators}
 
-    def wrap(node: Node, layer: Any) -> Any:
+    def wrap(node: Node, layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         operator = operator_of.get(node.name)
         output = None
         if operator is not None and operator.rounded:
@@ -261,5 +278,5 @@ def observe(graph: Int8Graph, batches: Sequence[np.ndarray]) -> dict[str, np.nda
 
 
 class _Extremes(tf_keras.layers.Layer):
-    def call(self, values: Any) -> Any:
+    def call(self, values: tf.Tensor) -> tf.Tensor:
         return tf.stack([tf.reduce_min(values), tf.reduce_max(values)])

@@ -28,7 +28,8 @@ from mess_tf.quantising.network_graph import Node
 from mess_tf.terminal.output_capture import capture_output
 
 Ranges = Mapping[str, tuple[float, float]]
-Emitter = Callable[[Int8Operator, Sequence[Any], Ranges], Any]
+Emitter = Callable[[Int8Operator, Sequence[tf.Tensor], Ranges], tf.Tensor]
+"""(operator, its inputs, ranges) -> its value before rounding."""
 
 # A bias is stored in steps of (input scale x kernel scale), as int32.
 _MOST_BIAS_STEPS = 2.0**30
@@ -57,7 +58,7 @@ def convert_quantised(
     channels = graph.network.image_shape[2]
     wanted = [graph.network.value_of[layer] for layer in outputs.values()]
 
-    def function(image: Any) -> dict[str, Any]:
+    def function(image: tf.Tensor) -> dict[str, tf.Tensor]:
         values = run_graph(graph, ranges, image)
         return {
             name: tf.identity(values[operator])
@@ -77,7 +78,7 @@ def convert_quantised(
     return _named(content, list(outputs))
 
 
-def _convert(traced: Any) -> bytes:
+def _convert(traced: tf.types.experimental.PolymorphicFunction) -> bytes:
     """Converts by way of a SavedModel, whose signature says which output is which."""
     module = tf.Module()
     module.serve = traced
@@ -122,7 +123,9 @@ def _named(content: bytes, outputs: Sequence[str]) -> bytes:
     return write_model(model)
 
 
-def run_graph(graph: Int8Graph, ranges: Ranges, image: Any) -> dict[str, Any]:
+def run_graph(
+    graph: Int8Graph, ranges: Ranges, image: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """All values of the int8 graph, as float32 tensors on their grids.
 
     Args:
@@ -130,14 +133,16 @@ def run_graph(graph: Int8Graph, ranges: Ranges, image: Any) -> dict[str, Any]:
         ranges: (low, high) per operator.
         image: float32 tensor (1, H, W, C).
     """
-    values: dict[str, Any] = {}
+    values: dict[str, tf.Tensor] = {}
     for operator in graph.operators:
         given = [values[name] for name in operator.inputs] or [image]
         values[operator.name] = run_operator(operator, ranges, given)
     return values
 
 
-def run_operator(operator: Int8Operator, ranges: Ranges, given: Sequence[Any]) -> Any:
+def run_operator(
+    operator: Int8Operator, ranges: Ranges, given: Sequence[tf.Tensor]
+) -> tf.Tensor:
     """One value of the int8 graph from the values that its operator reads."""
     value = _EMITTERS[operator.node.kind](operator, given, ranges)
     if operator.relu is not None:
@@ -213,7 +218,9 @@ def _dead_channels(
 # --- One emitter per kind of node: (operator, inputs, ranges) ------------------
 
 
-def _convolve(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+def _convolve(
+    operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+) -> tf.Tensor:
     kernel, bias = folded(operator, ranges)
     settings = operator.node.settings
     y = tf.nn.conv2d(
@@ -226,7 +233,9 @@ def _convolve(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> A
     return y + bias
 
 
-def _depthwise(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+def _depthwise(
+    operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+) -> tf.Tensor:
     kernel, bias = folded(operator, ranges)
     plain: dict[str, Any] = {
         "strides": (1, 1),
@@ -254,7 +263,9 @@ def _depthwise(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> 
     return y + bias
 
 
-def _transposed(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+def _transposed(
+    operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+) -> tf.Tensor:
     kernel, bias = folded(operator, ranges)
     settings = operator.node.settings
     valid = settings["padding"] == "valid"
@@ -274,20 +285,24 @@ def _transposed(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) ->
     return y + bias
 
 
-def _relu(node: Node, values: Any) -> Any:
+def _relu(node: Node, values: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(values) if node.settings["top"] is None else tf.nn.relu6(values)
 
 
-def _upsample(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+def _upsample(
+    operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+) -> tf.Tensor:
     settings = operator.node.settings
     sides = [n * f for n, f in zip(given[0].shape[1:3], settings["size"], strict=True)]
     return tf.image.resize(given[0], sides, settings["interpolation"])
 
 
 def _pool(
-    function: Callable[..., Any],
-) -> Callable[[Int8Operator, Sequence[Any], Ranges], Any]:
-    def emit(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+    function: Callable[..., tf.Tensor],
+) -> Emitter:
+    def emit(
+        operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+    ) -> tf.Tensor:
         settings = operator.node.settings
         padding = settings["padding"].upper()
         return function(given[0], settings["size"], settings["strides"], padding)
@@ -295,11 +310,15 @@ def _pool(
     return emit
 
 
-def _pad(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+def _pad(
+    operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+) -> tf.Tensor:
     return tf.pad(given[0], [(0, 0), *operator.node.settings["sides"], (0, 0)])
 
 
-def _crop(operator: Int8Operator, given: Sequence[Any], ranges: Ranges) -> Any:
+def _crop(
+    operator: Int8Operator, given: Sequence[tf.Tensor], ranges: Ranges
+) -> tf.Tensor:
     (top, bottom), (left, right) = operator.node.settings["sides"]
     _, height, width, _ = given[0].shape
     return given[0][:, top : height - bottom, left : width - right, :]

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mess_tf.quantising.keras2 import tf_keras
 from mess_tf.quantising.network_graph import Network, Node
 
-Wrap = Callable[[Node, Any], Any]
+Wrap = Callable[[Node, tf_keras.layers.Layer], tf_keras.layers.Layer]
 """Called as f(node, its layer); gives what is called on the tensors instead."""
 
 
@@ -33,8 +34,8 @@ class Mirror:
     """
 
     network: Network
-    model: Any
-    variables: Mapping[str, tuple[Any, ...]]
+    model: tf_keras.Model
+    variables: Mapping[str, tuple[tf.Variable, ...]]
 
     def trained(self) -> Network:
         """The network with the weights that the mirror has now."""
@@ -61,8 +62,8 @@ def build_mirror(network: Network, wrap: Wrap | None = None) -> Mirror:
         wrap: may put something around each layer, also around a layer that stands
             behind the image and does nothing; None leaves layers as they are.
     """
-    values: dict[str, Any] = {}
-    variables: dict[str, tuple[Any, ...]] = {}
+    values: dict[str, tf.Tensor] = {}
+    variables: dict[str, tuple[tf.Variable, ...]] = {}
     image = tf_keras.Input(network.image_shape, name=network.nodes[0].name)
     for node in network.nodes:
         given = [values[name] for name in node.inputs] or [image]
@@ -84,7 +85,7 @@ def build_mirror(network: Network, wrap: Wrap | None = None) -> Mirror:
     return Mirror(network, tf_keras.Model(image, outputs, name="mirror"), variables)
 
 
-def _weights(node: Node) -> list[Any]:
+def _weights(node: Node) -> list[np.ndarray]:
     if node.kind != "norm":
         return list(node.weights)
     gamma, beta, mean, variance = node.weights
@@ -96,14 +97,14 @@ def _weights(node: Node) -> list[Any]:
 # --- One maker per kind of node -----------------------------------------------------
 
 
-def _conv(node: Node) -> Any:
+def _conv(node: Node) -> tf_keras.layers.Layer:
     kernel = node.weights[0]
     return tf_keras.layers.Conv2D(
         kernel.shape[3], kernel.shape[:2], **_convolution_settings(node)
     )
 
 
-def _depthwise(node: Node) -> Any:
+def _depthwise(node: Node) -> tf_keras.layers.Layer:
     kernel = node.weights[0]
     return tf_keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
@@ -112,7 +113,7 @@ def _depthwise(node: Node) -> Any:
     )
 
 
-def _transposed(node: Node) -> Any:
+def _transposed(node: Node) -> tf_keras.layers.Layer:
     kernel = node.weights[0]
     return tf_keras.layers.Conv2DTranspose(
         kernel.shape[2], kernel.shape[:2], **_convolution_settings(node)
@@ -129,7 +130,7 @@ def _convolution_settings(node: Node) -> dict[str, Any]:
     }
 
 
-def _norm(node: Node) -> Any:
+def _norm(node: Node) -> tf_keras.layers.Layer:
     # Not fused: these are the operations of Keras 3, and so its numbers to the last
     # bit, for a tenth more time per training step.
     return tf_keras.layers.BatchNormalization(
@@ -137,12 +138,12 @@ def _norm(node: Node) -> Any:
     )
 
 
-def _relu(node: Node) -> Any:
+def _relu(node: Node) -> tf_keras.layers.Layer:
     return tf_keras.layers.ReLU(max_value=node.settings["top"], name=node.name)
 
 
-def _pool(kind: str) -> Callable[[Node], Any]:
-    def make(node: Node) -> Any:
+def _pool(kind: str) -> Callable[[Node], tf_keras.layers.Layer]:
+    def make(node: Node) -> tf_keras.layers.Layer:
         return getattr(tf_keras.layers, kind)(
             pool_size=node.settings["size"],
             strides=node.settings["strides"],
@@ -153,7 +154,7 @@ def _pool(kind: str) -> Callable[[Node], Any]:
     return make
 
 
-_MAKERS: dict[str, Callable[[Node], Any]] = {
+_MAKERS: dict[str, Callable[[Node], tf_keras.layers.Layer]] = {
     "conv": _conv,
     "depthwise": _depthwise,
     "transposed": _transposed,

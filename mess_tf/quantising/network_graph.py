@@ -89,6 +89,10 @@ class Network:
         return readers
 
 
+Reader = Callable[[keras.layers.Layer, tuple[str, ...]], list[Node]]
+"""(layer, names of the nodes it reads) -> its nodes."""
+
+
 def read_network(model: keras.Model) -> Network:
     """Reads a model's layers.
 
@@ -120,12 +124,12 @@ def read_network(model: keras.Model) -> Network:
     return Network(tuple(nodes), outputs, value_of, (height, width, channels))
 
 
-def _maker(tensor: Any) -> str:
+def _maker(tensor: keras.KerasTensor) -> str:
     """Name of the layer a tensor comes from."""
     return tensor._keras_history.operation.name
 
 
-def _read(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _read(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if not isinstance(layer, keras.layers.Layer):
         raise _refusal(layer, "it is an operation and no layer; use a layer of Keras")
     if isinstance(layer, keras.Model):
@@ -141,7 +145,7 @@ def _read(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
     return reader(layer, inputs)
 
 
-def _refusal(layer: Any, reason: str) -> MessError:
+def _refusal(layer: keras.layers.Layer, reason: str) -> MessError:
     return MessError(
         f"Layer {layer.name!r} ({type(layer).__name__}) cannot be trained with fake"
         f" quantisation: {reason}. Change it, or quantise after training (int8)."
@@ -151,11 +155,11 @@ def _refusal(layer: Any, reason: str) -> MessError:
 # --- One reader per kind of layer ---------------------------------------------------
 
 
-def _input(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _input(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     return [Node(layer.name, "input", ())]
 
 
-def _convolution(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _convolution(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if getattr(layer, "groups", 1) != 1:
         raise _refusal(layer, f"it has {layer.groups} groups; 1 is accepted")
     kind: Kind = "conv"
@@ -174,7 +178,7 @@ def _convolution(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
     return [node, *_activation_of(layer)]
 
 
-def _separable(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _separable(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     depthwise, *pointwise = layer.get_weights()
     settings = {
         "strides": tuple(layer.strides),
@@ -187,7 +191,7 @@ def _separable(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
     return [first, second, *_activation_of(layer)]
 
 
-def _activation_of(layer: Any) -> list[Node]:
+def _activation_of(layer: keras.layers.Layer) -> list[Node]:
     """The activation inside a layer as a separate node; none for a linear one."""
     name = layer.activation.__name__
     if name == "linear":
@@ -202,7 +206,7 @@ def _activation_of(layer: Any) -> list[Node]:
     ]
 
 
-def _relu_top(layer: Any, activation: str) -> float | None:
+def _relu_top(layer: keras.layers.Layer, activation: str) -> float | None:
     if activation not in ("relu", "relu6"):
         raise _refusal(
             layer, f"its activation is {activation}; accepted: linear, relu, relu6"
@@ -210,14 +214,14 @@ def _relu_top(layer: Any, activation: str) -> float | None:
     return 6.0 if activation == "relu6" else None
 
 
-def _activation(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _activation(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     name = layer.activation.__name__
     if name == "linear":
         return []
     return [Node(layer.name, "relu", inputs, {"top": _relu_top(layer, name)})]
 
 
-def _relu(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _relu(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     top = None if layer.max_value is None else float(layer.max_value)
     if layer.negative_slope or layer.threshold or top not in (None, 6.0):
         raise _refusal(
@@ -229,7 +233,7 @@ def _relu(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
     return [Node(layer.name, "relu", inputs, {"top": top})]
 
 
-def _norm(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _norm(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if layer.axis not in (-1, 3):
         raise _refusal(layer, f"it normalises axis {layer.axis}; the last is accepted")
     to_numpy = keras.ops.convert_to_numpy
@@ -245,19 +249,19 @@ def _norm(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
     return [Node(layer.name, "norm", inputs, settings, (gamma, beta, mean, variance))]
 
 
-def _add(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _add(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if len(inputs) != 2:
         raise _refusal(layer, f"it adds {len(inputs)} tensors; add two at a time")
     return [Node(layer.name, "add", inputs)]
 
 
-def _concat(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _concat(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if layer.axis not in (-1, 3):
         raise _refusal(layer, f"it joins along axis {layer.axis}; accepted: the last")
     return [Node(layer.name, "concat", inputs)]
 
 
-def _upsample(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _upsample(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if layer.interpolation not in ("bilinear", "nearest"):
         raise _refusal(
             layer,
@@ -267,8 +271,8 @@ def _upsample(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
     return [Node(layer.name, "upsample", inputs, settings)]
 
 
-def _pool(kind: Kind) -> Callable[[Any, tuple[str, ...]], list[Node]]:
-    def read(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _pool(kind: Kind) -> Reader:
+    def read(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
         settings = {
             "size": tuple(layer.pool_size),
             "strides": tuple(layer.strides),
@@ -279,27 +283,27 @@ def _pool(kind: Kind) -> Callable[[Any, tuple[str, ...]], list[Node]]:
     return read
 
 
-def _global_pool(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _global_pool(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     if not layer.keepdims:
         raise _refusal(layer, "it drops height and width; set keepdims=True")
     return [Node(layer.name, "pool_global", inputs)]
 
 
-def _pad(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _pad(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     return [Node(layer.name, "pad", inputs, {"sides": layer.padding})]
 
 
-def _crop(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _crop(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     return [Node(layer.name, "crop", inputs, {"sides": layer.cropping})]
 
 
-def _nothing(layer: Any, inputs: tuple[str, ...]) -> list[Node]:
+def _nothing(layer: keras.layers.Layer, inputs: tuple[str, ...]) -> list[Node]:
     return []
 
 
 # Exact types: a subclass may compute something else. Dropout is left out: fine-tuning
 # is too short to overfit, and every exit must see the deployed network's values.
-_READERS: dict[type, Callable[[Any, tuple[str, ...]], list[Node]]] = {
+_READERS: dict[type, Reader] = {
     keras.layers.InputLayer: _input,
     keras.layers.Conv2D: _convolution,
     keras.layers.DepthwiseConv2D: _convolution,

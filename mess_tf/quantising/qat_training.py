@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +22,8 @@ import tensorflow as tf
 from mess_tf.core.segmentation_metrics import Areas
 from mess_tf.quantising.fake_quantisation import FakeQuantised
 from mess_tf.quantising.keras2 import tf_keras
-from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
+from mess_tf.recipe.sections import ExitLoss
+from mess_tf.training.losses import exit_loss, resize_to
 from mess_tf.training.schedule import Optimisation, PolyDecay
 from mess_tf.training.step_model import areas_on_grid, as_list
 
@@ -53,13 +53,13 @@ class Distillation:
 class _CheckpointVariable:
     """A TensorFlow variable with the interface of Keras 3's, for checkpoints."""
 
-    variable: Any
+    variable: tf.Variable
 
     @property
-    def value(self) -> Any:
+    def value(self) -> tf.Tensor:
         return tf.convert_to_tensor(self.variable)
 
-    def assign(self, value: Any) -> None:
+    def assign(self, value: tf.Tensor) -> None:
         self.variable.assign(value)
 
 
@@ -126,7 +126,9 @@ class FineTuning:
         )
         return float(loss)
 
-    def _train(self, images: Any, labels: Any, teacher: Any, live: bool) -> Any:
+    def _train(
+        self, images: tf.Tensor, labels: tf.Tensor, teacher: tf.Tensor, live: bool
+    ) -> tf.Tensor:
         with tf.GradientTape() as tape:
             outputs = as_list(self.quantised.model(images, training=live))
             loss = self.loss(outputs, labels, teacher)
@@ -134,7 +136,9 @@ class FineTuning:
         self._optimizer.apply_gradients(zip(gradients, self._trained, strict=True))
         return loss
 
-    def loss(self, outputs: Sequence[Any], labels: Any, teacher: Any) -> Any:
+    def loss(
+        self, outputs: Sequence[tf.Tensor], labels: tf.Tensor, teacher: tf.Tensor
+    ) -> tf.Tensor:
         """The final exit's loss and the mean of the early exits' losses.
 
         Args:
@@ -144,8 +148,8 @@ class FineTuning:
         """
         height, width = labels.shape[1:3]
         wanted = resize_to(teacher, height, width)
-        early: list[Any] = []
-        final: list[Any] = []
+        early: list[tf.Tensor] = []
+        final: list[tf.Tensor] = []
         for output, logits in zip(self.exits, outputs, strict=True):
             value = exit_loss(
                 "kd" if output.final else self._distillation.loss,
@@ -166,13 +170,13 @@ class FineTuning:
             for output, values in zip(self.exits, logits, strict=True)
         }
 
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[_CheckpointVariable]:
         """Everything a checkpoint has to hold, in a fixed order."""
         everything = [*self.quantised.variables(), *self._optimizer.variables]
         return [_CheckpointVariable(variable) for variable in everything]
 
 
-def _optimizer(optimisation: Optimisation) -> Any:
+def _optimizer(optimisation: Optimisation) -> tf_keras.optimizers.Optimizer:
     """The optimiser of ``mess_tf.training.schedule.make_optimizer``, in Keras 2."""
     if optimisation.optimizer == "sgd":
         return tf_keras.optimizers.SGD(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from mess_tf.core.precisions import (
     CALIBRATION_METHODS,
@@ -38,6 +38,9 @@ AUTO_DEEPLAB = ("auto_deeplab_s", "auto_deeplab_m", "auto_deeplab_l")
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101", *AUTO_DEEPLAB)
 NETWORK_FILE = ".keras"
 BUILT_IN_WEIGHTS = ("imagenet", "random", "own")
+Scheme = Literal["two-stage", "e2e", "frozen"]
+ExitLoss = Literal["ce", "kd", "pfd", "pfd-full"]
+OptimizerName = Literal["sgd", "adamw"]
 Taught = Literal["final", "early"]
 
 
@@ -248,18 +251,14 @@ class Training(Section):
     """
 
     name: ClassVar[str] = "training"
-    scheme: Literal["two-stage", "e2e", "frozen"] = setting(
-        "two-stage", one_of("two-stage", "e2e", "frozen")
-    )
-    loss: Literal["ce", "kd", "pfd", "pfd-full"] = setting(
-        "pfd", one_of("ce", "kd", "pfd", "pfd-full")
-    )
+    scheme: Scheme = setting("two-stage", one_of(*get_args(Scheme)))
+    loss: ExitLoss = setting("pfd", one_of(*get_args(ExitLoss)))
     seed: int = setting(0, integer(0))
     batch: int = setting(32, integer(1, 4096))
     stage1_epochs: int = setting(180, integer(1))
     stage2_epochs: int = setting(180, integer(1))
     early_exits_per_step: int = setting(1, integer(1, 64))
-    optimizer: Literal["sgd", "adamw"] = setting("sgd", one_of("sgd", "adamw"))
+    optimizer: OptimizerName = setting("sgd", one_of(*get_args(OptimizerName)))
     learning_rate: float = setting(0.02, number(0, above=True))
     stage2_learning_rate: float = setting(0.02, number(0, above=True))
     momentum: float = setting(0.9, number(0, 0.999))
@@ -269,7 +268,7 @@ class Training(Section):
     alpha: float = setting(0.5, number(0, 1))
     teacher: str = setting("", text())
     taught: tuple[Taught, ...] = setting(
-        ("final",), list_of(one_of("final", "early"), least=1)
+        ("final",), list_of(one_of(*get_args(Taught)), least=1)
     )
     class_balance: float = setting(0.0, number(0, 1))
     scale_min: float = setting(0.5, number(0.1, 10))

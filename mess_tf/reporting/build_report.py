@@ -1,7 +1,6 @@
-"""Reads a run folder and works out what the report says; draws nothing.
+"""Reads a run folder and computes every figure of its report; draws nothing.
 
-What a search or a measuring run left is handed in, because their packages read it. Any
-part may be missing: it is listed with the command that makes it.
+Any part may be missing: it is listed with the command that makes it.
 """
 
 from __future__ import annotations
@@ -20,51 +19,63 @@ from mess_tf.core.segmentation_metrics import background_class
 from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.recipe.sections import Training
+from mess_tf.reporting.deployments import (
+    LoadedInputs,
+    PrecisionFiles,
+    best_head,
+    make_deployment,
+)
 from mess_tf.reporting.exports import export_rows
-from mess_tf.reporting.inputs import Measured, Searched
-from mess_tf.reporting.records import ExitRow, Info, Missing, PartInfo, Target
-from mess_tf.reporting.targets import Sources, Tools, best_of, make_target
+from mess_tf.reporting.inputs import load_latencies, load_searches
+from mess_tf.reporting.operators import stored_operator_costs
+from mess_tf.reporting.records import (
+    Deployment,
+    ExitRow,
+    MissingPart,
+    PartSize,
+    RunReport,
+)
+from mess_tf.reporting.search_results import Setup
+from mess_tf.reporting.speedups import TIME_LIMIT_S
 from mess_tf.runs import Run, file_name
 
 VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
 
 
-def gather(
+def build_report(
     run: Run,
-    measured: Sequence[Measured],
-    searched: Sequence[Searched],
-    tools: Tools,
     now: datetime.datetime,
-) -> Info:
-    """Works the report out.
+    speedup_time_limit_s: float = TIME_LIMIT_S,
+) -> RunReport:
+    """Reads a run and computes every figure of its report.
 
     Args:
         run: the opened run folder.
-        measured: per device and way of measuring, its pieces.
-        searched: per device and precision, what was found.
-        tools: of the search.
         now: date of the report, UTC.
+        speedup_time_limit_s: for each search of Fig. 7.
 
     Raises:
         MessError: the run is not trained yet, or a file in it is broken.
     """
     read_json(run.supernet_structure, "trained network", f"mess train {run.folder}")
     spec = SupernetSpec.load(run.supernet_structure)
-    sources = [_sources(run, precision) for precision in _precisions(run, searched)]
-    targets: list[Target] = []
+    inputs = LoadedInputs(load_latencies(run), load_searches(run))
+    files = [load_precision(run, spec, name) for name in _precisions(run, inputs)]
+    deployments: list[Deployment] = []
     exits = {}
-    for device in _devices(run, measured, searched):
-        here: list[Target] = []
-        for source in sources:
+    for device in _devices(run, inputs):
+        here: list[Deployment] = []
+        for one in files:
             final = here[0].final if here and here[0].precision == "float32" else None
+            setup = Setup(run, device, one.precision)
             here.append(
-                make_target(run, spec, device, source, measured, searched, tools, final)
+                make_deployment(setup, one, inputs, final, speedup_time_limit_s)
             )
         exits[device] = exit_rows(spec, here)
-        targets += here
-    statistics = [s.statistics for s in sources if s.statistics is not None]
+        deployments += here
+    statistics = [one.statistics for one in files if one.statistics is not None]
     background = background_class(spec.classes)
-    return Info(
+    return RunReport(
         run=str(run.folder),
         created=now.strftime("%Y-%m-%d %H:%M UTC"),
         drawn=run.recipe.data.kind == "drawn",
@@ -73,22 +84,47 @@ def gather(
         parts=_parts(statistics[0]) if statistics else (),
         network=_network(run, spec),
         versions={name: _version(name) for name in VERSIONS},
-        targets=tuple(targets),
+        deployments=tuple(deployments),
         exits={device: table for device, table in exits.items() if table},
-        missing=tuple(_missing(run, sources, targets)),
+        missing=tuple(_missing(run, files, deployments)),
         background=None if background is None else spec.classes[background],
         exports=export_rows(run),
+        operators=stored_operator_costs(run),
     )
 
 
-def exit_rows(spec: SupernetSpec, targets: Sequence[Target]) -> tuple[ExitRow, ...]:
+def load_precision(run: Run, spec: SupernetSpec, precision: str) -> PrecisionFiles:
+    """Pieces and statistics of one precision, as far as they are there.
+
+    Args:
+        run: the opened run folder.
+        spec: structure of the whole supernet.
+        precision: of the pieces.
+
+    Raises:
+        MessError: a file is broken.
+    """
+    folder, statistics = run.pieces(precision), run.statistics(precision)
+    pieces = Pieces.load(folder) if (folder / "pieces.json").is_file() else None
+    return PrecisionFiles(
+        precision,
+        # A fine-tuned precision has the chosen heads only.
+        spec if pieces is None else pieces.part_of(spec),
+        pieces,
+        Statistics.load(statistics) if statistics.is_file() else None,
+    )
+
+
+def exit_rows(
+    spec: SupernetSpec, deployments: Sequence[Deployment]
+) -> tuple[ExitRow, ...]:
     """A row per exit point, precisions side by side; the final head has one anyway."""
-    known = [target for target in targets if target.heads]
+    known = [deployment for deployment in deployments if deployment.heads]
     if not known:
         return ()
     table = []
     for point in spec.exit_points:
-        best = {t.precision: best_of(t.heads, point.index) for t in known}
+        best = {t.precision: best_head(t.heads, point.index) for t in known}
         figures = {name: head for name, head in best.items() if head is not None}
         table.append(ExitRow(point.index, point.layer, point.stride, figures))
     if not all(head.final for head in table[-1].best.values()):
@@ -99,7 +135,7 @@ def exit_rows(spec: SupernetSpec, targets: Sequence[Target]) -> tuple[ExitRow, .
     return tuple(table)
 
 
-def _precisions(run: Run, searched: Sequence[Searched]) -> list[str]:
+def _precisions(run: Run, inputs: LoadedInputs) -> list[str]:
     """Those that the run has anything of, else those that the recipe asks for."""
     there: set[str] = {
         precision
@@ -107,36 +143,25 @@ def _precisions(run: Run, searched: Sequence[Searched]) -> list[str]:
         if (run.pieces(precision) / "pieces.json").is_file()
         or run.statistics(precision).is_file()
     }
-    there |= {found.precision for found in searched}
+    there |= {stored.precision for stored in inputs.searches}
     wanted = there or set(run.recipe.compile.precisions)
     return [precision for precision in PRECISIONS if precision in wanted]
 
 
-def _sources(run: Run, precision: str) -> Sources:
-    folder, statistics = run.pieces(precision), run.statistics(precision)
-    return Sources(
-        precision,
-        Pieces.load(folder) if (folder / "pieces.json").is_file() else None,
-        Statistics.load(statistics) if statistics.is_file() else None,
-    )
-
-
-def _devices(
-    run: Run, measured: Sequence[Measured], searched: Sequence[Searched]
-) -> list[str]:
+def _devices(run: Run, inputs: LoadedInputs) -> list[str]:
     """Names of the devices; of a search alone only the folder's name is known."""
-    names = dict.fromkeys(str(m.device["name"]) for m in measured)
+    names = dict.fromkeys(one.device.name for one in inputs.latencies)
     known = {file_name(name) for name in names}
-    names |= dict.fromkeys(s.device for s in searched if s.device not in known)
+    names |= dict.fromkeys(s.device for s in inputs.searches if s.device not in known)
     return list(names) or [run.recipe.profile.device]
 
 
-def _parts(statistics: Statistics) -> tuple[PartInfo, ...]:
+def _parts(statistics: Statistics) -> tuple[PartSize, ...]:
     groups = np.array(statistics.groups)
     parts = []
     for name in ("calibration", "report"):
         chosen = part_images(statistics, name)
-        parts.append(PartInfo(name, len(chosen), len(set(groups[chosen].tolist()))))
+        parts.append(PartSize(name, len(chosen), len(set(groups[chosen].tolist()))))
     return tuple(parts)
 
 
@@ -180,56 +205,60 @@ def _version(name: str) -> str:
 
 
 def _missing(
-    run: Run, sources: Sequence[Sources], targets: Sequence[Target]
-) -> Iterator[Missing]:
+    run: Run, files: Sequence[PrecisionFiles], deployments: Sequence[Deployment]
+) -> Iterator[MissingPart]:
     """The first gap of each kind; later steps need the earlier ones."""
 
     def command(*words: str) -> str:
         return shlex.join(["mess", words[0], str(run.folder), *words[1:]])
 
-    for source in sources:
-        precision = ("--precision", source.precision)
-        if source.pieces is None:
-            yield Missing(
-                f"{source.precision}: no compiled pieces",
+    for one in files:
+        precision = ("--precision", one.precision)
+        if one.pieces is None:
+            yield MissingPart(
+                f"{one.precision}: no compiled pieces",
                 command("compile", *precision),
             )
-        if source.statistics is None:
-            yield Missing(
-                f"{source.precision}: not evaluated", command("evaluate", *precision)
+        if one.statistics is None:
+            yield MissingPart(
+                f"{one.precision}: not evaluated", command("evaluate", *precision)
             )
-    for target in targets:
-        what = f"{target.precision} on {target.device}"
-        where = ("--device", target.device, "--precision", target.precision)
-        timed = bool(target.heads) and all(
-            h.latency_ms is not None for h in target.heads
+    for deployment in deployments:
+        what = f"{deployment.precision} on {deployment.device}"
+        where = ("--device", deployment.device, "--precision", deployment.precision)
+        timed = bool(deployment.heads) and all(
+            h.latency_ms is not None for h in deployment.heads
         )
         if not timed:
-            yield Missing(
+            yield MissingPart(
                 f"{what}: not all pieces are measured", command("profile", *where)
             )
-        if target.no_rings:
-            yield Missing(f"{what}: Fig. 7: {target.no_rings}", command("report"))
-        if not target.answers:
-            yield Missing(f"{what}: no search", command("search", *where))
-        elif not target.front:
-            yield Missing(f"{what}: no Pareto front", command("search", *where))
-        for answer in target.answers:
-            if timed and not answer.bars:
-                yield Missing(
-                    f"{answer.name} ({what}): the pieces were measured again since this"
+        if deployment.speedups_error:
+            yield MissingPart(
+                f"{what}: Fig. 7: {deployment.speedups_error}", command("report")
+            )
+        if not deployment.results:
+            yield MissingPart(f"{what}: no search", command("search", *where))
+        elif not deployment.front:
+            yield MissingPart(f"{what}: no Pareto front", command("search", *where))
+        for result in deployment.results:
+            if timed and not result.breakdowns:
+                yield MissingPart(
+                    f"{result.name} ({what}): the pieces were measured again since this"
                     " search; its latencies are the earlier ones",
                     command("search", *where),
                 )
-            if answer.predicted:
-                yield Missing(
-                    f"{answer.name} ({what}): rests on predicted latencies",
-                    answer.command,
+            if result.predicted:
+                yield MissingPart(
+                    f"{result.name} ({what}): rests on predicted latencies",
+                    result.command,
                 )
-            elif answer.export is None:
-                yield Missing(f"{answer.name} ({what}): not exported", answer.command)
-            elif not answer.export.checked:
-                yield Missing(
-                    f"{answer.export.name}: not checked on the device",
-                    answer.export.check_command,
+            elif result.export is None:
+                yield MissingPart(
+                    f"{result.name} ({what}): not exported", result.command
+                )
+            elif not result.export.checked:
+                yield MissingPart(
+                    f"{result.export.name}: not checked on the device",
+                    result.export.check_command,
                 )

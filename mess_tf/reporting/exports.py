@@ -4,10 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from mess_tf.core.json_files import read_json
+from mess_tf.core.json_files import Json, read_json
 from mess_tf.runs import Run
+
+
+@dataclass(frozen=True)
+class PartCheck:
+    """Promise against measurement on one part of the images."""
+
+    part: str
+    promised_ms: float
+    promised_now_ms: float
+    measured_ms: float
+    promised_rates: tuple[float, ...]
+    measured_rates: tuple[float, ...]
+    promised_miou: float
+    measured_miou: float
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An exported file, and the result of its check.
+
+    Attributes:
+        name, model, size_bytes: of the file.
+        images, rerouted_images: checked, and of them those that left at another exit
+            than promised; None without a check.
+        parts: empty without a check.
+        check_command: makes the check.
+    """
+
+    name: str
+    model: str
+    size_bytes: int
+    float_operators: tuple[str, ...]
+    images: int | None
+    rerouted_images: int | None
+    parts: tuple[PartCheck, ...]
+    check_command: str
+
+    @property
+    def checked(self) -> bool:
+        return self.images is not None
 
 
 @dataclass(frozen=True)
@@ -24,8 +63,8 @@ class ExportRow:
     device: str
     precision: str
     form: str
-    takes: str
-    gives: str
+    input: str
+    output: str
     size_bytes: int
     inside: Mapping[str, str]
     promised_ms: float
@@ -54,8 +93,8 @@ def export_rows(run: Run) -> tuple[ExportRow, ...]:
                 device=card["latency"]["device"]["name"],
                 precision=card["precision"],
                 form=_form(card),
-                takes=f"{card['input']['dtype']} {_size(card['input']['shape'])}",
-                gives=_gives(card["outputs"]),
+                input=f"{card['input']['dtype']} {_size(card['input']['shape'])}",
+                output=_output(card["outputs"]),
                 size_bytes=card["size_bytes"],
                 inside=_inside(card),
                 promised_ms=promise[part]["mean_ms"],
@@ -66,7 +105,24 @@ def export_rows(run: Run) -> tuple[ExportRow, ...]:
     return tuple(rows)
 
 
-def _form(card: Mapping[str, Any]) -> str:
+def check_parts(check: Json) -> tuple[PartCheck, ...]:
+    """The parts of the images in a ``check.json``."""
+    return tuple(
+        PartCheck(
+            part=part,
+            promised_ms=row["promised_ms"],
+            promised_now_ms=row["promised_at_present_speed_ms"],
+            measured_ms=row["measured_ms"],
+            promised_rates=tuple(row["promised_exit_rates"]),
+            measured_rates=tuple(row["measured_exit_rates"]),
+            promised_miou=row["promised_miou"],
+            measured_miou=row["measured_miou"],
+        )
+        for part, row in check["parts"].items()
+    )
+
+
+def _form(card: Json) -> str:
     # Cards of before there were forms are of linked files.
     form = card.get("form", {"form": "linked"})
     extra = [
@@ -80,7 +136,7 @@ def _form(card: Mapping[str, Any]) -> str:
     return ", ".join([form["form"], *extra])
 
 
-def _gives(outputs: Mapping[str, Any]) -> str:
+def _output(outputs: Json) -> str:
     logits = outputs.get("logits")
     kinds = [f"{logits['dtype']} logits {_size(logits['shape'])}"] if logits else []
     if "classes" in outputs:
@@ -92,22 +148,22 @@ def _size(shape: list[int]) -> str:
     return "×".join(str(n) for n in shape[1:])
 
 
-def _inside(card: Mapping[str, Any]) -> dict[str, str]:
+def _inside(card: Json) -> dict[str, str]:
     """What the file really holds; the reason beside everything that stays float."""
     inventory = card["inventory"]
     sizes: dict[str, int] = inventory.get("weights", {})
     largest = sorted(sizes.items(), key=lambda item: -item[1])
     weights = ", ".join(f"{kind} {_bytes(size)}" for kind, size in largest)
-    told = {"weights": weights or "none"}
+    contents = {"weights": weights or "none"}
     if "in_float" in card:
         by_reason: dict[str, list[str]] = {}
         for row in card["in_float"]:
             by_reason.setdefault(row["reason"], []).append(row["operator"].lower())
-        told |= {", ".join(names): reason for reason, names in by_reason.items()}
+        contents |= {", ".join(names): reason for reason, names in by_reason.items()}
     elif inventory["float_operators"]:
         names = ", ".join(name.lower() for name in inventory["float_operators"])
-        told[names] = card.get("float_reason", "computed in float")
-    return told
+        contents[names] = card.get("float_reason", "computed in float")
+    return contents
 
 
 def _bytes(size: int) -> str:

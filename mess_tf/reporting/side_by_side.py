@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mess_tf.reporting.gallery import Gallery, Head, Look
-from mess_tf.reporting.records import Info, View
+from mess_tf.reporting.gallery import Gallery, Head, HeadOutput, early_head
+from mess_tf.reporting.illustrate import IllustratedReport
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """What one run's early exit makes of the images, in their order."""
+class RunOutputs:
+    """Outputs of one run's early exit for the images, in their order."""
 
     run: str
     training: str
-    looks: tuple[Look, ...]
+    outputs: tuple[HeadOutput, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,38 +32,34 @@ class SideBySide:
     gallery: Gallery
     head: Head
     final: Head
-    columns: tuple[Column, ...]
+    columns: tuple[RunOutputs, ...]
 
 
-def early_head(view: View | None) -> Head | None:
-    """The exit that runs are compared by: where most images could leave first."""
-    return None if view is None else (view.exits[0].exit, view.exits[0].head)
-
-
-def side_by_side(
-    told: Sequence[tuple[Info, Mapping[str, Gallery]]],
-) -> SideBySide | None:
+def side_by_side(reports: Sequence[IllustratedReport]) -> SideBySide | None:
     """Lines up runs whose galleries show the same images; None where fewer than two do.
 
     Args:
-        told: per run its report and its galleries by precision, the first run leads.
+        reports: one per run; the first run leads.
     """
-    info, galleries = told[0]
-    for target in info.targets:
-        head = early_head(target.featured_view)
-        gallery = galleries.get(target.precision)
-        if head is None or gallery is None or target.final is None:
+    report, galleries = reports[0].report, reports[0].galleries
+    for deployment in report.deployments:
+        precision, final = deployment.precision, deployment.final
+        head = early_head(deployment.featured_configuration)
+        gallery = galleries.get(precision)
+        if head is None or gallery is None or final is None:
             continue
-        names = [shot.name for shot in gallery.shots]
+        names = [sample.name for sample in gallery.samples]
         columns = []
-        for other, own in told:
-            shots = own[target.precision].shots if target.precision in own else ()
-            if [shot.name for shot in shots] != names:
+        for other in reports:
+            theirs = other.galleries.get(precision)
+            samples = () if theirs is None else theirs.samples
+            if [sample.name for sample in samples] != names:
                 continue
-            if all(head in shot.looks for shot in shots):
-                looks = tuple(shot.looks[head] for shot in shots)
-                columns.append(Column(other.run, other.network["loss"], looks))
+            if all(head in sample.outputs for sample in samples):
+                outputs = tuple(sample.outputs[head] for sample in samples)
+                loss = other.report.network["loss"]
+                columns.append(RunOutputs(other.report.run, loss, outputs))
         if len(columns) > 1:
-            final = (target.final.exit, target.final.head)
-            return SideBySide(target.precision, gallery, head, final, tuple(columns))
+            last = (final.exit, final.head)
+            return SideBySide(precision, gallery, head, last, tuple(columns))
     return None

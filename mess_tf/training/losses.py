@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from keras import ops
 
-ExitLoss = Literal["ce", "kd", "pfd", "pfd-full"]
+from mess_tf.recipe.sections import ExitLoss
+
 EXIT_LOSSES: tuple[ExitLoss, ...] = get_args(ExitLoss)
 
 

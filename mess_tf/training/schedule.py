@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
-OptimizerName = Literal["sgd", "adamw"]
+from mess_tf.recipe.sections import OptimizerName
 
 
 class PolyDecay(keras.optimizers.schedules.LearningRateSchedule):

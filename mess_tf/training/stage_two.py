@@ -16,7 +16,8 @@ from keras import ops
 from mess_tf.core.segmentation_metrics import Areas
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.models.supernet import Supernet, build_supernet
-from mess_tf.training.losses import ExitLoss, exit_loss, resize_to
+from mess_tf.recipe.sections import ExitLoss
+from mess_tf.training.losses import exit_loss, resize_to
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.step_model import (
     StepModel,
@@ -34,7 +35,7 @@ from mess_tf.training.teacher import Teacher
 HEADS_PER_GROUP = 16
 
 
-class _Distilled(StepModel):
+class _DistilledHeads(StepModel):
     """Heads of one exit point on frozen features (stage 2).
 
     ``y`` is a dict: ``labels`` (B, h, w) int and ``teacher`` (B, h, w, C) logits. Heads
@@ -102,11 +103,11 @@ class StageTwo:
         }
         for model in self.frozen.values():
             model.trainable = False
-        self.groups: list[tuple[tuple[int, ...], list[str], _Distilled]] = []
-        for exit_index, ids in _groups(spec):
+        self.groups: list[tuple[tuple[int, ...], list[str], _DistilledHeads]] = []
+        for exit_index, ids in _head_groups(spec):
             # Inputs of a group are placeholders: gradients end at the features.
             graph = supernet.heads(exit_index, ids)
-            model = _Distilled(graph.inputs, graph.outputs, name="distilled")
+            model = _DistilledHeads(graph.inputs, graph.outputs, name="distilled")
             model.trainable = True
             model.class_weights = class_weights
             model.loss_name, model.alpha = loss, alpha
@@ -156,7 +157,7 @@ def supernet_after_stage_one(spec: SupernetSpec, trained: Supernet) -> Supernet:
     return supernet
 
 
-def _groups(spec: SupernetSpec) -> list[tuple[int, list[str]]]:
+def _head_groups(spec: SupernetSpec) -> list[tuple[int, list[str]]]:
     groups = []
     for point, heads in zip(spec.exit_points, spec.heads, strict=True):
         ids = [head.id for head in heads]

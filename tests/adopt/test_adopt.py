@@ -207,7 +207,7 @@ def ending(*makers: Any, start: Any = None) -> keras.Model:
     return keras.Model(image, x, name="net")
 
 
-class Scale(layers.Layer):
+class Scale(keras.layers.Layer):
     def build(self, shape: Any) -> None:
         self.scale = self.add_weight(shape=(shape[-1],), name="scale")
 
@@ -215,7 +215,7 @@ class Scale(layers.Layer):
         return inputs * self.scale
 
 
-class Looking(layers.Layer):
+class Looking(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         return inputs if float(inputs[0, 0, 0, 0]) > 0 else -inputs
 

@@ -341,7 +341,7 @@ def test_waits_while_throttled_but_not_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(measuring.time, "sleep", waits.append)
+    monkeypatch.setattr("time.sleep", waits.append)
     device = fake_device(lambda name, visit: round_of(1.0))
     device.throttled = iter([True, True, False])
     measure(device, [model_of("a")], SETTINGS, store)
@@ -361,7 +361,7 @@ def test_waits_in_vain_become_shorter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(measuring.time, "sleep", waits.append)
+    monkeypatch.setattr("time.sleep", waits.append)
     device = fake_device(lambda name, visit: round_of(1.0))
     # Three rounds hot for good, then cold, then hot: patience is back.
     hot = [True] * (1 + 1) + [True] * (1 + 1) + [True] * (1 + 1) + [False, True, False]

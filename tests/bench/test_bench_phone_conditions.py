@@ -96,7 +96,7 @@ def test_conditions_are_those_of_the_phone() -> None:
         ({"battery": BATTERY.format(3, 19)}, "low_battery"),
     ],
 )
-def test_what_spoils_a_figure_is_flagged(answers: dict[str, str], flag: str) -> None:
+def test_what_spoils_a_figure_is_flagged(answers: dict[str, Any], flag: str) -> None:
     assert conditions(**answers).other[flag] == "yes"
 
 
@@ -110,7 +110,7 @@ def test_what_spoils_a_figure_is_flagged(answers: dict[str, str], flag: str) -> 
         {"battery": "Can't find service: battery"},
     ],
 )
-def test_what_does_not_is_not(answers: dict[str, str]) -> None:
+def test_what_does_not_is_not(answers: dict[str, Any]) -> None:
     assert not set(conditions(**answers).other) & {
         "power_save",
         "screen_off",

@@ -223,7 +223,7 @@ def stats(phase: tuple[float, ...] | None) -> RunStats | None:
     if phase is None:
         return None
     count, *us = phase
-    ms = [pytest.approx(value / 1000, rel=1e-12) for value in us]
+    ms: list[Any] = [pytest.approx(value / 1000, rel=1e-12) for value in us]
     return RunStats(int(count), *ms)
 
 
@@ -245,7 +245,7 @@ def test_recorded_figures(recorded_logs: dict[str, str], number: str) -> None:
     memory = log.memory and (log.memory.init_mb, log.memory.overall_mb)
     assert memory == told.memory
     assert log.requested == (() if told.requested is None else (told.requested,))
-    applied = ()
+    applied: tuple[AppliedDelegate, ...] = ()
     if told.requested is not None and told.extent is not None:
         applied = (AppliedDelegate(told.requested, told.extent, told.kernels),)
     assert log.applied == applied

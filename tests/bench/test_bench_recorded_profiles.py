@@ -16,7 +16,7 @@ class Ops(NamedTuple):
     profiled runs, or the sum of the column), and one row."""
 
     title: str
-    count: int
+    count: int  # type: ignore[assignment]
     complete: bool
     total_ms: float
     row: int

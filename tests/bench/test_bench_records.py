@@ -26,6 +26,7 @@ from android_bench.records import (
     Summary,
 )
 from android_bench.store import Store
+from mess_tf.core.json_files import from_json, to_json
 
 Make = Callable[..., Any]
 
@@ -93,8 +94,8 @@ measurements = st.builds(
 
 @given(measurements)
 def test_measurement_survives_json(measurement: Measurement) -> None:
-    text = json.dumps(measurement.as_json())
-    assert Measurement.from_json(json.loads(text)) == measurement
+    text = json.dumps(to_json(measurement))
+    assert from_json(json.loads(text), Measurement, "row") == measurement
 
 
 @given(measurements)
@@ -275,4 +276,4 @@ def test_the_bound_of_a_summary_holds_for_any_runs() -> None:
 
 def test_a_round_of_a_summary_survives_json(measurement_of: Make) -> None:
     row = measurement_of("m", Round.of_summary(SUMMARY, Conditions(NOW), 5.0))
-    assert Measurement.from_json(json.loads(json.dumps(row.as_json()))) == row
+    assert from_json(json.loads(json.dumps(to_json(row))), Measurement, "row") == row

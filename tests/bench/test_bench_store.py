@@ -151,13 +151,13 @@ def test_frames_tell_the_device_and_hold_every_raw_sample(
         store.put_device(device)
         store.put(row)
         figures, rounds = store.to_frame(), store.rounds_frame()
-    assert figures.loc[0, ["device", "model", "soc", "system"]].to_list() == [
+    assert figures[["device", "model", "soc", "system"]].values[0].tolist() == [
         "0A1B",
         "Pixel 8",
         "G3",
         "Android 15",
     ]
     assert rounds["set_aside"].to_list() == [False, True]
-    told = [float(text) for text in rounds.loc[0, "samples_us"].split()]
+    told = [float(text) for text in str(rounds.loc[0, "samples_us"]).split()]
     assert tuple(told) == samples
     assert rounds["device"].to_list() == ["0A1B"] * 2

@@ -21,6 +21,7 @@ from android_bench.records import MeasureSettings
 from android_bench.store import Store
 from android_bench.store_errors import StoreError, without_password
 from android_bench.store_schema import STORE_SCHEMA
+from mess_tf.core.json_files import to_json
 
 Make = Callable[..., Any]
 Target = Path | str
@@ -52,13 +53,14 @@ def test_a_target_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("this is no database, and long enough to be read as one" * 20)
     (tmp_path / "file").write_text("")
-    for target, advice in {
+    targets: dict[str | Path, str] = {
         text: "no SQLite file: name another",
         tmp_path: "give the path of a file",
         tmp_path / "file" / "p.sqlite": "give the path of an SQLite file",
         "nosuchdb://host/x": "give the path of an SQLite file, or the URL",
         "nonsense://": "give the path of an SQLite file, or the URL",
-    }.items():
+    }
+    for target, advice in targets.items():
         said = message_of(lambda: Store(target))  # noqa: B023
         assert str(target) in said and advice in said
 
@@ -267,12 +269,13 @@ import json, resource, sys
 from android_bench.errors import BenchError
 from android_bench.records import Measurement
 from android_bench.store import Store
+from mess_tf.core.json_files import from_json
 path, row = sys.argv[1], json.loads(sys.argv[2])
 store = Store(path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 try:
     for number in range(10_000):
-        store.put(Measurement.from_json({**row, "name": f"m{number}"}))
+        store.put(from_json({**row, "name": f"m{number}"}, Measurement, "row"))
         print(number, flush=True)
 except BenchError as error:
     sys.exit(str(error))
@@ -287,7 +290,7 @@ def test_a_disk_that_fills_loses_nothing_that_was_stored(
     generator = os.urandom(800)  # samples that do not shrink
     row = measurement_of("m", round_of(*[1.0 + byte / 7 for byte in generator]))
     done = subprocess.run(
-        [sys.executable, "-c", FILLING, str(path), json.dumps(row.as_json()), "300000"],
+        [sys.executable, "-c", FILLING, str(path), json.dumps(to_json(row)), "300000"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from android_bench.records import DeviceInfo
 from android_bench.store import Store
+from mess_tf.core.json_files import to_json
 
 Make = Callable[..., Any]
 Target = Path | str
@@ -30,6 +31,7 @@ WRITER = """
 import json, sys
 from android_bench.records import DeviceInfo, Measurement
 from android_bench.store import Store
+from mess_tf.core.json_files import from_json
 target, start, row, rows = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 row = json.loads(row)
 print("ready", flush=True)
@@ -37,7 +39,7 @@ sys.stdin.readline()
 store = Store(target)
 store.put_device(DeviceInfo("host", "host", "f1", "m", "s", "a", "o", 2))
 for number in range(start, start + rows):
-    store.put(Measurement.from_json({**row, "name": f"m{number}"}))
+    store.put(from_json({**row, "name": f"m{number}"}, Measurement, "row"))
     print(number, flush=True)
 """
 
@@ -45,7 +47,7 @@ for number in range(start, start + rows):
 def start_writer(
     target: Target, start: int, row: Any, rows: int
 ) -> subprocess.Popen[str]:
-    text = json.dumps(row.as_json())
+    text = json.dumps(to_json(row))
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(target), str(start), text, str(rows)],
         cwd=ROOT,

@@ -157,7 +157,7 @@ def test_errors_of_usb_are_errors_of_the_connection() -> None:
         def bulk_read(self, count: int, timeout_s: float) -> bytes:
             raise Unplugged
 
-    wire = CheckedTransport(Usb(), (Unplugged,))  # type: ignore[arg-type]
+    wire = CheckedTransport(Usb(), (Unplugged,))
     with pytest.raises(OSError, match="LIBUSB_ERROR_ACCESS"):
         wire.connect(1.0)
     with pytest.raises(OSError, match="Unplugged"):

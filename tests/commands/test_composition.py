@@ -95,7 +95,10 @@ def test_a_branch_never_gives_time_back() -> None:
 def test_what_a_branch_costs_is_taken_round_by_round() -> None:
     # Beyond the whole network 1.8, 1.6 and 1.9 ms, less head and decision (1.2); the
     # medians differ by 1.7.
-    rounds_ms = {"probe_whole": (7.1, 9.0, 6.9), "probe_branch_1": (8.9, 10.6, 8.8)}
+    rounds_ms: dict[str, tuple[float, ...]] = {
+        "probe_whole": (7.1, 9.0, 6.9),
+        "probe_branch_1": (8.9, 10.6, 8.8),
+    }
     assert compose_latencies(PIECES, SPEC, rounds_ms)["branch_1"] == pytest.approx(0.6)
     rounds_ms["probe_whole"] = (7.1, 9.0)
     assert compose_latencies(PIECES, SPEC, rounds_ms)["branch_1"] == pytest.approx(0.5)

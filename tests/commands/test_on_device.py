@@ -44,8 +44,9 @@ def test_every_image_is_counted_once_per_round_and_keeps_its_median(
     (tmp_path / "model.tflite").write_bytes(b"x")
     images = [np.full((4, 4, 3), exit_point, np.uint8) for exit_point in (1, 2)]
     counted: list[int] = []
+    unused: Any = None
     latency_ms, answers = answers_on_device(
-        tmp_path, CARD, images, None, 1, passes=3, step=lambda: counted.append(1)
+        tmp_path, CARD, images, unused, 1, passes=3, step=lambda: counted.append(1)
     )
     assert len(counted) == 2 * 3
     assert latency_ms.tolist() == [4.0, 2.0]

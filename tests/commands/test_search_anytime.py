@@ -137,7 +137,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_limits_beside_deadlines_are_refused(tmp_path: Path) -> None:
     for requirement, flag in (
-        (Requirement(max_drop_pp=1.0), "--max-drop-pp 1.0"),
+        (Requirement(max_drop_pp=1.0), "--max-drop-pp 1"),
         (Requirement(robust="left-out"), "--robust left-out"),
     ):
         with pytest.raises(UsageError, match=f"{flag} is without effect with --setti"):

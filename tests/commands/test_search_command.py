@@ -10,8 +10,7 @@ import pytest
 
 from android_bench.errors import BenchError
 from mess_tf.commands import finalists as finalists_command
-from mess_tf.commands import report as report_command
-from mess_tf.commands import search as search_command
+from mess_tf.commands import search_results as results_module
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.commands.search import render, search
 from mess_tf.commands.search_options import SearchOptions
@@ -20,7 +19,9 @@ from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.reporting.targets import latencies
+from mess_tf.reporting.build_report import load_precision
+from mess_tf.reporting.deployments import piece_latencies
+from mess_tf.reporting.inputs import load_latencies
 from mess_tf.runs import Run
 from search.infeasible import InfeasibleError
 from search.jobs import run_jobs
@@ -62,7 +63,7 @@ def test_a_device_lost_while_finalists_are_measured_leaves_the_promised_ones(
     def lost(*_: Any) -> Any:
         raise BenchError("The phone did not come back.")
 
-    monkeypatch.setattr(search_command, "pick_by_measurement", lost)
+    monkeypatch.setattr(results_module, "pick_by_measurement", lost)
     with pytest.raises(BenchError, match="did not come back"):
         search(run.folder, Requirement(min_miou=0.4), SearchOptions(finalists=3))
     (kept,) = load_results(run.search("host", "int8") / "chosen.json")
@@ -138,9 +139,9 @@ def test_the_report_sums_what_the_search_did(run: Run) -> None:
     rounds_us = {"probe_whole": whole, "probe_branch_1": branch}
     measure(run, set(rounds_us), rounds_us=rounds_us)
     found = measured_latencies(run, "int8").by_piece
-    (way,) = report_command._measured(run)
-    spec = SupernetSpec.load(run.supernet_structure)
-    assert latencies(spec, Pieces.load(run.pieces("int8")), way) == found
+    (measured,) = load_latencies(run)
+    files = load_precision(run, SupernetSpec.load(run.supernet_structure), "int8")
+    assert piece_latencies(files, measured) == found
     other = {"probe_whole": whole, "probe_branch_1": branch[:2]}
     measure(run, set(other), rounds_us=other)
     assert measured_latencies(run, "int8").by_piece["branch_1"] > found["branch_1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from android_bench.records import MeasureSettings
 from android_bench.store import Store
 from mess_tf.commands import export as export_command
 from mess_tf.commands.active_profiling import informative_pieces, predictions
+from mess_tf.commands.cards import Source
 from mess_tf.commands.latencies import (
     compared_with_probes,
     measured_latencies,
@@ -94,7 +95,7 @@ def test_a_search_says_what_was_predicted_and_asks_for_its_measurement(
     folder = run.search("host", "int8")
     assert (folder / "latency_model.json").is_file()
     assert load_results(folder / "chosen.json")[0].predicted == {name: (low, high)}
-    source = export_command.Source(run, None, pieces, None, None)  # type: ignore[arg-type]
+    source = Source(run, *cast(Any, (None, pieces, None, None)))
     with pytest.raises(MessError, match=name):
         export_command._must_be_measured(
             source, load_results(folder / "chosen.json")[0]

@@ -143,7 +143,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     (base / "any_other_model.tflite").write_bytes(convolutions())
     with PhoneDouble() as phone, pytest.MonkeyPatch.context() as patch:
         for name, value in BRIEF.items():
-            patch.setitem(PRESETS["quick"], name, value)  # type: ignore[arg-type]
+            patch.setitem(PRESETS["quick"], name, value)
         with socket.socket() as probe:  # a port where no adb server runs
             probe.bind(("127.0.0.1", 0))
             patch.setenv("ANDROID_ADB_SERVER_PORT", str(probe.getsockname()[1]))
@@ -315,9 +315,9 @@ def test_a_choice_was_fine_tuned_alone(walk: Walk, reported: Path) -> None:
 def test_what_is_typed_differently_or_not_at_all_stands_in_a_page() -> None:
     walk = Walk(ROOT, "0A1B")
     text = "".join(block.text for kind in ("sh", "python") for block in blocks(kind))
-    for said, typed in REPLACED.items():
+    for said, instead in REPLACED.items():
         assert said in text, said
-        text = text.replace(said, typed)
+        text = text.replace(said, instead)
     typed = [words for block in blocks("sh") for words in commands_of(walk.text(block))]
     for start in LEFT_OUT:
         assert any(" ".join(words).startswith(start) for words in typed), start

@@ -17,6 +17,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import CONVERTED, Precision
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.piece_runner import PieceRunner
 
@@ -94,7 +95,8 @@ class Compiled:
         for number, (exit_index, head) in enumerate(early):
             values = np.sort(
                 [
-                    Policy.parse(policy).confidence_numpy(
+                    confidence_numpy(
+                        Policy.parse(policy),
                         runner.logits(
                             runner.features(image, exit_index), exit_index, head
                         ),

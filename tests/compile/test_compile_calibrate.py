@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from mess_tf.compiling.pieces import compile_supernet
 from mess_tf.converting.calibrate import (
-    BINS,
-    CUT,
+    CLIPPED_FRACTION,
+    HISTOGRAM_BINS,
     Calibration,
     mse_range,
     percentile_range,
@@ -31,15 +31,18 @@ CompileAt = Callable[[Precision], Compiled]
 
 def _counts(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     low, high = float(values.min()), float(values.max())
-    return np.histogram(values, BINS, (low, high))[0], low, high
+    return np.histogram(values, HISTOGRAM_BINS, (low, high))[0], low, high
 
 
 def test_percentile_cuts_the_outermost_values_at_either_end() -> None:
     values = np.linspace(-1, 1, 100_000)
     values[:5], values[-5:] = -50.0, 80.0
     low, high = percentile_range(*_counts(values))
-    width = 130 / BINS
-    assert -1 - width <= low <= -1 + 2 * CUT and 1 - 2 * CUT <= high <= 1 + width
+    width = 130 / HISTOGRAM_BINS
+    assert (
+        -1 - width <= low <= -1 + 2 * CLIPPED_FRACTION
+        and 1 - 2 * CLIPPED_FRACTION <= high <= 1 + width
+    )
 
 
 def test_ranges_never_lose_zero() -> None:
@@ -48,7 +51,7 @@ def test_ranges_never_lose_zero() -> None:
         assert low == 0 and high >= 4.9
         low, high = choose(*_counts(np.linspace(-5, -3, 1000)))
         assert high == 0 and low <= -4.9
-        low, high = choose(np.array([1] + [0] * (BINS - 1)), 2.0, 2.0)
+        low, high = choose(np.array([1] + [0] * (HISTOGRAM_BINS - 1)), 2.0, 2.0)
         assert low == 0 and high >= 2
 
 
@@ -75,8 +78,8 @@ def test_mse_loses_least(seed: int) -> None:
 
 
 def test_mse_gives_up_a_value_in_ten_million() -> None:
-    counts = np.zeros(BINS, np.int64)
-    counts[: BINS // 8] = 10_000_000 * 8 // BINS
+    counts = np.zeros(HISTOGRAM_BINS, np.int64)
+    counts[: HISTOGRAM_BINS // 8] = 10_000_000 * 8 // HISTOGRAM_BINS
     counts[-1] = 1
     low, high = mse_range(counts, 0.0, 8.0)
     assert low == 0 and 1 <= high <= 1.7

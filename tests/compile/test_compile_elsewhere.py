@@ -122,7 +122,7 @@ def test_the_older_runtime_answers_as_litert_does(
     configuration = compiled.configuration()
     path = tmp_path / "model.tflite"
     link_configuration(compiled.pieces, compiled.spec, configuration, path, FORMS[name])
-    given = inputs(path, configuration)
+    given: dict[str, Any] = inputs(path, configuration)
     np.savez(tmp_path / "given.npz", **given)
     run(python, OLD_RUNTIME, path, tmp_path / "given.npz", tmp_path / "found.npz")
     wanted = here(path, given)

@@ -116,6 +116,7 @@ def test_camera_pixels_give_the_same_answers(
     exact = folds_pixels(own, compiled.spec.preprocessing)
     assert exact == (compiled.precision == "int8")
     for answer, expected in zip(answers, default, strict=True):
+        assert answer.logits is not None and expected.logits is not None
         np.testing.assert_allclose(
             answer.logits, expected.logits, atol=0 if exact else 1e-3
         )
@@ -224,6 +225,7 @@ def test_further_signatures_run_up_to_an_exit(
         assert expected.exit == exit_index
         scale = alone.logits.scale or 1.0
         logits = (result["logits"][0] - float(alone.logits.zero_point)) * scale
+        assert expected.logits is not None
         np.testing.assert_allclose(logits, expected.logits, atol=2e-5)
         assert result["classes"].shape[1:] == logits.shape[:2]
 
@@ -245,6 +247,7 @@ def test_stages_and_their_plan_say_the_same(
         _answers(StagedModel(folder), _pixels(compiled, 24)), default, strict=True
     ):
         assert answer.exit == expected.exit
+        assert answer.logits is not None and expected.logits is not None
         np.testing.assert_allclose(answer.logits, expected.logits, atol=1e-5)
 
 
@@ -279,7 +282,7 @@ def test_int8_stages_are_int8_and_hand_over_what_they_make(
     plan = link_stages(
         compiled.pieces, compiled.spec, compiled.configuration(), tmp_path
     )
-    made = {}
+    made: dict[Any, Any] = {}
     for stage in plan.stages:
         graph = Graph(read_file(tmp_path / stage.file))
         dtypes = {graph.info(t).dtype for t in range(len(graph.tensors))}
@@ -313,6 +316,7 @@ def test_every_stage_of_a_progressive_plan_answers_as_if_all_left_there(
         leave_here = [2.0] * place + [-1.0] * (early - place)
         expected = forced.run(image, leave_here)
         assert expected.exit == answer.exit
+        assert answer.logits is not None and expected.logits is not None
         np.testing.assert_allclose(answer.logits, expected.logits, atol=1e-5)
     np.testing.assert_array_equal(progressive.run(image).logits, answers[-1].logits)
 

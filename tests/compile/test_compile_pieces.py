@@ -38,6 +38,7 @@ from mess_tf.flatbuffer.graph_builder import ModelBuilder
 from mess_tf.flatbuffer.macs import count_macs
 from mess_tf.flatbuffer.reader import Graph, read_file
 from mess_tf.models.supernet import Supernet
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.gate import gate_parameters
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.interpreter import LiteRTFile, dequantise, quantise
@@ -195,7 +196,7 @@ def test_a_decision_piece_gives_the_policys_numbers(
         confidence = piece.run({"logits": given})["confidence"]
         assert confidence.shape == (1,) and confidence.dtype == np.float32
         own = placeholder_parameters(policy, 5)
-        expected = parsed.confidence_numpy(logits, own)
+        expected = confidence_numpy(parsed, logits, own)
         np.testing.assert_allclose(confidence, expected, atol=2e-6)
         seen.append(float(confidence[0]))
     # The gate's stand-in numbers are all positive: it is sure of anything.

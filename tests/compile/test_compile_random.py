@@ -19,6 +19,7 @@ from mess_tf.exporting.linking import link_configuration
 from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.staged_export import link_stages
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.linked_model import LinkedModel
 from mess_tf.runtime.piece_runner import PieceRunner
@@ -98,8 +99,9 @@ def _configuration(
     for exit_index, head in sorted(kept):
         policy = data.draw(st.sampled_from(POLICIES), "policy")
         confidences = [
-            Policy.parse(policy).confidence_numpy(
-                runner.logits(runner.features(image, exit_index), exit_index, head)
+            confidence_numpy(
+                Policy.parse(policy),
+                runner.logits(runner.features(image, exit_index), exit_index, head),
             )[0]
             for image in images
         ]
@@ -165,4 +167,5 @@ def _check_other_forms(
         expected = linked.run(image)
         for other in (staged.run(image), knob.run(image)):
             assert other.exit == expected.exit
+            assert other.logits is not None and expected.logits is not None
             np.testing.assert_allclose(other.logits, expected.logits, atol=1e-5)

@@ -22,6 +22,7 @@ from mess_tf.exporting.options import ExportForm
 from mess_tf.exporting.staged_export import link_stages
 from mess_tf.flatbuffer.macs import count_macs
 from mess_tf.flatbuffer.reader import Graph, read_file
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.runtime.interpreter import LiteRTFile
 from mess_tf.runtime.linked_model import LinkedModel
@@ -75,7 +76,7 @@ def test_statistics_the_reference_and_all_forms_leave_alike(
         values = [row[policy] for row in seen[exit_index, head]]
         threshold = between(values)
         early.append(ExitChoice(exit_index, head, policy, threshold))
-        leaves = np.float32(values) >= np.float32(threshold)
+        leaves = np.asarray(values, np.float32) >= np.float32(threshold)
         place[(place == len(CHAINS[chain])) & leaves] = number
     configuration = Configuration((*early, ExitChoice(*FINAL)))
     exits = [configuration.exits[at].exit for at in place]
@@ -112,7 +113,7 @@ def test_an_exit_in_between_may_be_left_out(
     own, other = (
         runner.logits(tensors, *head) for head in ((3, "dlb_r4_b1"), (1, "fcn_r1_b0"))
     )
-    value = float(Policy.parse("region_1").confidence_numpy(own, (), other)[0])
+    value = float(confidence_numpy(Policy.parse("region_1"), own, (), other)[0])
     for threshold, exit_index in ((value - 1e-4, 3), (value + 1e-4, 4)):
         first, second = CHAINS["skipped"]
         configuration = Configuration(

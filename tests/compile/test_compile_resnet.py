@@ -57,6 +57,7 @@ def test_a_resnet_trains_compiles_and_links(tmp_path: Path) -> None:
         answer = LinkedModel(path).run(images[0])
         assert answer.exit == index + 1
         largest = np.abs(expected[index]).max()
+        assert answer.logits is not None
         np.testing.assert_allclose(
             answer.logits, expected[index][0], atol=1e-4 * largest
         )

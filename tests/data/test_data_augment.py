@@ -159,7 +159,7 @@ def test_drawn_warps_cover_what_is_asked() -> None:
         ):
             # The crop never leaves the image on one side while it could be inside.
             assert min(0, side - crop) <= start <= max(0, side - crop)
-    starts = [w.top for w in drawn if w.scaled[0] == 480]
+    starts: list[float] = [w.top for w in drawn if w.scaled[0] == 480]
     starts += [w.top / (w.scaled[0] - 224) for w in drawn if w.scaled[0] > 300]
     assert min(starts) < 0.02 and max(starts) > 0.98
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,8 +48,8 @@ def test_selection_keeps_the_order_given() -> None:
 def test_joined_refuses_names_that_occur_twice_and_other_classes() -> None:
     with pytest.raises(MessError, match="'train_00000' occurs in two"):
         Joined([drawn(), drawn()])
-    other = drawn("val")
-    other.classes = ("a", "b")  # type: ignore[misc]
+    other: Any = drawn("val")
+    other.classes = ("a", "b")
     with pytest.raises(MessError, match="other classes"):
         Joined([drawn(), other])
     with pytest.raises(MessError, match="nothing to join"):

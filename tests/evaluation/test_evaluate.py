@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mess_tf.evaluation import evaluate as module
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.evaluate import evaluate
 from mess_tf.evaluation.runners import HeadOutput
-from mess_tf.policies.registry import confidences_numpy
+from mess_tf.policies.confidence import confidences_numpy
 
 SPEC = SupernetSpec(
     backbone="mobilenet_v2",
@@ -78,10 +79,10 @@ class Fake:
 
 
 def run(path: Path, runner: Fake, fingerprint: str = "f") -> Statistics:
-    parts = tuple("report" if i % 2 else "calibration" for i in range(40))
+    parts: Any = tuple("report" if i % 2 else "calibration" for i in range(40))
     return evaluate(
         runner, SPEC, Source(), parts, POLICIES, path, fingerprint, lambda n: None
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_areas_and_confidences_are_those_of_each_image(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MessError, match="has the classes a, c"):
         evaluate(
             Fake(), SPEC, Other(), (), POLICIES, tmp_path / "s.npz", "f", lambda n: None
-        )  # type: ignore[arg-type]
+        )
 
 
 @pytest.mark.parametrize("keep", [0, 100, 1500])

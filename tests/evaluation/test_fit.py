@@ -13,7 +13,7 @@ from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, Super
 from mess_tf.data.sources import Sample
 from mess_tf.evaluation.fit import LEAST_PART, class_strictness, fit_policies
 from mess_tf.evaluation.runners import HeadOutput
-from mess_tf.policies.registry import confidences_numpy
+from mess_tf.policies.confidence import confidences_numpy
 
 CLASSES = 3
 SPEC = SupernetSpec(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.full_resolution import edge_mask, full_size_confidence
 from mess_tf.policies.registry import Policy
 
@@ -50,7 +51,7 @@ def test_canny_and_label_changes_mark_the_same_area(seed: int) -> None:
 
 def test_the_native_grid_ranks_images_as_the_paper_does() -> None:
     logits = np.stack([scene(seed) for seed in range(24)])
-    cheap = Policy("eq7+9", 0.8).confidence_numpy(logits)
+    cheap = confidence_numpy(Policy("eq7+9", 0.8), logits)
     canny, labels = (
         [full_size_confidence(own, *SIZE, 0.8, edges=edges) for own in logits]
         for edges in ("canny", "labels")

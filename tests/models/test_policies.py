@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -9,11 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mess_tf.core.errors import MessError
+from mess_tf.policies.confidence import (
+    confidence_numpy,
+    confidence_ops,
+    confidences_numpy,
+)
 from mess_tf.policies.gate import features_numpy, features_ops, gate_parameters
 from mess_tf.policies.registry import (
     POLICIES,
     Policy,
-    confidences_numpy,
     family_of,
     keys,
     keys_at,
@@ -21,7 +27,7 @@ from mess_tf.policies.registry import (
 
 ALL = keys(tuple(POLICIES), (0.5, 0.8), (1,))
 CLASSES = 4
-FITTED = {
+FITTED: dict[str, Any] = {
     "cbt": np.array([1, 1.5, 3, 40], np.float32),
     "gate": np.linspace(-2, 2, gate_parameters(CLASSES)).astype(np.float32),
 }
@@ -40,13 +46,13 @@ def logits_of(probabilities: list[list[list[float]]]) -> np.ndarray:
 def test_by_hand() -> None:
     # One row of two cells, two classes: top-1 probabilities 0.9 and 0.6.
     logits = logits_of([[[0.9, 0.1], [0.6, 0.4]]])
-    assert Policy("mean").confidence_numpy(logits) == pytest.approx([0.75])
-    assert Policy("eq7", 0.5).confidence_numpy(logits) == [1.0]
-    assert Policy("eq7", 0.8).confidence_numpy(logits) == [0.5]
+    assert confidence_numpy(Policy("mean"), logits) == pytest.approx([0.75])
+    assert confidence_numpy(Policy("eq7", 0.5), logits) == [1.0]
+    assert confidence_numpy(Policy("eq7", 0.8), logits) == [0.5]
     entropy = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
     entropy += -(0.6 * np.log2(0.6) + 0.4 * np.log2(0.4))
     expected = pytest.approx([1 - entropy / 2])
-    assert Policy("entropy").confidence_numpy(logits) == expected
+    assert confidence_numpy(Policy("entropy"), logits) == expected
 
 
 def test_edge_smoothing_lifts_a_thin_unsure_border_and_nothing_else() -> None:
@@ -55,12 +61,12 @@ def test_edge_smoothing_lifts_a_thin_unsure_border_and_nothing_else() -> None:
     probabilities[:, 6:] = [0.01, 0.99]
     probabilities[:, 5] = [0.6, 0.4]
     logits = np.log(probabilities)[None].astype(np.float32)
-    plain = Policy("eq7", 0.9).confidence_numpy(logits)[0]
-    smooth = Policy("eq7+9", 0.9).confidence_numpy(logits)[0]
+    plain = confidence_numpy(Policy("eq7", 0.9), logits)[0]
+    smooth = confidence_numpy(Policy("eq7+9", 0.9), logits)[0]
     assert plain == pytest.approx(11 / 12)
     assert smooth == 1.0
     unsure = np.full((1, 9, 12, 2), [0.6, 0.4])
-    assert Policy("eq7+9", 0.9).confidence_numpy(np.log(unsure).astype("f4")) == [0.0]
+    assert confidence_numpy(Policy("eq7+9", 0.9), np.log(unsure).astype("f4")) == [0.0]
 
 
 def smoothed_by_loops(logits: np.ndarray) -> np.ndarray:
@@ -90,7 +96,7 @@ def test_smoothing_equals_the_loops(seed: int, height: int, width: int) -> None:
     logits = rng.normal(0, 2, (height, width, 3)).astype(np.float32)
     expected = smoothed_by_loops(logits)
     for threshold in (0.5, 0.8):
-        got = Policy("eq7+9", threshold).confidence_numpy(logits[None])[0]
+        got = confidence_numpy(Policy("eq7+9", threshold), logits[None])[0]
         # Cells exactly at the threshold may fall to either side by rounding.
         near = np.abs(expected - threshold) < 1e-6
         low = ((expected >= threshold) & ~near).mean()
@@ -109,13 +115,14 @@ def test_keras_ops_give_the_reference_numbers(key: str, quantised: bool) -> None
     own = FITTED.get(policy.family, ())
     other = blurred(logits)
     got = keras.ops.convert_to_numpy(
-        policy.confidence_ops(
+        confidence_ops(
+            policy,
             keras.ops.convert_to_tensor(logits),
             own,
             keras.ops.convert_to_tensor(other),
         )
     )
-    expected = policy.confidence_numpy(logits, own, other)
+    expected = confidence_numpy(policy, logits, own, other)
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert np.ptp(expected) > 0 and expected.min() >= 0 and expected.max() <= 1
 
@@ -124,15 +131,15 @@ def test_a_hard_class_needs_more() -> None:
     # Cells of class 0 and 1, both with a top-1 probability of 0.95.
     logits = logits_of([[[0.95, 0.05], [0.05, 0.95]]])
     for strictness, expected in (([1, 1], 1.0), ([1, 3], 0.5), ([3, 3], 0.0)):
-        assert Policy("cbt", 0.9).confidence_numpy(logits, strictness) == [expected]
+        assert confidence_numpy(Policy("cbt", 0.9), logits, strictness) == [expected]
     # At 1 - 0.1 / 3 the strict class is let through again.
     sure = logits_of([[[0.95, 0.05], [0.03, 0.97]]])
-    assert Policy("cbt", 0.9).confidence_numpy(sure, [1, 3]) == [1.0]
-    assert Policy("cbt", 0.9).confidence_numpy(sure, [1, 4]) == [0.5]
+    assert confidence_numpy(Policy("cbt", 0.9), sure, [1, 3]) == [1.0]
+    assert confidence_numpy(Policy("cbt", 0.9), sure, [1, 4]) == [0.5]
     # A tie is judged as the stricter of its classes.
     tie = logits_of([[[0.5, 0.5], [0.95, 0.05]]])
-    assert Policy("cbt", 0.4).confidence_numpy(tie, [1, 2]) == [0.5]
-    assert Policy("cbt", 0.4).confidence_numpy(tie, [1, 1]) == [1.0]
+    assert confidence_numpy(Policy("cbt", 0.4), tie, [1, 2]) == [0.5]
+    assert confidence_numpy(Policy("cbt", 0.4), tie, [1, 1]) == [1.0]
 
 
 def test_the_gates_features_by_hand() -> None:
@@ -146,7 +153,7 @@ def test_the_gates_features_by_hand() -> None:
     assert got[0] == pytest.approx(expected, abs=1e-6)
     weights = [1, 0, 0, 0, 0, 2, 0, -1, 0.25]
     score = top1 + 2 * changes - 0.25 + 0.25
-    assert Policy("gate").confidence_numpy(logits, weights) == pytest.approx(
+    assert confidence_numpy(Policy("gate"), logits, weights) == pytest.approx(
         [1 / (1 + np.exp(-score))]
     )
 
@@ -155,7 +162,7 @@ def test_the_gates_features_by_hand() -> None:
 def test_numbers_of_another_network_are_told(key: str, given: int) -> None:
     logits = np.zeros((1, 4, 4, CLASSES), np.float32)
     with pytest.raises(MessError, match=f"numbers per head for 4 .* got {given}"):
-        Policy.parse(key).confidence_numpy(logits, np.ones(given))
+        confidence_numpy(Policy.parse(key), logits, [1.0] * given)
 
 
 def test_several_policies_at_once_are_those_one_by_one() -> None:
@@ -167,7 +174,7 @@ def test_several_policies_at_once_are_those_one_by_one() -> None:
     for key in ALL:
         policy = Policy.parse(key)
         own = FITTED.get(policy.family, ())
-        alone = policy.confidence_numpy(logits, own, other)
+        alone = confidence_numpy(policy, logits, own, other)
         np.testing.assert_array_equal(together[key], alone)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -187,7 +188,7 @@ def test_a_supernet_comes_back_from_its_folder(tmp_path: Path) -> None:
         ({"final_heads": []}, "at least one head"),
     ],
 )
-def test_what_does_not_fit_is_told(options: dict[str, object], words: str) -> None:
+def test_what_does_not_fit_is_told(options: dict[str, Any], words: str) -> None:
     with pytest.raises(MessError, match=words):
         spec_of(["fcn_r1_b0"], **options)
 

@@ -265,7 +265,7 @@ def test_settings_that_the_phone_cannot_have_are_refused(
 ) -> None:
     device = open_phone()
     for change in ({"threads": 9}, {"affinity": "f00"}, {"delegate": "tpu"}):
-        settings = dataclasses.replace(SHORT, **change)  # type: ignore[arg-type]
+        settings = dataclasses.replace(SHORT, **change)
         with pytest.raises(BenchError):
             one_round(device, models, settings)
     assert isinstance(one_round(device, models)["m1"], Round)

@@ -27,7 +27,7 @@ def nested(x: Any) -> Any:
 
 
 def own_layer(x: Any) -> Any:
-    class Mine(layers.Conv2D):
+    class Mine(keras.layers.Conv2D):
         def call(self, inputs: Any) -> Any:
             return super().call(inputs) * 2
 

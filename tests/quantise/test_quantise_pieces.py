@@ -17,6 +17,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.exporting.inventory import inventory
 from mess_tf.exporting.linking import link_configuration
+from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.quantising.finetune import chosen_model
 from mess_tf.quantising.pieces import convert_network, write_quantised
 from mess_tf.runtime.interpreter import LiteRTFile
@@ -84,7 +85,7 @@ def test_pieces_link_into_one_file_that_routes_as_the_pieces_say(
 
         logits = [runner.logits(runner.features(p), *early[0]) for p in pictures]
         policy = Policy.parse("mean")
-        limit = float(np.median([policy.confidence_numpy(own)[0] for own in logits]))
+        limit = float(np.median([confidence_numpy(policy, own)[0] for own in logits]))
     choices = [ExitChoice(*head, "mean", limit) for head in early]
     configuration = Configuration((*choices, ExitChoice(*final)))
     path = tmp_path / "model.tflite"

@@ -39,7 +39,7 @@ def test_exit_rates_and_miou_are_those_of_the_images_of_the_part() -> None:
     place = np.array([0, 0, 0, 1])
     figures = routed(statistics(), CHOSEN, place, FINAL, "report")
     assert figures is not None
-    assert figures.exit_rates == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert figures.exit_rates == pytest.approx((2 / 3, 1 / 3))
     # a and d are right; c has 3 + 2 pixels right, 3 of x taken for y, 2 of y for x.
     x, y = (6 + 3 + 6) / (6 + 8 + 6), (4 + 2 + 4) / (4 + 7 + 4)
     assert figures.miou == pytest.approx((x + y) / 2)

@@ -11,6 +11,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,9 @@ def calls_of_the_library(source: str) -> list[tuple[str, ast.Call]]:
 def check_program(source: str) -> None:
     """A program's imports exist, and its calls of the library fit the functions."""
     tree = ast.parse(source)
-    imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    imports: list[ast.stmt] = [
+        n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)
+    ]
     exec(compile(ast.Module(imports, []), "imports", "exec"), {})  # noqa: S102
     for name, call in calls_of_the_library(source):
         signature = inspect.signature(getattr(mess_tf, name))
@@ -131,7 +134,7 @@ def test_an_example_folder_can_be_trained_on(tmp_path: Path) -> None:
     example["draw_folder"](tmp_path, {"train": 3, "val": 2}, 64)
     recipe = load_recipe("own", data=tmp_path)
     for split, count in (("train", 3), ("val", 2)):
-        source = open_split(recipe.data, split)
+        source: Any = open_split(recipe.data, split)
         source.validate()
         assert len(source) == count
 

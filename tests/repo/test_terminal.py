@@ -137,7 +137,7 @@ def test_off_a_terminal_a_line_comes_now_and_then(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with progress("Training", 100) as step:
         for _ in range(50):
             now[0] += 2.0
@@ -154,7 +154,7 @@ def test_time_left_leaves_out_what_was_done_before_and_the_first_step(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with progress("Training", 100) as step:
         step(49)  # by an earlier call
         now[0] += 300.0
@@ -255,7 +255,7 @@ def test_off_a_terminal_each_thing_has_its_own_lines(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with parallel_progress() as step_of:
         for count in range(1, 21):
             now[0] += 2.0

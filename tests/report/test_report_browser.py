@@ -1,7 +1,7 @@
 """The page in a real browser: no error, no request, and its controls work.
 
-Skipped where there is no Chromium. What can be told without one (nothing from
-elsewhere, the page's data) is told in ``test_report_page.py``.
+Skipped where there is no Chromium. What needs none (nothing from
+elsewhere, the page's data) is tested in ``test_report_page.py``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from typing import Any
 
 import pytest
 
-from mess_tf.commands.report import report
-from mess_tf.reporting.figures import write
-from mess_tf.runtime import piece_runner as runner
-from tests.support.report_run import FakeRun, FakeRunner
+from tests.support.report_run import FakeRun
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -35,14 +32,14 @@ DO = """<script>
 addEventListener("load", async () => {
   const seen = {};
   const slider = document.getElementById("drop");
-  const told = (id) => document.getElementById(id).textContent;
+  const text = (id) => document.getElementById(id).textContent;
   const state = () => ({
-    told: told("told"),
-    brief: told("brief"),
-    views: [...new Set([...document.querySelectorAll(".view")]
-      .filter((block) => !block.hidden).map((block) => block.dataset.view))],
+    limit: text("drop-limit"),
+    brief: text("brief"),
+    configurations: [...new Set([...document.querySelectorAll(".configuration")]
+      .filter((block) => !block.hidden).map((block) => block.dataset.configuration))],
     dots: [...new Set([...document.querySelectorAll(".dot.on")]
-      .map((dot) => dot.dataset.view))],
+      .map((dot) => dot.dataset.configuration))],
   });
   seen.start = state();
   seen.stops = Number(slider.max) + 1;
@@ -52,20 +49,21 @@ addEventListener("load", async () => {
   slider.value = slider.max;
   slider.dispatchEvent(new Event("input"));
   seen.right = state();
-  const dot = document.querySelector('.dot[data-view="0"]');
+  const dot = document.querySelector('.dot[data-configuration="0"]');
   const details = () => [...document.querySelectorAll(".detail")]
-    .filter((block) => !block.hidden).map((block) => block.dataset.view);
+    .filter((block) => !block.hidden).map((block) => block.dataset.configuration);
   dot.dispatchEvent(new Event("pointerenter"));
   seen.pointed = { details: details(), dots: state().dots };
   dot.dispatchEvent(new Event("pointerleave"));
   seen.left_alone = details();
   dot.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
   seen.chosen = state();
-  const button = document.querySelector(".view:not([hidden]) button.copy");
+  const button = document.querySelector(".configuration:not([hidden]) button.copy");
   button.click();
   await new Promise((resume) => setTimeout(resume, 200));
   seen.copied = button.textContent;
-  seen.drawn = [...document.querySelectorAll(".view:not([hidden]) svg.shot")]
+  const pictures = ".configuration:not([hidden]) svg.picture";
+  seen.drawn = [...document.querySelectorAll(pictures)]
     .every((svg) => svg.getBBox().width > 0);
   seen.requests = performance.getEntriesByType("resource").map((entry) => entry.name);
   seen.wide = document.documentElement.scrollWidth - innerWidth;
@@ -108,18 +106,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "PieceRunner", FakeRunner)
-        patch.setattr(write, "write_figures", lambda *_: [])
-        run = FakeRun(folder / "run").everything()
-        text = Path(report(run.folder)["report"]).read_text(encoding="utf-8")
+    run = FakeRun(folder / "run").everything()
+    text = run.write().page.read_text(encoding="utf-8")
     watched = text.replace("<head>", "<head>" + WATCH, 1).replace("</body>", DO, 1)
     assert watched.count("<script>") == text.count("<script>") + 2
     (folder / "watched.html").write_text(watched, encoding="utf-8")
     return folder / "watched.html"
 
 
-def look(browser: str, page: Path, profile: Path, *options: str) -> dict[str, Any]:
+def output(browser: str, page: Path, profile: Path, *options: str) -> dict[str, Any]:
     elements, messages = dump(browser, page, profile, *options)
     assert "CONSOLE" not in messages
     found = re.search(r'id="seen">(.*?)</script>', elements, re.S)
@@ -131,23 +126,23 @@ def look(browser: str, page: Path, profile: Path, *options: str) -> dict[str, An
 def test_controls_work_without_errors_or_requests(
     browser: str, page: Path, tmp_path: Path
 ) -> None:
-    seen = look(browser, page, tmp_path)
+    seen = output(browser, page, tmp_path)
     assert seen["troubles"] == [] and seen["requests"] == []
-    # Views by drop: 0 the final exit, 1 and 2 the answers drop3 and drop1.
+    # Configurations by drop: 0 the final exit, 1 and 2 the answers drop3 and drop1.
     assert seen["stops"] == 2
-    assert seen["start"]["views"] == seen["start"]["dots"] == ["1"]
+    assert seen["start"]["configurations"] == seen["start"]["dots"] == ["1"]
     assert seen["start"]["brief"].startswith("drop3: 1.95× · ")
-    assert seen["left"]["views"] == seen["left"]["dots"] == ["0"]
-    assert seen["left"]["told"] == "at most 0.00 pp"
+    assert seen["left"]["configurations"] == seen["left"]["dots"] == ["0"]
+    assert seen["left"]["limit"] == "at most 0.00 pp"
     assert (
         seen["left"]["brief"]
         == "front 2: 1.00× · 10.50 ms · ±0.00 pp on the report part"
     )
-    assert seen["right"]["views"] == seen["right"]["dots"] == ["1"]
+    assert seen["right"]["configurations"] == seen["right"]["dots"] == ["1"]
     # Pointing shows the details only, and for as long as it lasts.
     assert seen["pointed"] == {"details": ["0"], "dots": ["1"]}
     assert seen["left_alone"] == ["1"]
-    assert seen["chosen"]["views"] == seen["chosen"]["dots"] == ["0"]
+    assert seen["chosen"]["configurations"] == seen["chosen"]["dots"] == ["0"]
     assert seen["copied"] in ("copied", "selected: press Ctrl-C")
     assert seen["drawn"]
 
@@ -155,5 +150,5 @@ def test_controls_work_without_errors_or_requests(
 def test_a_narrow_screen_needs_no_scrolling_sideways(
     browser: str, page: Path, tmp_path: Path
 ) -> None:
-    seen = look(browser, page, tmp_path, "--window-size=500,900")
+    seen = output(browser, page, tmp_path, "--window-size=500,900")
     assert seen["wide"] <= 0

@@ -9,21 +9,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mess_tf.commands.report import report
 from mess_tf.core.configuration import Configuration
-from mess_tf.runtime import piece_runner as runner
-from tests.support.report_run import CHOSEN, FakeRun, FakeRunner
+from tests.support.report_run import CHOSEN, FakeRun
 
 CHARTS = ("pareto", "exit_rates", "latency", "class_iou", "speedups")
 
 
-def test_figures_are_written_as_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "PieceRunner", FakeRunner)
-    fake = FakeRun(tmp_path / "run")
-    result = report(fake.everything().folder)
-    files = {Path(f).name: Path(f) for f in result["figures"]}
+def test_figures_are_written_as_files(tmp_path: Path) -> None:
+    fake = FakeRun(tmp_path / "run").everything()
+    files = {file.name: file for file in fake.write(figures=True).figures}
     charts = ("exits_host", *(f"{kind}_host_int8" for kind in CHARTS))
     sheets = tuple(f"{kind}_host_int8" for kind in ("outputs", "confidence"))
     assert set(files) == (

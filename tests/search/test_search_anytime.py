@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,9 +154,10 @@ def test_senseless_deadlines_are_refused():
         Deadline(-1.0)
     with pytest.raises(MessError, match="weight of a deadline is inf"):
         Deadline(1.0, math.inf)
+    nothing: Any = None
     with pytest.raises(MessError, match="at least one"):
-        search_anytime(None, None, {}, [])
+        search_anytime(nothing, nothing, {}, [])
     with pytest.raises(MessError, match="at the same time"):
-        search_anytime(None, None, {}, [Deadline(1.0), Deadline(1.0, 2.0)])
+        search_anytime(nothing, nothing, {}, [Deadline(1.0), Deadline(1.0, 2.0)])
     with pytest.raises(MessError, match="max_exits is 0"):
-        search_anytime(None, None, {}, [Deadline(1.0)], 0)
+        search_anytime(nothing, nothing, {}, [Deadline(1.0)], 0)

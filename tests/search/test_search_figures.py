@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -364,7 +365,7 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
 
 def test_progress_tells_value_and_bound(monkeypatch):
     monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
-    told = []
+    told: list[Any] = []
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def case():
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 8, 4, 2, 5)
     devices = [tiny_latencies(spec, rng) for _ in range(2)]
-    wishes = [Requirement(max_drop_pp=d) for d in (0, 2, 5)]
+    wishes: list[Any] = [Requirement(max_drop_pp=d) for d in (0, 2, 5)]
     wishes += [Requirement(min_miou=1.0, max_latency_ms=0.0), None]
     jobs = [
         SearchJob(
@@ -56,11 +58,20 @@ def test_dask_gives_the_same_bit_for_bit(case):
 
 
 def test_what_cannot_be_used_is_refused(case, monkeypatch):
+    statistics, spec, jobs = case
     with pytest.raises(MessError, match="Engine 'spark' is unknown; accepted"):
-        next(run_jobs(*case, "spark"))
+        next(run_jobs(statistics, spec, jobs, engine=cast(Any, "spark")))
     with pytest.raises(MessError, match="only 'dask' has one"):
-        next(run_jobs(*case, "local", "tcp://127.0.0.1:1"))
+        next(
+            run_jobs(
+                statistics, spec, jobs, engine="local", scheduler="tcp://127.0.0.1:1"
+            )
+        )
     monkeypatch.setattr("search.jobs._SCHEDULER_TIMEOUT_S", 0.2)
     pytest.importorskip("distributed")
     with pytest.raises(MessError, match=r"No Dask scheduler answers at tcp://.*:1 "):
-        next(run_jobs(*case, "dask", "tcp://127.0.0.1:1"))
+        next(
+            run_jobs(
+                statistics, spec, jobs, engine="dask", scheduler="tcp://127.0.0.1:1"
+            )
+        )

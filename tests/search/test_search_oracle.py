@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def brute_force(statistics, spec, latency_ms, early, sizes=(), peaks=()):
 def draw_requirement(rng, rows):
     """A requirement near what can be had, so that it binds and sometimes fails."""
     latencies, miou = rows[:, 0], rows[:, 2]
-    limits = {}
+    limits: dict[str, Any] = {}
     if rng.random() < 0.6:
         limits["max_drop_pp"] = float(rng.uniform(-4, 12))
     if rng.random() < 0.3:
@@ -160,7 +161,7 @@ def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
     monkeypatch.setattr(exact.Search, "out_of_time", lambda self: next(looks) >= stop)
     goal = "latency" if seed % 2 else "accuracy"
     floor = -math.inf
-    limits = {"objective": goal}
+    limits: dict[str, Any] = {"objective": goal}
     if goal == "latency":
         # A single exit keeps it, so that something stands before the clock stops.
         single = rows[: len(statistics.heads), 2].max()

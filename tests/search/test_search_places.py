@@ -36,7 +36,7 @@ def _extremes(
     linear: Linear, groups: list[ExitGroups], row: np.ndarray, lasts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per image the least and the largest part it may get, summed."""
-    low, high = 0.0, 0.0
+    low = high = np.zeros(())
     for image in range(linear.parts.shape[1]):
         may = []
         for own, group in zip(groups, row, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,8 @@ def test_robust_choices_are_slower_and_survive_the_file(kind, tmp_path):
     wish = Requirement(max_drop_pp=10.0, robust=kind)
     found = search(statistics, spec, latency_ms, wish)
     assert found.calibration.mean_ms >= plain.value - 1e-9
-    assert found.robustness.asked.max_drop_pp <= 10
+    asked = found.robustness.asked.max_drop_pp
+    assert asked is not None and asked <= 10
     save_results(tmp_path / "chosen.json", [found])
     assert load_results(tmp_path / "chosen.json") == (found,)
 
@@ -160,7 +162,7 @@ def test_what_no_step_keeps_is_said_with_the_nearest():
     plain = search(statistics, spec, latency_ms, Requirement(max_drop_pp=8.0))
     assert len(plain.configuration.exits) > 1
     # Only this one is fast enough; some group is slower than the mean.
-    limits = {"max_drop_pp": 8.0, "max_latency_ms": plain.value}
+    limits: dict[str, Any] = {"max_drop_pp": 8.0, "max_latency_ms": plain.value}
     wish = Requirement(**limits, robust="worst-group")
     with pytest.raises(MessError, match="NOT MET.*nearest") as error:
         search(statistics, spec, latency_ms, wish)

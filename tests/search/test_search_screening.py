@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def draw_problem(
     return Problem.build(statistics, spec, tiny_latencies(spec, rng), 12)
 
 
-def all_figures(problem: Problem, heads: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def all_figures(problem: Problem, heads: Sequence[Any]) -> tuple[np.ndarray, ...]:
     """Latency and mIoU of every combination of gates of a chain, by broadcasting.
 
     Returns:
@@ -46,7 +48,10 @@ def all_figures(problem: Problem, heads: tuple[int, ...]) -> tuple[np.ndarray, .
     early = heads[:-1]
     shape = tuple(len(problem.gates[h]) for h in early)
     stays = np.ones((*(1 for _ in early), problem.images), bool)
-    latency, both, union, paid = 0.0, 0.0, 0.0, 0.0
+    latency: Any = 0.0
+    both: Any = 0.0
+    union: Any = 0.0
+    paid: Any = 0.0
     for place, head in enumerate(heads):
         axes = [1] * len(early)
         leaves = np.array(True)
@@ -156,7 +161,7 @@ def screened(request: pytest.FixtureRequest) -> tuple[Problem, Screener]:
     return problem, Screener(problem, plain, rate, int(rng.integers(1, 5)))
 
 
-def traded(problem: Problem, rate: float, heads: tuple[int, ...]) -> np.ndarray:
+def traded(problem: Problem, rate: float, heads: Sequence[Any]) -> np.ndarray:
     latency, miou = all_figures(problem, heads)
     return miou - rate * latency
 
@@ -173,7 +178,7 @@ def test_no_pair_of_gates_beats_the_bound_of_its_groups(screened, last_exit):
 
 
 def best_of_groups(
-    problem: Problem, screener: Screener, rows: tuple[int, ...], heads: tuple[int, ...]
+    problem: Problem, screener: Screener, rows: tuple[int, ...], heads: Sequence[Any]
 ) -> float:
     """The most that mIoU - rate * latency can be with gates of these groups.
 

@@ -77,7 +77,7 @@ def deeplab() -> keras.Model:
     return keras.Model(image, x, name="deeplab")
 
 
-class Twice(layers.Layer):
+class Twice(keras.layers.Layer):
     """A layer of the user's own that is made of Keras layers and operations."""
 
     def __init__(self, **options: Any) -> None:

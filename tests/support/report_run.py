@@ -29,6 +29,11 @@ from mess_tf.core.precisions import Precision
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 from mess_tf.recipe.recipe import Recipe
+from mess_tf.reporting.write_report import (
+    ReportOptions,
+    WrittenReport,
+    write_report,
+)
 from mess_tf.runs import Run
 from search.pareto import ParetoPoint, save_pareto
 from search.requirement import Requirement
@@ -84,8 +89,13 @@ def make_spec() -> SupernetSpec:
     )
 
 
-def make_statistics(precision: str, worse: int = 0) -> Statistics:
-    """``worse`` pixels fewer per class on every image, for another precision."""
+def make_statistics(
+    precision: str, worse: int = 0, held_out: bool = True
+) -> Statistics:
+    """``worse`` pixels fewer per class on every image, for another precision.
+
+    Without ``held_out`` all images calibrate.
+    """
     early = np.array([44 if name in EASY else 30 for name in NAMES]) - worse
     final = np.array([45 if name in EASY else 40 for name in NAMES]) - worse
     weak = np.full(len(NAMES), 20)
@@ -97,7 +107,9 @@ def make_statistics(precision: str, worse: int = 0) -> Statistics:
     return Statistics(
         images=NAMES,
         groups=tuple(f"scene_{n[0]}{int(n[1]) % 2}" for n in NAMES),
-        parts=tuple("calibration" if n[0] == "c" else "report" for n in NAMES),
+        parts=tuple(
+            "report" if held_out and n[0] == "r" else "calibration" for n in NAMES
+        ),
         heads=((1, EARLY), (1, WEAK), (2, FINAL)),
         classes=CLASSES,
         true_area=np.full((len(NAMES), 2), 50),
@@ -114,16 +126,18 @@ class FakeRunner:
     def __init__(self, pieces: object) -> None:
         self.upto = 0
 
-    def features(self, image: np.ndarray, upto: int) -> dict[str, np.ndarray]:
-        assert image.shape == (32, 48, 3)
+    def features(
+        self, image: np.ndarray, upto: int | None = None
+    ) -> dict[str, np.ndarray]:
+        assert image.shape == (32, 48, 3) and upto is not None
         self.upto = upto
         return {}
 
-    def logits(self, tensors: object, exit_index: int, head: str) -> np.ndarray:
-        return self.output_logits(tensors, exit_index, head, (8, 12))
+    def logits(self, tensors: object, exit_index: int, head_id: str) -> np.ndarray:
+        return self.output_logits(tensors, exit_index, head_id, (8, 12))
 
     def output_logits(
-        self, tensors: object, exit_index: int, head: str, size: tuple[int, int]
+        self, tensors: object, exit_index: int, head_id: str, size: tuple[int, int]
     ) -> np.ndarray:
         assert exit_index <= self.upto
         logits = np.zeros((1, *size, 2), np.float32)
@@ -141,8 +155,11 @@ class FakeRun:
         run: it, opened.
     """
 
-    def __init__(self, folder: Path, drawn: bool = False) -> None:
+    def __init__(
+        self, folder: Path, drawn: bool = False, held_out: bool = True
+    ) -> None:
         self.folder = folder
+        self.held_out = held_out
         data = folder.parent / "data"
         self._write_images(data)
         table = {
@@ -183,7 +200,9 @@ class FakeRun:
         return self
 
     def evaluate(self, precision: Precision = "int8", worse: int = 0) -> FakeRun:
-        make_statistics(precision, worse).save(self.run.statistics(precision))
+        make_statistics(precision, worse, self.held_out).save(
+            self.run.statistics(precision)
+        )
         return self
 
     def profile(
@@ -217,19 +236,19 @@ class FakeRun:
         self, precision: Precision = "int8", factor: float = 1.0, worse: int = 0
     ) -> FakeRun:
         """``drop3`` (met), ``drop1`` (missed on the report part) and a front."""
-        statistics = make_statistics(precision, worse)
+        statistics = make_statistics(precision, worse, self.held_out)
         by_piece = {name: ms * factor for name, ms in MS.items()}
         results = []
         for drop in (3.0, 1.0):
-            wish = Requirement(max_drop_pp=drop)
-            reporter = Reporter(statistics, self.spec, by_piece, wish, 0)
+            requirement = Requirement(max_drop_pp=drop)
+            reporter = Reporter(statistics, self.spec, by_piece, requirement, 0)
             final = reporter.outcome(Configuration((ExitChoice(2, FINAL),)))
             chosen = reporter.outcome(CHOSEN)
             results.append(
                 SearchResult(
                     name=f"drop{drop:g}",
                     setting="input-dependent",
-                    requirement=wish,
+                    requirement=requirement,
                     max_early_exits=1,
                     chosen=chosen,
                     value=chosen.calibration.mean_ms,
@@ -277,7 +296,10 @@ class FakeRun:
         return self
 
     def check(
-        self, name: str = "drop3", precision: Precision = "int8", elsewhere: int = 0
+        self,
+        name: str = "drop3",
+        precision: Precision = "int8",
+        rerouted_images: int = 0,
     ) -> FakeRun:
         row = {
             "promised_ms": 5.375,
@@ -292,11 +314,17 @@ class FakeRun:
             self.run.export(f"{name}_{precision}") / "check.json",
             {
                 "images": 8,
-                "images_with_other_exit": elsewhere,
+                "images_with_other_exit": rerouted_images,
                 "parts": {"report": row},
             },
         )
         return self
+
+    def write(self, *others: FakeRun, figures: bool = False) -> WrittenReport:
+        """The report of this run (and others), without running pieces."""
+        runs = [self.run, *(other.run for other in others)]
+        options = ReportOptions(figures=figures, open_pieces=FakeRunner)
+        return write_report(runs, self.run.report, options)
 
     def everything(self) -> FakeRun:
         for step in ("train", "compile", "evaluate", "profile", "search"):

@@ -111,6 +111,7 @@ def plain_figures(
             size = spec.head_size(choice.exit, HeadSpec.parse(choice.head))
             last = position == len(configuration.exits) - 1
             if not last:
+                assert choice.policy is not None
                 spent += latency_ms[decision_name(choice.policy, size)]
             if last or (
                 statistics.confidence[choice.policy][image, head] >= choice.threshold

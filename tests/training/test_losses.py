@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
+from mess_tf.recipe.sections import ExitLoss
 from mess_tf.training.losses import (
     EXIT_LOSSES,
-    ExitLoss,
     class_weights,
     cross_entropy,
     exit_loss,

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mess_tf.core.files import write_atomically
-from mess_tf.reporting.figures import drawings, supplement, tables
+from mess_tf.reporting.charts.bars import result_latency_chart, result_rates_chart
+from mess_tf.reporting.charts.latency_accuracy import exits_chart, front_chart
+from mess_tf.reporting.charts.radar import HEADS_TITLES, exit_radar, speedup_radar
+from mess_tf.reporting.configuration_records import ReportedConfiguration
+from mess_tf.reporting.figures import supplement, tables
+from mess_tf.reporting.figures.drawings import (
+    draw_bars,
+    draw_radar,
+    draw_radars,
+    draw_scatter,
+)
 from mess_tf.reporting.gallery import Gallery
-from mess_tf.reporting.records import ExitRow, Info, Target, View
+from mess_tf.reporting.illustrate import IllustratedReport
+from mess_tf.reporting.records import Deployment, ExitRow, RunReport
 from mess_tf.reporting.side_by_side import SideBySide
 from mess_tf.runs import file_name
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def write_figures(
-    info: Info, galleries: Mapping[str, Gallery], folder: Path
-) -> list[Path]:
+
+def write_figures(illustrated: IllustratedReport, folder: Path) -> list[Path]:
     """Writes every figure that there is something to draw for.
 
     Args:
-        info: the report.
-        galleries: sample images by precision.
+        illustrated: the report with its sample images.
         folder: for the files.
 
     Returns:
@@ -32,13 +43,17 @@ def write_figures(
         MessError: a file cannot be written.
     """
     written = []
-    for device, table in info.exits.items():
+    report = illustrated.report
+    for device, table in report.exits.items():
         written += _of_device(device, table, folder)
-    for target in info.targets:
-        written += _of_target(info, target, folder)
-        gallery, view = galleries.get(target.precision), target.featured_view
-        if gallery is not None and view is not None:
-            written += _of_gallery(gallery, target, view, folder)
+    for deployment in report.deployments:
+        written += _of_target(report, deployment, folder)
+        gallery, reported = (
+            illustrated.galleries.get(deployment.precision),
+            deployment.featured_configuration,
+        )
+        if gallery is not None and reported is not None:
+            written += _of_gallery(gallery, deployment, reported, folder)
     return written
 
 
@@ -46,66 +61,77 @@ def write_side_by_side(rows: SideBySide | None, folder: Path) -> list[Path]:
     """Writes Fig. 8, where there are runs to compare."""
     if rows is None:
         return []
-    return _pictures(folder / "side_by_side", lambda: supplement.side_by_side(rows))
+    return _pictures(folder / "side_by_side", supplement.side_by_side(rows))
 
 
 def _of_device(device: str, table: Sequence[ExitRow], folder: Path) -> list[Path]:
     base = folder / f"exits_{file_name(device)}"
     written = [_csv(base, tables.exit_lines(table))]
-    if any(h.latency_ms is not None for row in table for h in row.best.values()):
-        written += _charts(base, lambda: drawings.draw_exits(table))
+    chart = exits_chart(table)
+    if chart is not None:
+        written += _charts(base, draw_scatter(chart))
     return written
 
 
 def _of_gallery(
-    gallery: Gallery, target: Target, view: View, folder: Path
+    gallery: Gallery,
+    deployment: Deployment,
+    reported: ReportedConfiguration,
+    folder: Path,
 ) -> list[Path]:
-    suffix = _suffix(target)
+    suffix = _suffix(deployment)
     outputs, sure = folder / f"outputs_{suffix}", folder / f"confidence_{suffix}"
     return [
-        _csv(outputs, tables.output_lines(gallery, target.views)),
-        *_pictures(outputs, lambda: supplement.progressive_outputs(gallery, view)),
+        _csv(outputs, tables.output_lines(gallery, deployment.configurations)),
+        *_pictures(outputs, supplement.progressive_outputs(gallery, reported)),
         _csv(sure, tables.confidence_lines(gallery)),
-        *_pictures(sure, lambda: supplement.confidence_maps(gallery, view)),
+        *_pictures(sure, supplement.confidence_maps(gallery, reported)),
     ]
 
 
-def _of_target(info: Info, target: Target, folder: Path) -> list[Path]:
-    suffix = _suffix(target)
+def _of_target(report: RunReport, deployment: Deployment, folder: Path) -> list[Path]:
+    suffix = _suffix(deployment)
     written = []
-    if target.heads:
-        written.append(_csv(folder / f"heads_{suffix}", tables.head_lines(target)))
-    if target.front:
+    if deployment.heads:
+        written.append(_csv(folder / f"heads_{suffix}", tables.head_lines(deployment)))
+    if deployment.front:
         base = folder / f"pareto_{suffix}"
-        written.append(_csv(base, tables.front_lines(target)))
-        written += _charts(base, lambda: drawings.draw_front(target))
-    if target.answers:
+        written.append(_csv(base, tables.front_lines(deployment)))
+        written += _charts(base, draw_scatter(front_chart(deployment)))
+    if deployment.results:
         base = folder / f"exit_rates_{suffix}"
-        written.append(_csv(base, tables.rate_lines(target.answers)))
-        written += _charts(base, lambda: drawings.draw_rates(target.answers))
-    if any(answer.bars for answer in target.answers):
+        written.append(_csv(base, tables.rate_lines(deployment.results)))
+        written += _charts(base, draw_bars(result_rates_chart(deployment.results)))
+    if any(result.breakdowns for result in deployment.results):
         base = folder / f"latency_{suffix}"
-        written.append(_csv(base, tables.bar_lines(target.answers)))
-        written += _charts(base, lambda: drawings.draw_bars(target.answers))
-    view = target.featured_view
-    if view is not None:
+        written.append(_csv(base, tables.breakdown_lines(deployment.results)))
+        written += _charts(base, draw_bars(result_latency_chart(deployment.results)))
+    reported = deployment.featured_configuration
+    if reported is not None:
         base = folder / f"class_iou_{suffix}"
-        written.append(_csv(base, tables.iou_lines(target.views, info.classes)))
-        written += _charts(base, lambda: supplement.exit_spider(view.iou, info.classes))
-    if target.rings:
-        base = folder / f"speedups_{suffix}"
-        written.append(_csv(base, tables.ring_lines(target.rings, info.classes)))
-        written += _charts(
-            base, lambda: supplement.speedup_spiders(target.rings, info.classes)
+        written.append(
+            _csv(base, tables.iou_lines(deployment.configurations, report.classes))
         )
+        written += _charts(base, draw_radar(exit_radar(reported, report.classes)))
+    if deployment.speedups:
+        base = folder / f"speedups_{suffix}"
+        written.append(
+            _csv(base, tables.speedup_lines(deployment.speedups, report.classes))
+        )
+        charts = [
+            speedup_radar(deployment.speedups, heads, report.classes)
+            for heads in HEADS_TITLES
+        ]
+        titles = list(HEADS_TITLES.values())
+        written += _charts(base, draw_radars(charts, titles))
     return written
 
 
-def _suffix(target: Target) -> str:
-    return f"{file_name(target.device)}_{target.precision}"
+def _suffix(deployment: Deployment) -> str:
+    return f"{file_name(deployment.device)}_{deployment.precision}"
 
 
-def _csv(base: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
+def _csv(base: Path, lines: tables.Lines) -> Path:
     path = base.with_name(base.name + ".csv")
     columns = list(dict.fromkeys(name for line in lines for name in line))
     with (
@@ -118,17 +144,17 @@ def _csv(base: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def _charts(base: Path, draw: Callable[[], Any]) -> list[Path]:
+def _charts(base: Path, figure: Figure) -> list[Path]:
     """A chart as PNG and SVG."""
-    return _save(base, draw(), ("png", "svg"))
+    return _save(base, figure, ("png", "svg"))
 
 
-def _pictures(base: Path, draw: Callable[[], Any]) -> list[Path]:
+def _pictures(base: Path, figure: Figure) -> list[Path]:
     """A sheet of photographs as PNG: there are no lines that an SVG would keep."""
-    return _save(base, draw(), ("png",))
+    return _save(base, figure, ("png",))
 
 
-def _save(base: Path, figure: Any, kinds: Sequence[str]) -> list[Path]:
+def _save(base: Path, figure: Figure, kinds: Sequence[str]) -> list[Path]:
     written = []
     for kind in kinds:
         path = base.with_name(f"{base.name}.{kind}")

@@ -1,80 +1,106 @@
-"""The figures behind the page as plain values: its script reads them, and tests do."""
+"""The figures behind the page as plain values: its script reads them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from mess_tf.reporting.records import Entry, Target, View
+from mess_tf.reporting.configuration_records import (
+    ConfigurationFigures,
+    ReportedConfiguration,
+)
+from mess_tf.reporting.records import Deployment
+
+JsonObject = dict[str, object]
 
 
-def page_data(targets: Sequence[Target], labels: Sequence[str]) -> dict[str, Any]:
-    """All configurations of all targets, and the stops of the slider.
+@dataclass(frozen=True)
+class SliderStop:
+    """A stop of the slider: an accuracy drop, and what is shown for it.
+
+    Attributes:
+        drop_pp: what may be given up on the calibration part.
+        configurations: per deployment the index of the fastest configuration that gives
+            up no more; None: it has none.
+    """
+
+    drop_pp: float
+    configurations: tuple[int | None, ...]
+
+
+def page_data(deployments: Sequence[Deployment], labels: Sequence[str]) -> JsonObject:
+    """All configurations of all deployments, and the stops of the slider.
 
     Returns:
-        ``targets``: per target ``label``, ``first`` (index of the view shown first) and
-        ``views``; ``stops``: per stop ``drop_pp``, what may be given up on the
-        calibration part, and ``views``, per target the index of the fastest
-        configuration that gives up no more (None: it has none).
+        ``deployments``: per deployment ``label``, ``first`` (index of the configuration
+        shown first) and ``configurations``; ``stops``: see ``SliderStop``.
     """
     return {
-        "targets": [
+        "deployments": [
             {
                 "label": label,
-                "first": first_view(target),
-                "views": [_view(view) for view in target.views],
+                "first": first_configuration(deployment),
+                "configurations": [
+                    _configuration_data(reported)
+                    for reported in deployment.configurations
+                ],
             }
-            for target, label in zip(targets, labels, strict=True)
+            for deployment, label in zip(deployments, labels, strict=True)
         ],
-        "stops": make_stops(targets),
+        "stops": [dataclasses.asdict(stop) for stop in make_stops(deployments)],
     }
 
 
-def first_view(target: Target) -> int | None:
-    """Index of the view to begin with; None without views."""
-    if target.featured_view is None:
+def first_configuration(deployment: Deployment) -> int | None:
+    """Index of the configuration to begin with; None without any."""
+    if deployment.featured_configuration is None:
         return None
-    return target.views.index(target.featured_view)
+    return deployment.configurations.index(deployment.featured_configuration)
 
 
-def make_stops(targets: Sequence[Target]) -> list[dict[str, Any]]:
-    """The drops at which some target's best choice changes, from none upwards."""
+def make_stops(deployments: Sequence[Deployment]) -> list[SliderStop]:
+    """The drops at which some deployment's best choice changes, from none upwards."""
     drops = {
-        max(0.0, math.ceil(100 * view.calibration.drop_pp - 1e-9) / 100)
-        for target in targets
-        for view in target.views
+        max(0.0, math.ceil(100 * reported.calibration.drop_pp - 1e-9) / 100)
+        for deployment in deployments
+        for reported in deployment.configurations
     }
-    stops: list[dict[str, Any]] = []
+    stops: list[SliderStop] = []
     for drop in sorted(drops):
-        views = [_fastest(target, drop) for target in targets]
-        if not stops or stops[-1]["views"] != views:
-            stops.append({"drop_pp": drop, "views": views})
+        fastest = tuple(_fastest(deployment, drop) for deployment in deployments)
+        if not stops or stops[-1].configurations != fastest:
+            stops.append(SliderStop(drop, fastest))
     return stops
 
 
-def as_script(data: dict[str, Any]) -> str:
+def as_script(data: JsonObject) -> str:
     """JSON that can stand inside a ``script`` element: no character ends it early."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def _fastest(target: Target, drop_pp: float) -> int | None:
+def _fastest(deployment: Deployment, drop_pp: float) -> int | None:
     """Of what gives up no more; where all give up more, what gives up least."""
-    if not target.views:
+    if not deployment.configurations:
         return None
     allowed = [
         k
-        for k, view in enumerate(target.views)
-        if view.calibration.drop_pp <= drop_pp + 1e-9
+        for k, reported in enumerate(deployment.configurations)
+        if reported.calibration.drop_pp <= drop_pp + 1e-9
     ]
-    return min(allowed, key=lambda k: target.views[k].calibration.mean_ms, default=0)
+    return min(
+        allowed,
+        key=lambda k: deployment.configurations[k].calibration.mean_ms,
+        default=0,
+    )
 
 
-def _view(view: View) -> dict[str, Any]:
+def _configuration_data(reported: ReportedConfiguration) -> JsonObject:
     return {
-        "name": view.name,
+        "name": reported.name,
         "exits": [
             {
                 "exit": choice.exit,
@@ -82,16 +108,16 @@ def _view(view: View) -> dict[str, Any]:
                 "policy": choice.policy,
                 "threshold": choice.threshold,
             }
-            for choice in view.exits
+            for choice in reported.exits
         ],
-        "calibration": _entry(view.calibration),
-        "report": None if view.report is None else _entry(view.report),
-        "command": view.command,
-        "iou": {name: _plain(values.tolist()) for name, values in view.iou.items()},
+        "calibration": _figures(reported.calibration),
+        "report": None if reported.report is None else _figures(reported.report),
+        "command": reported.command,
+        "iou": {name: _plain(values.tolist()) for name, values in reported.iou.items()},
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _figures(entry: ConfigurationFigures) -> JsonObject:
     return {
         "images": entry.images,
         "mean_ms": entry.mean_ms,

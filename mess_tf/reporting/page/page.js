@@ -4,70 +4,70 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const slider = document.getElementById("drop");
-const choice = document.getElementById("target");
-const sections = [...document.querySelectorAll("section.target")];
-let target = data.targets.findIndex((one) => one.first !== null);
-const shown = data.targets.map((one) => one.first);
+const choice = document.getElementById("deployment");
+const sections = [...document.querySelectorAll("section.deployment")];
+let deployment = data.deployments.findIndex((one) => one.first !== null);
+const shown = data.deployments.map((one) => one.first);
 
-/** Shows one configuration of a target in all its charts. */
-function show(number, view) {
-  if (view === null || view === undefined) return;
-  shown[number] = view;
+/** Shows one configuration of a deployment in all its charts. */
+function show(number, configuration) {
+  if (configuration === null || configuration === undefined) return;
+  shown[number] = configuration;
   const section = sections[number];
-  for (const block of section.querySelectorAll(".view")) {
-    block.hidden = Number(block.dataset.view) !== view;
+  for (const block of section.querySelectorAll(".configuration")) {
+    block.hidden = Number(block.dataset.configuration) !== configuration;
   }
   for (const dot of section.querySelectorAll(".dot")) {
-    dot.classList.toggle("on", Number(dot.dataset.view) === view);
+    dot.classList.toggle("on", Number(dot.dataset.configuration) === configuration);
   }
   for (const button of section.querySelectorAll(".choose")) {
-    button.setAttribute("aria-pressed", Number(button.dataset.choose) === view);
+    button.setAttribute("aria-pressed", Number(button.dataset.choose) === configuration);
   }
   tell();
 }
 
 /** Shows only the details of a point that is pointed at; the charts stay. */
-function peek(number, view) {
+function peek(number, configuration) {
   for (const block of sections[number].querySelectorAll(".detail")) {
-    block.hidden = Number(block.dataset.view) !== view;
+    block.hidden = Number(block.dataset.configuration) !== configuration;
   }
 }
 
 /** Says beside the slider what is shown. */
 function tell() {
   const brief = document.getElementById("brief");
-  if (!brief || target < 0 || shown[target] === null) return;
-  const view = data.targets[target].views[shown[target]];
-  const told = view.report ?? view.calibration;
-  const change = (-told.drop_pp).toFixed(2);
+  if (!brief || deployment < 0 || shown[deployment] === null) return;
+  const configuration = data.deployments[deployment].configurations[shown[deployment]];
+  const figures = configuration.report ?? configuration.calibration;
+  const change = (-figures.drop_pp).toFixed(2);
   const sign = Number(change) < 0 ? "−" : Number(change) > 0 ? "+" : "±";
-  const speed = told.speedup === null ? "" : `${told.speedup.toFixed(2)}× · `;
+  const speed = figures.speedup === null ? "" : `${figures.speedup.toFixed(2)}× · `;
   brief.textContent =
-    `${view.name}: ${speed}${told.mean_ms.toFixed(2)} ms · ` +
-    `${sign}${change.replace("-", "")} pp on the ${view.report ? "report" : "calibration"} part`;
+    `${configuration.name}: ${speed}${figures.mean_ms.toFixed(2)} ms · ` +
+    `${sign}${change.replace("-", "")} pp on the ${configuration.report ? "report" : "calibration"} part`;
 }
 
-/** Moves every target to what is fastest at a stop of the slider. */
+/** Moves every deployment to what is fastest at a stop of the slider. */
 function stopAt(index) {
   const stop = data.stops[index];
-  document.getElementById("told").textContent = `at most ${stop.drop_pp.toFixed(2)} pp`;
-  stop.views.forEach((view, number) => show(number, view));
+  document.getElementById("drop-limit").textContent = `at most ${stop.drop_pp.toFixed(2)} pp`;
+  stop.configurations.forEach((configuration, number) => show(number, configuration));
 }
 
 /** A point was chosen: the slider goes to the drop that it needs. */
-function choose(number, view) {
-  const drop = data.targets[number].views[view].calibration.drop_pp;
+function choose(number, configuration) {
+  const drop = data.deployments[number].configurations[configuration].calibration.drop_pp;
   const index = data.stops.findIndex((stop) => stop.drop_pp >= drop - 1e-9);
   if (slider && index >= 0) {
     slider.value = index;
     stopAt(index);
   }
-  show(number, view);
+  show(number, configuration);
 }
 
-/** Of several targets one is shown. */
+/** Of several deployments one is shown. */
 function pick(number) {
-  target = number;
+  deployment = number;
   sections.forEach((section, k) => {
     section.hidden = k !== number;
   });
@@ -99,17 +99,17 @@ slider?.addEventListener("input", () => stopAt(Number(slider.value)));
 choice?.addEventListener("change", () => pick(Number(choice.value)));
 sections.forEach((section, number) => {
   for (const dot of section.querySelectorAll(".dot")) {
-    const view = Number(dot.dataset.view);
-    dot.addEventListener("click", () => choose(number, view));
-    dot.addEventListener("pointerenter", () => peek(number, view));
-    dot.addEventListener("focus", () => peek(number, view));
+    const configuration = Number(dot.dataset.configuration);
+    dot.addEventListener("click", () => choose(number, configuration));
+    dot.addEventListener("pointerenter", () => peek(number, configuration));
+    dot.addEventListener("focus", () => peek(number, configuration));
     for (const end of ["pointerleave", "blur"]) {
       dot.addEventListener(end, () => peek(number, shown[number]));
     }
     dot.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();
-        choose(number, view);
+        choose(number, configuration);
       }
     });
   }
@@ -128,5 +128,5 @@ for (const button of document.querySelectorAll("button.copy")) {
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
-if (choice) pick(target);
+if (choice) pick(deployment);
 tell();

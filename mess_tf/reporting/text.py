@@ -71,9 +71,9 @@ def configuration_text(
     exits: Sequence[ExitChoice], shares: Sequence[float] = ()
 ) -> str:
     """``exit 2 fcn_r1_b0 leaves at mean ≥ 0.93 (61%) › exit 4 …``."""
-    told: list[float | None] = list(shares) or [None] * len(exits)
+    known: list[float | None] = list(shares) or [None] * len(exits)
     texts = []
-    for choice, rate in zip(exits, told, strict=True):
+    for choice, rate in zip(exits, known, strict=True):
         rule = (
             f" leaves at {choice.policy} ≥ {choice.threshold:.4g}"
             if choice.policy is not None and choice.threshold is not None
