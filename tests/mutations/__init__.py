@@ -1,0 +1,1 @@
+"""Deliberate bugs, each of which the default tests have to see."""
