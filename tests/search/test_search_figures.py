@@ -12,11 +12,13 @@ import pytest
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.latency import PathLatency
+from mess_tf.core.latency import PathLatency, UnmeasuredPieceError
 from mess_tf.core.quantiles import quantile
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from mess_tf.core.statistics import Statistics, part_images
 from search.evaluation import RoutedEvaluation
+from search.infeasible import _p90_of
 from search.parameters import SearchParameters
 from search.pareto import load_pareto, pareto_front, save_pareto
 from search.problem import Problem, choose_thresholds
@@ -99,6 +101,66 @@ def test_unfired_heads_and_decisions_are_paid_and_the_output_grid_is_free():
             111 + 0.1 + 0.01 + 0.2 + 0.02 + 0.4 + 0.003,
         ]
     )
+
+
+def test_terms_by_kind_sum_to_the_latency_of_each_path():
+    latency = PathLatency(SPEC, LATENCY_MS)
+    terms = latency.terms_ms(CHAIN)
+    assert terms == pytest.approx(
+        np.array(
+            [
+                [1, 0.1, 0.01, 0],
+                [11, 0.3, 0.03, 0.003],
+                [111, 0.7, 0.03, 0.003],
+            ]
+        )
+    )
+    assert terms.sum(1) == pytest.approx(latency.path_ms(CHAIN))
+    assert latency.mean_ms(CHAIN, (0.25, 0.5, 0.25)) == pytest.approx(
+        latency.image_ms(CHAIN, np.array([0, 1, 1, 2])).mean()
+    )
+
+
+def test_a_policy_of_the_last_exit_is_neither_asked_nor_paid():
+    last = dataclasses.replace(CHAIN.exits[-1], policy="mean", threshold=2.0)
+    chain = Configuration((*CHAIN.exits[:-1], last))
+    latency = PathLatency(SPEC, LATENCY_MS)
+    assert latency.path_ms(chain).tolist() == latency.path_ms(CHAIN).tolist()
+    positions = [
+        exit_position_per_image(hand_made(), c).tolist() for c in (chain, CHAIN)
+    ]
+    assert positions[0] == positions[1]
+
+
+def test_a_piece_without_a_latency_is_named():
+    rest = {k: v for k, v in LATENCY_MS.items() if k != "decision_mean_4x6"}
+    with pytest.raises(UnmeasuredPieceError, match="'decision_mean_4x6'"):
+        PathLatency(SPEC, rest).terms_ms(CHAIN)
+
+
+def test_an_image_right_at_the_threshold_leaves():
+    statistics = hand_made()
+    at = float(statistics.confidence["mean"][1, 0])
+    chain = Configuration((ExitChoice(1, FCN, "mean", at), ExitChoice(3, FCN)))
+    assert exit_position_per_image(statistics, chain).tolist() == [0, 0, 1, 1] * 2
+
+
+def test_the_p90_of_an_unmet_requirement_is_that_of_its_configuration():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        spec = tiny_spec((2, 2, 2))
+        statistics = tiny_statistics(spec, rng, 12, 4)
+        latency_ms = tiny_latencies(spec, rng)
+        problem = Problem.build(statistics, spec, latency_ms)
+        heads = (int(rng.integers(2)), 2 + int(rng.integers(2)), 4)
+        if not all(len(problem.gates[head]) for head in heads[:-1]):
+            continue
+        gates = tuple(int(rng.integers(len(problem.gates[h]))) for h in heads[:-1])
+        configuration = problem.configuration(heads, gates)
+        evaluation = RoutedEvaluation.of(statistics, spec, latency_ms, configuration)
+        images = part_images(statistics, "calibration")
+        wanted = evaluation.figures(images, Requirement()).p90_ms
+        assert _p90_of(problem, heads, gates) == pytest.approx(wanted)
 
 
 def test_figures_of_a_chain_by_hand():
