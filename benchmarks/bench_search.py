@@ -37,7 +37,7 @@ from search.evaluation import final_configuration
 from search.parameters import SearchParameters
 from search.pareto import hypervolume, pareto_front
 from search.problem import Problem
-from search.solver.branch_and_bound import Progress, Search
+from search.solver.branch_and_bound import BranchAndBound, Progress
 from search.solver.space import space_size
 from search.solver.target import Target
 
@@ -130,28 +130,30 @@ class _Trace:
 
 def _exact(problem: Problem, early: int, drop: float, args: argparse.Namespace) -> None:
     """One search, its row, and what the rivals find in the same time."""
-    floor = problem.reference_miou - drop / 100
-    target = Target(minimise_latency=True, floor=floor)
+    min_miou = problem.reference_miou - drop / 100
+    target = Target(minimise_latency=True, min_miou=min_miou)
     start, start_cpu = time.monotonic(), time.process_time()
-    search = Search(problem, target, early, start + args.limit, _Trace(args.trace))
+    search = BranchAndBound(
+        problem, target, early, start + args.limit, _Trace(args.trace)
+    )
     found = search.run()
     wall, cpu = time.monotonic() - start, time.process_time() - start_cpu
-    static = Search(problem, target, 0, float("inf")).run()
-    if found.best is None or static.best is None:
+    static = BranchAndBound(problem, target, 0, float("inf")).run()
+    if found.incumbent is None or static.incumbent is None:
         sys.exit(f"nothing keeps a drop of {drop} pp")
-    value = found.best.latency_ms
+    value = found.incumbent.latency_ms
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{early:5d} {drop:7.1f} {space_size(problem, early):8.2e} {value:9.4f}"
         f" {found.bound:9.4f} {value - found.bound:7.4f} {found.proven!s:>6s}"
-        f" {static.best.latency_ms:9.4f} {wall:8.1f} {cpu:8.1f} {peak:8.0f}"
+        f" {static.incumbent.latency_ms:9.4f} {wall:8.1f} {cpu:8.1f} {peak:8.0f}"
         f" {found.nodes:6d}",
         flush=True,
     )
     if not args.rivals:
         return
     for name in ("random", "evolve", "greedy"):
-        rivals = Rivals(problem, floor, early, wall, args.seed)
+        rivals = Rivals(problem, min_miou, early, wall, args.seed)
         best = getattr(rivals, name)()
         print(
             f"      {name:7s} {best.latency_ms:9.4f} ms"

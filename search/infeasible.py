@@ -14,7 +14,7 @@ from mess_tf.core.routing import first_exit
 from search.problem import Problem
 from search.requirement import Requirement
 from search.resources import MB
-from search.solver.branch_and_bound import Optimum, Search
+from search.solver.branch_and_bound import BranchAndBound, Optimum
 from search.solver.target import Target
 
 _DIAGNOSIS_LIMIT_S = 20.0
@@ -36,25 +36,27 @@ def failure(
     deadline = time.monotonic() + min(time_limit_s, _DIAGNOSIS_LIMIT_S)
     half = (time.monotonic() + deadline) / 2
     advice = []
-    open_latency = dataclasses.replace(target, ceiling_ms=math.inf, p90_ms=math.inf)
-    fast = Search(
-        problem, dataclasses.replace(open_latency, minimise_latency=True), early, half
+    any_latency = dataclasses.replace(
+        target, max_latency_ms=math.inf, max_p90_ms=math.inf
+    )
+    fast = BranchAndBound(
+        problem, dataclasses.replace(any_latency, minimise_latency=True), early, half
     ).run()
-    if fast.best is not None:
-        p90 = _p90_of(problem, fast.best.heads, fast.best.gates)
+    if fast.incumbent is not None:
+        p90 = _p90_of(problem, fast.incumbent.heads, fast.incumbent.gates)
         sure = "" if fast.proven else " found so far"
         advice.append(
             f"with the accuracy asked, the lowest mean latency{sure} is"
-            f" {fast.best.latency_ms:.3f} ms (p90 {p90:.3f} ms)"
+            f" {fast.incumbent.latency_ms:.3f} ms (p90 {p90:.3f} ms)"
         )
-    good_target = dataclasses.replace(target, floor=0.0, minimise_latency=False)
-    good = Search(problem, good_target, early, deadline).run()
-    if good.best is not None:
-        drop = 100 * (problem.reference_miou - good.best.miou)
+    good_target = dataclasses.replace(target, min_miou=0.0, minimise_latency=False)
+    good = BranchAndBound(problem, good_target, early, deadline).run()
+    if good.incumbent is not None:
+        drop = 100 * (problem.reference_miou - good.incumbent.miou)
         sure = "" if good.proven else " found so far"
         advice.append(
             f"within the latency asked, the highest mIoU{sure} is"
-            f" {100 * good.best.miou:.2f} % (drop {drop:.2f} pp)"
+            f" {100 * good.incumbent.miou:.2f} % (drop {drop:.2f} pp)"
         )
     else:
         cost = problem.segments_ms + problem.head_ms + problem.output_ms

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mess_tf.core.errors import MessError
 from search.generalisation.guarantees import Guarantee
 from search.requirement import ONE_ANSWER_SETTINGS, OneAnswerSetting
+from search.solver.options import DEFAULT_OPTIONS, SolverOptions
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class SearchParameters:
             within ``search.run.RUNNER_UP_TOLERANCE`` of the optimum, for
             ``search.finalists.rerank_by_measurement``; not for a front.
         seed: of the bootstrap and of the choice of groups set aside for testing.
+        solver: tunables of the branch and bound; ``runner_up_tolerance`` is set by
+            ``finalists``.
 
     Raises:
         MessError: a value that is not accepted, or two that exclude each other.
@@ -41,6 +44,7 @@ class SearchParameters:
     guarantee: Guarantee | None = None
     finalists: int = 1
     seed: int = 0
+    solver: SolverOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
         if self.setting not in ONE_ANSWER_SETTINGS:

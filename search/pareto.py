@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +22,12 @@ from search.requirement import LATENCY_TOLERANCE_MS, Requirement
 from search.result import Outcome
 from search.run import Reporter, prepare
 from search.solver.branch_and_bound import (
-    Chosen,
+    BranchAndBound,
     Optimum,
     Progress,
     ProgressCall,
-    Search,
 )
+from search.solver.incumbent import Solution
 from search.solver.target import Target
 
 COLUMNS = (
@@ -100,23 +99,28 @@ def pareto_front(
             " for one requirement."
         )
     problem, early = prepare(statistics, spec, latency_ms, parameters)
-    began = time.monotonic()
+    clock = parameters.solver.clock
+    began = clock()
     end = began + parameters.time_limit_s
 
     def tell(state: Progress) -> None:
         if progress is not None:
-            progress(replace(state, elapsed_s=time.monotonic() - began))
+            progress(replace(state, elapsed_s=clock() - began))
 
     fastest = float((problem.segments_ms + problem.head_ms + problem.output_ms).min())
 
-    def solve(budget_ms: float, left: int, start: Chosen | None) -> Optimum:
-        now = time.monotonic()
-        target = Target(minimise_latency=False, floor=0.0, ceiling_ms=budget_ms)
+    def solve(budget_ms: float, left: int, start: Solution | None) -> Optimum:
+        now = clock()
+        target = Target(minimise_latency=False, min_miou=0.0, max_latency_ms=budget_ms)
         deadline = now + max(0.0, end - now) / left
-        return Search(problem, target, early, deadline, tell, start).run()
+        return BranchAndBound(
+            problem, target, early, deadline, tell, start, parameters.solver
+        ).run()
 
-    static = Search(problem, Target(minimise_latency=False, floor=0.0), 0, end).run()
-    slowest = fastest if static.best is None else static.best.latency_ms
+    static = BranchAndBound(
+        problem, Target(minimise_latency=False, min_miou=0.0), 0, end
+    ).run()
+    slowest = fastest if static.incumbent is None else static.incumbent.latency_ms
     budgets = np.geomspace(max(fastest, 1e-6), max(slowest, 1e-6), points - 1)
     found: list[tuple[float, Optimum]] = []
     start = None
@@ -124,7 +128,7 @@ def pareto_front(
     limits = [*(budgets + LATENCY_TOLERANCE_MS).tolist(), np.inf]
     for done, budget in enumerate(limits):
         optimum = solve(budget, len(limits) - done, start)
-        start = optimum.best
+        start = optimum.incumbent
         found.append((budget, optimum))
     reporter = Reporter(statistics, spec, latency_ms, Requirement(), parameters.seed)
     return tuple(
@@ -138,15 +142,15 @@ def pareto_front(
     )
 
 
-def _configuration(problem: Problem, chosen: Chosen) -> Configuration:
+def _configuration(problem: Problem, chosen: Solution) -> Configuration:
     return problem.configuration(chosen.heads, chosen.gates)
 
 
 def _unbeaten(
     found: Sequence[tuple[float, Optimum]],
-) -> list[tuple[float, Optimum, Chosen]]:
+) -> list[tuple[float, Optimum, Solution]]:
     """Leaves out what another point beats or equals in both figures."""
-    rows = [(b, o, o.best) for b, o in found if o.best is not None]
+    rows = [(b, o, o.incumbent) for b, o in found if o.incumbent is not None]
     latency_ms = [best.latency_ms for _, _, best in rows]
     miou = [best.miou for _, _, best in rows]
     return [rows[i] for i in pareto_indices(latency_ms, miou)]

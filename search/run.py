@@ -26,7 +26,7 @@ from search.problem import Problem
 from search.requirement import Requirement
 from search.resources import MB, Resources
 from search.result import Finalist, Outcome, Robustness, SearchResult
-from search.solver.branch_and_bound import Optimum, ProgressCall, Search
+from search.solver.branch_and_bound import BranchAndBound, Optimum, ProgressCall
 from search.solver.space import space_size
 from search.solver.target import Target
 
@@ -95,7 +95,7 @@ def search(
     others = [reporter.outcome(other) for other in runner_ups]
     seen = chosen.calibration
     moved = seen.mean_ms if found.target.minimise_latency else seen.miou
-    static = Search(found.problem, found.target, 0, math.inf).run().best
+    static = BranchAndBound(found.problem, found.target, 0, math.inf).run().incumbent
     return SearchResult(
         name=name,
         setting=parameters.setting,
@@ -113,7 +113,7 @@ def search(
         reference=reporter.outcome(final_configuration(spec)),
         source=statistics.source,
         nodes=found.optimum.nodes,
-        listed=found.optimum.listed,
+        listed=found.optimum.evaluated,
         wall_s=time.monotonic() - started,
         robustness=None if robust is None else _robustness(robust),
         certified=certified,
@@ -158,7 +158,7 @@ class _Task:
             MessError: the time limit passed first, or something cannot be used.
         """
         time_limit_s = self.parameters.time_limit_s
-        deadline = time.monotonic() + time_limit_s
+        deadline = self.parameters.solver.clock() + time_limit_s
         problem, early = prepare(
             statistics,
             self.spec,
@@ -169,15 +169,17 @@ class _Task:
         )
         target = target_of(problem, requirement)
         tolerance = RUNNER_UP_TOLERANCE if self.parameters.finalists > 1 else 0.0
-        optimum = Search(
+        optimum = BranchAndBound(
             problem,
             target,
             early,
             deadline,
             self.progress,
-            runner_up_tolerance=tolerance,
+            options=dataclasses.replace(
+                self.parameters.solver, runner_up_tolerance=tolerance
+            ),
         ).run()
-        best = optimum.best
+        best = optimum.incumbent
         if best is None:
             raise failure(problem, requirement, target, early, optimum, time_limit_s)
         value = best.latency_ms if target.minimise_latency else best.miou
@@ -265,10 +267,10 @@ def target_of(problem: Problem, requirement: Requirement) -> Target:
     size = requirement.max_size_mb
     return Target(
         minimise_latency=requirement.goal == "latency",
-        floor=requirement.miou_floor(problem.reference_miou),
-        ceiling_ms=math.inf if ceiling is None else ceiling,
-        p90_ms=math.inf if p90 is None else p90,
-        size_bytes=math.inf if size is None else size * MB,
+        min_miou=requirement.miou_floor(problem.reference_miou),
+        max_latency_ms=math.inf if ceiling is None else ceiling,
+        max_p90_ms=math.inf if p90 is None else p90,
+        max_size_bytes=math.inf if size is None else size * MB,
     )
 
 

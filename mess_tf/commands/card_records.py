@@ -18,6 +18,7 @@ from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.exporting.embedded_card import CARD_SCHEMA
 from mess_tf.exporting.options import ExportForm
+from search.anytime import AnytimeResult
 from search.requirement import Requirement
 from search.result import Outcome
 
@@ -124,6 +125,9 @@ class Card:
         promise: the exported configuration with its figures.
         best_static: the best single exit for the requirement; null without one.
         reference: the final head alone.
+        anytime: the exits that answer one after the other, with their figures by the
+            deadlines; then requirement, promise, best_static and reference are null.
+            Left out of other exports' cards.
         statistics_source: what the search's statistics were measured on.
         sources: sha256 of everything that went in; of pieces by name.
         versions: of packages.
@@ -143,18 +147,21 @@ class Card:
     exits: tuple[CardExit, ...]
     inventory: Inventory
     in_float: tuple[FloatOperator, ...]
-    requirement: Requirement
-    promise: Outcome
+    requirement: Requirement | None
+    promise: Outcome | None
     best_static: Outcome | None
-    reference: Outcome
+    reference: Outcome | None
     latency: CardLatency
     statistics_source: str
     sources: Mapping[str, str | Mapping[str, str]]
     versions: Mapping[str, str]
+    anytime: AnytimeResult | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Plain JSON; a number that is not finite is null, which every reader knows."""
         plain: dict[str, Json] = _without_nan(to_json(self))
+        if self.anytime is None:
+            del plain["anytime"]
         return plain
 
 

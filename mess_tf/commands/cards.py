@@ -19,7 +19,7 @@ from mess_tf.commands.card_records import (
     Thresholds,
 )
 from mess_tf.commands.latencies import Latencies, Unmeasured, measured_latencies
-from mess_tf.core.configuration import Configuration
+from mess_tf.core.configuration import ExitChoice
 from mess_tf.core.files import sha256_of
 from mess_tf.core.piece_names import decision_name, head_name, segment_name
 from mess_tf.core.pieces import Pieces, TensorInfo
@@ -30,6 +30,7 @@ from mess_tf.data.open import open_data
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.exporting.options import ExportForm
 from mess_tf.runs import RECIPE, Run
+from search.anytime import AnytimeResult
 from search.result import Outcome, SearchResult
 
 _VERSIONS = ("mess-tf", "tensorflow", "keras", "ai-edge-litert", "numpy")
@@ -81,10 +82,32 @@ class Source:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What of a search is exported.
+
+    Attributes:
+        result: of the search.
+        outcome: the one of the result's outcomes that is exported; None in the anytime
+            setting, where the result has no others.
+    """
+
+    result: SearchResult | AnytimeResult
+    outcome: Outcome | None = None
+
+    @property
+    def exits(self) -> tuple[ExitChoice, ...]:
+        """The exits in order of depth; without thresholds in the anytime setting."""
+        if self.outcome is not None:
+            return self.outcome.configuration.exits
+        if isinstance(self.result, AnytimeResult):
+            return tuple(ExitChoice(one.exit, one.head) for one in self.result.exits)
+        return self.result.configuration.exits
+
+
 def make_card(
     source: Source,
-    result: SearchResult,
-    outcome: Outcome,
+    choice: Choice,
     form: ExportForm,
     files: Sequence[Path],
     tensors: tuple[TensorInfo, TensorInfo | None],
@@ -94,8 +117,7 @@ def make_card(
 
     Args:
         source: what the export is made of.
-        result: the search's.
-        outcome: the one of the result's outcomes that is exported.
+        choice: what is exported.
         form: of the export.
         files: all ``.tflite`` files of the export.
         tensors: the image input, and the output of logits (None without).
@@ -104,9 +126,11 @@ def make_card(
     from mess_tf.exporting.inventory import float_operators, inventory
 
     pieces, spec = source.pieces, source.spec
-    configuration: Configuration = outcome.configuration
     image, logits = tensors
-    early = tuple(choice.threshold for choice in configuration.exits[:-1])
+    result = choice.result
+    routed = None if isinstance(result, AnytimeResult) else result
+    progressive = result if isinstance(result, AnytimeResult) else None
+    early = tuple(one.threshold for one in choice.exits[:-1])
     return Card(
         name=name,
         form=form,
@@ -118,15 +142,15 @@ def make_card(
         preprocessing=spec.preprocessing,
         classes=spec.classes,
         palette=source.palette,
-        exits=_exits(source, configuration),
+        exits=_exits(source, choice.exits),
         inventory=Inventory(**inventory(files)),
         in_float=tuple(
             FloatOperator(**row) for row in float_operators(files, pieces.precision)
         ),
-        requirement=result.requirement,
-        promise=outcome,
-        best_static=result.best_static,
-        reference=result.reference,
+        requirement=None if routed is None else routed.requirement,
+        promise=choice.outcome,
+        best_static=None if routed is None else routed.best_static,
+        reference=None if routed is None else routed.reference,
         latency=CardLatency(
             source.latencies.device,
             source.latencies.threads,
@@ -134,10 +158,11 @@ def make_card(
             source.latencies.conditions,
         ),
         statistics_source=result.source,
-        sources=_sources(source, configuration),
+        sources=_sources(source, choice.exits),
         versions={
             package: importlib.metadata.version(package) for package in _VERSIONS
         },
+        anytime=progressive,
     )
 
 
@@ -165,18 +190,18 @@ def _outputs(
     if form.gives_classes:
         shape = f"(1, {height}, {width})"
         outputs["classes"] = f"uint8 {shape}: class ids, as in 'classes'"
-    if form.form != "stages":
+    if not form.has_plan:
         outputs["exit"] = "int32 (1,): exit point taken, 1-based"
     return outputs
 
 
-def _exits(source: Source, configuration: Configuration) -> tuple[CardExit, ...]:
+def _exits(source: Source, exits: Sequence[ExitChoice]) -> tuple[CardExit, ...]:
     """Per exit: where it sits, its rule, its accuracy alone, the MACs up to it.
 
     MACs include the decision's.
     """
     pieces, rows, macs, done = source.pieces, [], 0, 0
-    for choice in configuration.exits:
+    for choice in exits:
         macs += sum(
             pieces[segment_name(k)].macs for k in range(done + 1, choice.exit + 1)
         )
@@ -199,12 +224,12 @@ def _exits(source: Source, configuration: Configuration) -> tuple[CardExit, ...]
 
 
 def _sources(
-    source: Source, configuration: Configuration
+    source: Source, exits: Sequence[ExitChoice]
 ) -> dict[str, str | dict[str, str]]:
     """Digests of everything that went in."""
-    run, last = source.run, configuration.exits[-1].exit
+    run, last = source.run, exits[-1].exit
     names = [segment_name(k) for k in range(1, last + 1)]
-    names += [head_name(choice.exit, choice.head) for choice in configuration.exits]
+    names += [head_name(choice.exit, choice.head) for choice in exits]
     files = {
         RECIPE: run.folder / RECIPE,
         "supernet.keras": run.supernet_weights,

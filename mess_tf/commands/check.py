@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,18 @@ from android_bench.devices import open_device
 from android_bench.errors import BenchError
 from android_bench.records import Failure, MeasureSettings, ModelFile
 from mess_tf.commands.arguments import as_tuple, next_command
-from mess_tf.commands.check_records import CHECK_SCHEMA
+from mess_tf.commands.check_anytime import check_deadlines
+from mess_tf.commands.check_records import CHECK_SCHEMA, AnytimeCheckFile
 from mess_tf.commands.latencies import measured_latencies, network_input, tensor_of
-from mess_tf.commands.on_device import PASSES, answers_on_device
+from mess_tf.commands.on_device import (
+    PASSES,
+    answers_on_device,
+    anytime_answers_on_device,
+)
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.json_files import read_json, write_json
+from mess_tf.core.json_files import from_json, read_json, to_json, write_json
 from mess_tf.core.piece_names import WHOLE_PROBE
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.quantiles import quantile
@@ -32,6 +39,7 @@ from mess_tf.data.open import OpenedData, open_data
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
+from search.anytime import AnytimeResult
 
 _OF_A_CARD = ("files", "precision", "input", "promise")
 
@@ -46,9 +54,11 @@ def check(
     """Runs exported files on the device and compares promised with measured.
 
     Compares what the search promised with what the file does: exit per image, exit
-    rates, mean latency and mIoU, on both parts. Since a device's speed drifts between
-    sessions, the final network in one file, which was profiled too, is measured again
-    before and after: the promise *at the present speed* is corrected by that ratio.
+    rates, mean latency and mIoU, on both parts; for deadlines, when each promised
+    answer was there, for how many images in time, and the mIoU by each deadline. Since
+    a device's speed drifts between sessions, the final network in one file, which was
+    profiled too, is measured again before and after: the promise *at the present speed*
+    is corrected by that ratio.
 
     Args:
         run: the run folder.
@@ -107,41 +117,86 @@ def _check_one(
             raise MessError(
                 f"{path} is not the file its card describes; run `mess export` again."
             )
-    spec = SupernetSpec.load(run.supernet_structure)
-    configuration = Configuration.from_json(card["promise"]["configuration"])
-    statistics = Statistics.load(run.statistics(card["precision"]))
-    promised = measured_latencies(
-        run, card["precision"], device, threads, unmeasured_heads="leave out"
-    )
-    image_input, count_images = tensor_of(card["input"]), len(data.evaluation)
     where = device or run.recipe.profile.device
     count = threads or run.recipe.profile.threads
-    pieces = Pieces.load(run.pieces(card["precision"]))
-    whole = ModelFile.read(pieces.path(WHOLE_PROBE), WHOLE_PROBE)
-    settings = MeasureSettings.preset("quick", count)
-    images = []
-    with progress(f"Checking {folder.name}", (1 + PASSES) * count_images) as step:
-        for index in range(count_images):
-            picture = data.evaluation.load(index).image
-            images.append(network_input(picture, image_input, spec.preprocessing))
-            step()
-        with open_device(where) as reached:
-            before = _whole_ms(reached, whole, settings)
-            latency_ms, answers = answers_on_device(
-                folder, card, images, reached, count, step=step
-            )
-            after = _whole_ms(reached, whole, settings)
+    spec = SupernetSpec.load(run.supernet_structure)
+    session = _Session(run, folder, card, spec, where, count)
+    if card.get("anytime") is not None:
+        return _check_deadlines(session, data)
+    return _check_routing(session, data)
+
+
+@dataclass(frozen=True, eq=False)
+class _Session:
+    """An export and the device that it is checked on.
+
+    Attributes:
+        folder, card: of the export.
+        spec: of the supernet.
+        device, threads: where and how it runs.
+    """
+
+    run: Run
+    folder: Path
+    card: dict[str, Any]
+    spec: SupernetSpec
+    device: str
+    threads: int
+
+    def measure(
+        self, data: OpenedData, follow: Callable[..., tuple[np.ndarray, list[Any]]]
+    ) -> tuple[np.ndarray, list[Any], float]:
+        """Runs the export over all images.
+
+        Args:
+            data: the images.
+            follow: ``answers_on_device`` or ``anytime_answers_on_device``.
+
+        Returns:
+            What ``follow`` returns, and the present latency of the final network in one
+            file over its profiled latency.
+        """
+        precision, image_input = self.card["precision"], tensor_of(self.card["input"])
+        promised = measured_latencies(
+            self.run, precision, self.device, self.threads, unmeasured_heads="leave out"
+        )
+        pieces = Pieces.load(self.run.pieces(precision))
+        whole = ModelFile.read(pieces.path(WHOLE_PROBE), WHOLE_PROBE)
+        settings = MeasureSettings.preset("quick", self.threads)
+        total = (1 + PASSES) * len(data.evaluation)
+        images = []
+        with progress(f"Checking {self.folder.name}", total) as step:
+            for index in range(len(data.evaluation)):
+                image = data.evaluation.load(index).image
+                images.append(
+                    network_input(image, image_input, self.spec.preprocessing)
+                )
+                step()
+            with open_device(self.device) as reached:
+                before = _whole_ms(reached, whole, settings)
+                latency_ms, answers = follow(
+                    self.folder, self.card, images, reached, self.threads, step=step
+                )
+                after = _whole_ms(reached, whole, settings)
+        return latency_ms, answers, (before + after) / 2 / promised.whole_ms
+
+
+def _check_routing(session: _Session, data: OpenedData) -> dict[str, Any]:
+    """Checks an export that answers once per image."""
+    card = session.card
+    configuration = Configuration.from_json(card["promise"]["configuration"])
+    statistics = Statistics.load(session.run.statistics(card["precision"]))
+    latency_ms, answers, drift = session.measure(data, answers_on_device)
     taken = np.array([answer.exit for answer in answers])
-    drift = (before + after) / 2 / promised.whole_ms
     place = exit_position_per_image(statistics, configuration)
     exits = [choice.exit for choice in configuration.exits]
     expected = np.array(exits)[place]
     result: dict[str, Any] = {
         "schema": CHECK_SCHEMA,
-        "name": folder.name,
-        "device": where,
-        "threads": count,
-        "images": len(images),
+        "name": session.folder.name,
+        "device": session.device,
+        "threads": session.threads,
+        "images": len(taken),
         "images_with_other_exit": int((taken != expected).sum()),
         "slower_than_profiled": drift,
         "exits": exits,
@@ -149,15 +204,55 @@ def _check_one(
         "taken": [int(exit_index) for exit_index in taken],
         "image_names": list(data.evaluation.names),
     }
-    for part in ("calibration", "report"):
-        chosen = [i for i, p in enumerate(data.parts) if p == part]
+    for part, chosen in _parts(data):
         figures = card["promise"][part]
-        if not chosen or figures is None:
+        if figures is None:
             continue
         row = _part_row(figures, exits, latency_ms[chosen], taken[chosen], drift)
-        row["measured_miou"] = _miou(data, spec, chosen, answers)
+        row["measured_miou"] = _miou(data, session.spec, chosen, answers)
         result["parts"][part] = row
     return result
+
+
+def _check_deadlines(session: _Session, data: OpenedData) -> dict[str, Any]:
+    """Checks an export whose exits answer one after the other."""
+    path = session.folder / "card.json"
+    promised = from_json(session.card["anytime"], AnytimeResult, f"The card {path}")
+    ready_ms, answers, drift = session.measure(data, anytime_answers_on_device)
+
+    @functools.cache
+    def areas_of(image: int, position: int) -> Areas:
+        labels = data.evaluation.load(image).labels
+        if position >= 0:
+            answer = answers[position][image]
+            predicted = class_map(answer.logits, answer.classes, *labels.shape)
+            return count_areas(labels, predicted, len(session.spec.classes))
+        true = count_areas(labels, np.zeros_like(labels), len(session.spec.classes))
+        nothing = np.zeros_like(true.predicted)
+        return Areas(true.true, nothing, nothing)
+
+    return to_json(
+        AnytimeCheckFile(
+            name=session.folder.name,
+            device=session.device,
+            threads=session.threads,
+            images=len(data.evaluation),
+            slower_than_profiled=drift,
+            exits=tuple(one.exit for one in promised.exits),
+            parts={
+                part: check_deadlines(promised, part, ready_ms, chosen, areas_of)
+                for part, chosen in _parts(data)
+            },
+        )
+    )
+
+
+def _parts(data: OpenedData) -> Iterator[tuple[str, list[int]]]:
+    """The parts that have images, with these."""
+    for part in ("calibration", "report"):
+        chosen = [i for i, p in enumerate(data.parts) if p == part]
+        if chosen:
+            yield part, chosen
 
 
 def _whole_ms(reached: Device, whole: ModelFile, settings: MeasureSettings) -> float:
@@ -218,6 +313,9 @@ def render(result: dict[str, Any]) -> str:
     """Promised against measured, per export and part."""
     lines = []
     for row in result["checks"]:
+        if row.get("setting") == "anytime":
+            lines += _deadline_lines(row)
+            continue
         other = row["images_with_other_exit"]
         lines.append(
             f"{row['name']} on {row['device']}, {_threads(row['threads'])}: every image"
@@ -240,6 +338,29 @@ def render(result: dict[str, Any]) -> str:
                 f" {figures['measured_miou']:.2%}",
             ]
     return "\n".join(lines)
+
+
+def _deadline_lines(row: dict[str, Any]) -> list[str]:
+    """Promised against measured by each deadline."""
+    lines = [
+        f"{row['name']} on {row['device']}, {_threads(row['threads'])}: device at"
+        f" {row['slower_than_profiled']:.2f} times its profiled latency"
+    ]
+    for part, deadlines in row["parts"].items():
+        for one in deadlines:
+            head = f"  {part}, by {one['deadline_ms']:g} ms:"
+            if one["exit"] is None:
+                lines.append(f"{head} no answer promised")
+                continue
+            lines.append(
+                f"{head} exit {one['exit']} promised at"
+                f" {one['promised_ready_ms']:.3f} ms, measured"
+                f" {one['measured_ready_ms']:.3f} ms (p90"
+                f" {one['measured_ready_p90_ms']:.3f}), in time for"
+                f" {one['in_time']:.1%} of the images; mIoU promised"
+                f" {one['promised_miou']:.2%}, measured {one['measured_miou']:.2%}"
+            )
+    return lines
 
 
 def _threads(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,7 @@ from typing import Any, get_args
 
 from mess_tf.commands.arguments import as_tuple, check_choice, next_command
 from mess_tf.commands.card_records import CardFile
-from mess_tf.commands.cards import Source, make_card
-from mess_tf.core.configuration import Configuration
+from mess_tf.commands.cards import Choice, Source, make_card
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.files import sha256_of, write_file
 from mess_tf.core.json_files import write_json
@@ -18,6 +18,7 @@ from mess_tf.core.pieces import TensorInfo
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.supernet_spec import SupernetSpec
+from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.exporting.options import (
     AnswerContent,
     ExportForm,
@@ -27,7 +28,13 @@ from mess_tf.exporting.options import (
 )
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
-from search.result import Outcome, SearchResult, load_results
+from search.anytime import AnytimeResult
+from search.result import (
+    Outcome,
+    SearchResult,
+    load_anytime_results,
+    load_results,
+)
 
 
 def export(
@@ -46,7 +53,8 @@ def export(
     Args:
         run: the run folder.
         form: what is written; ``single`` writes the best single exit for the same
-            requirement.
+            requirement. Results of the anytime setting become ``progressive``: a file
+            per exit and a plan in which each one answers.
         choice: name of a search result; may be repeated (default: all).
         device: device whose search results are taken, e.g. host (default: the
             recipe's).
@@ -70,8 +78,10 @@ def export(
     name = device or opened.recipe.profile.device
     spec = SupernetSpec.load(opened.supernet_structure)
     form.check(precision, len(spec.classes))
-    results = load_results(opened.search(name, precision) / "chosen.json")
-    by_name = {result.name: result for result in results}
+    chosen = opened.search(name, precision) / "chosen.json"
+    by_name: dict[str, SearchResult | AnytimeResult] = {}
+    by_name |= {result.name: result for result in load_results(chosen)}
+    by_name |= {result.name: result for result in load_anytime_results(chosen)}
     choices = as_tuple(choice)
     for wanted in choices:
         if wanted not in by_name:
@@ -79,14 +89,24 @@ def export(
                 f"No search result named {wanted!r} for {name} and {precision}; there"
                 f" are {', '.join(by_name) or 'none'}."
             )
-    for wanted in choices or by_name:
-        _check_threshold_input(by_name[wanted], form)
+    for wanted in choices:
+        _check_form(by_name[wanted], form)
+    results = [r for n, r in by_name.items() if n in choices or not choices]
+    if not choices:
+        results = [r for r in results if _fits(r, form)]
+        if not results:
+            raise MessError(
+                f"No search result for {name} and {precision} can be written with"
+                f" --form {form.form}; there are {', '.join(by_name) or 'none'}."
+            )
+    for result in results:
+        _check_threshold_input(result, form)
     source = Source.open(opened, precision, device, unmeasured_heads="leave out")
     exports = []
-    with progress("Exporting", len(choices or by_name)) as step:
-        for wanted in choices or by_name:
-            exports.append(_export_one(source, by_name[wanted], form))
-            step(note=wanted)
+    with progress("Exporting", len(results)) as step:
+        for result in results:
+            exports.append(_export_one(source, result, _form_of(result, form)))
+            step(note=result.name)
     names = [row["name"] for row in exports] if choices else None
     return {
         "run": str(run),
@@ -95,19 +115,52 @@ def export(
     }
 
 
+def _fits(result: SearchResult | AnytimeResult, form: ExportForm) -> bool:
+    """Whether a result can be written in a form; the default form suits all."""
+    if isinstance(result, AnytimeResult):
+        return form.form in ("linked", "progressive")
+    return form.form != "progressive"
+
+
+def _form_of(result: SearchResult | AnytimeResult, form: ExportForm) -> ExportForm:
+    """The form in which a result is written."""
+    if isinstance(result, AnytimeResult):
+        return dataclasses.replace(form, form="progressive")
+    return form
+
+
+def _check_form(result: SearchResult | AnytimeResult, form: ExportForm) -> None:
+    """Refuses a form that a result named by --choice cannot have."""
+    if _fits(result, form):
+        return
+    why = (
+        "is for deadlines: every exit answers, which --form progressive (the default"
+        " for it) writes"
+        if isinstance(result, AnytimeResult)
+        else "has one answer per image; --form progressive is for results of `mess"
+        " search --setting anytime`"
+    )
+    raise UsageError(f"--form {form.form}: {result.name} {why}.")
+
+
 def _export_one(
-    source: Source, result: SearchResult, form: ExportForm
+    source: Source, result: SearchResult | AnytimeResult, form: ExportForm
 ) -> dict[str, Any]:
     """Writes one export's folder, whole or not at all."""
     from mess_tf.compiling.piece_folder import write_folder_atomically
 
-    outcome = _outcome(result, form)
+    outcome = None
     _must_be_measured(source, result)
-    _must_be_current(source, result, outcome)
+    if isinstance(result, AnytimeResult):
+        _must_have_the_same_heads(source, result)
+    else:
+        outcome = _outcome(result, form)
+        _must_be_current(source, result, outcome)
     precision = source.pieces.precision
     folder = source.run.export(f"{result.name}_{precision}{form.suffix}")
     with write_folder_atomically(folder) as partial:
-        card = write_export(source, result, outcome, form, partial, folder.name)
+        choice = Choice(result, outcome)
+        card = write_export(source, choice, form, partial, folder.name)
         write_json(partial / "card.json", card)
     return {
         "name": folder.name,
@@ -120,24 +173,21 @@ def _export_one(
 
 
 def write_export(
-    source: Source,
-    result: SearchResult,
-    outcome: Outcome,
-    form: ExportForm,
-    folder: Path,
-    name: str,
+    source: Source, choice: Choice, form: ExportForm, folder: Path, name: str
 ) -> dict[str, Any]:
-    """Writes an export's ``.tflite`` files into a folder and gives its whole card.
+    """Writes an export's ``.tflite`` files into a folder; returns its whole card.
 
     Args:
-        result: the search's.
-        outcome: the one of the result's outcomes that is exported.
+        source: what the export is made of.
+        choice: what is exported.
+        form: of the export.
+        folder: to write into.
         name: of the export, for its card.
     """
     from mess_tf.exporting.embedded_card import with_card
 
-    files, tensors = _write_files(source, outcome.configuration, form, folder)
-    card = make_card(source, result, outcome, form, files, tensors, name)
+    files, tensors = _write_files(source, choice, form, folder)
+    card = make_card(source, choice, form, files, tensors, name)
     write_file(files[0], with_card(files[0].read_bytes(), card.to_json()))
     return CardFile.of(
         card,
@@ -159,8 +209,19 @@ def _outcome(result: SearchResult, form: ExportForm) -> Outcome:
     return result.best_static
 
 
-def _check_threshold_input(result: SearchResult, form: ExportForm) -> None:
-    """A single exit has no threshold that could be an input."""
+def _check_threshold_input(
+    result: SearchResult | AnytimeResult, form: ExportForm
+) -> None:
+    """A single exit has no threshold that could be an input, deadlines have none."""
+    if isinstance(result, AnytimeResult):
+        for flag in ("threshold_input", "exit_signatures"):
+            if getattr(form, flag):
+                raise UsageError(
+                    f"--{flag.replace('_', '-')} is without effect for {result.name}:"
+                    " every exit answers by its own file; leave it out, or name other"
+                    " results by --choice."
+                )
+        return
     if form.threshold_input and len(result.configuration.exits) == 1:
         raise UsageError(
             f"{result.name} leaves at one exit and has no threshold, so"
@@ -169,7 +230,7 @@ def _check_threshold_input(result: SearchResult, form: ExportForm) -> None:
         )
 
 
-def _must_be_measured(source: Source, result: SearchResult) -> None:
+def _must_be_measured(source: Source, result: SearchResult | AnytimeResult) -> None:
     """A card promises what was measured, never what was predicted."""
     if not result.predicted:
         return
@@ -180,6 +241,20 @@ def _must_be_measured(source: Source, result: SearchResult) -> None:
         f" profile {folder} --share` and the share you took, which now takes what was"
         f" chosen too, then run `mess search {folder}` again as before."
     )
+
+
+def _must_have_the_same_heads(source: Source, result: AnytimeResult) -> None:
+    """What was promised per exit has to be what the statistics of today say."""
+    for one in result.exits:
+        now = None
+        if (one.exit, one.head) in source.statistics.heads:
+            now = head_miou(source.statistics, (one.exit, one.head), "calibration")
+        if now is None or not math.isclose(now, one.calibration_miou, abs_tol=1e-9):
+            raise MessError(
+                f"{result.name} was found with other statistics of"
+                f" {source.pieces.precision} (head {one.head} of exit {one.exit});"
+                " run `mess search` again."
+            )
 
 
 def _must_be_current(source: Source, result: SearchResult, outcome: Outcome) -> None:
@@ -210,21 +285,30 @@ def _must_be_current(source: Source, result: SearchResult, outcome: Outcome) -> 
 
 
 def _write_files(
-    source: Source, configuration: Configuration, form: ExportForm, folder: Path
+    source: Source, choice: Choice, form: ExportForm, folder: Path
 ) -> tuple[list[Path], tuple[TensorInfo, TensorInfo | None]]:
     """Writes the files, the one for the card first; also image input and logits."""
     from mess_tf.exporting.linking import link_configuration
-    from mess_tf.exporting.staged_export import link_stages, stage_files
+    from mess_tf.exporting.staged_export import (
+        link_progressive,
+        link_stages,
+        stage_files,
+    )
     from mess_tf.runtime.linked_model import LinkedModel
     from mess_tf.runtime.stage_plan import StagedModel
 
-    if form.form == "stages":
-        plan = link_stages(source.pieces, source.spec, configuration, folder, form)
+    pieces, spec = source.pieces, source.spec
+    if choice.outcome is None or form.form == "stages":
+        if choice.outcome is None:
+            heads = [(one.exit, one.head) for one in choice.exits]
+            plan = link_progressive(pieces, spec, heads, folder, form)
+        else:
+            plan = link_stages(pieces, spec, choice.outcome.configuration, folder, form)
         staged = StagedModel(folder)
         names = stage_files(plan)
         return [folder / name for name in names], (staged.image, staged.logits)
     path = folder / "model.tflite"
-    link_configuration(source.pieces, source.spec, configuration, path, form)
+    link_configuration(pieces, spec, choice.outcome.configuration, path, form)
     linked = LinkedModel(path)
     return [path], (linked.image, linked.logits)
 

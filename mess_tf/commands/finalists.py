@@ -11,7 +11,7 @@ import numpy as np
 
 from android_bench.device import Device
 from android_bench.devices import open_device
-from mess_tf.commands.cards import Source
+from mess_tf.commands.cards import Choice, Source
 from mess_tf.commands.export import write_export
 from mess_tf.commands.latencies import network_input, tensor_of
 from mess_tf.commands.on_device import answers_on_device
@@ -53,9 +53,8 @@ def measure_finalists(
             name = f"{result.name}_{number}"
             folders.append(export)
             try:
-                card = write_export(
-                    source, result, finalist.outcome, form, export, name
-                )
+                choice = Choice(result, finalist.outcome)
+                card = write_export(source, choice, form, export, name)
             except OSError as error:
                 raise MessError(
                     f"Finalists cannot be written to {folder} ({error.strerror}); free"

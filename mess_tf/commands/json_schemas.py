@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 
 from mess_tf.commands.card_records import CardFile
-from mess_tf.commands.check_records import CHECK_SCHEMA, CheckFile
+from mess_tf.commands.check_records import (
+    CHECK_SCHEMA,
+    AnytimeCheckFile,
+    CheckFile,
+)
 from mess_tf.core.files import write_file
 from mess_tf.core.json_files import Json, json_schema
 from mess_tf.core.pieces import PIECES_SCHEMA, PiecesFile
@@ -24,6 +28,7 @@ RECORDS: dict[str, tuple[type, int]] = {
     "chosen": (ChosenFile, CHOSEN_SCHEMA),
     "card": (CardFile, CARD_SCHEMA),
     "check": (CheckFile, CHECK_SCHEMA),
+    "check-anytime": (AnytimeCheckFile, CHECK_SCHEMA),
 }
 """By name of a file, without ``.json``: the record of its contents, and the version."""
 

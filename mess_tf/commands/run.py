@@ -88,7 +88,7 @@ def _open(
         card = read_card(model / StagePlan.load(model).stages[0].file)
         return card, StagedModel(model, threads)
     card = read_card(model)
-    if card["form"]["form"] == "stages":
+    if card["form"]["form"] in ("stages", "progressive"):
         raise MessError(
             f"{model} is one file of several; give its folder, {model.parent}."
         )

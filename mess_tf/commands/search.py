@@ -139,12 +139,10 @@ def search(
         "run": str(run),
         "devices": [found.finish(n, early) for n, found in by_device.items()],
         "hint": None if quiet else _hint(sources[names[0]]),
-        # Only results with one answer per image can be exported.
-        "next": None
-        if options.setting == "anytime"
-        else next_command(
+        "next": next_command(
             "export",
             run,
+            choice=[anytime_name(options.deadlines)] if options.deadlines else None,
             # Exports are of one device at a time.
             device=named[:1],
             precision=None if precision == "int8" else precision,

@@ -9,7 +9,7 @@ from mess_tf.core.errors import UsageError
 from mess_tf.core.precisions import Precision, has_int8_activations
 from mess_tf.core.supernet_spec import SupernetSpec
 
-Form = Literal["linked", "stages", "single"]
+Form = Literal["linked", "stages", "single", "progressive"]
 IoType = Literal["float32", "int8", "uint8"]
 AnswerContent = Literal["logits", "classes", "both"]
 Resolution = Literal["grid", "image"]
@@ -23,7 +23,9 @@ class ExportForm:
 
     Attributes:
         form: linked: one file that decides by itself; stages: a file per exit and a
-            plan, for delegates without IF; single: the best single exit.
+            plan, for delegates without IF; single: the best single exit; progressive:
+            a file per exit and a plan in which every exit answers, for deadlines
+            (results of --setting anytime are always written so).
         input: type of the image: float32 normalised, int8 the same in the pieces'
             steps, uint8 RGB pixels of a camera, normalised inside (default: as the
             pieces).
@@ -43,6 +45,11 @@ class ExportForm:
     resolution: Resolution = "grid"
     threshold_input: bool = False
     exit_signatures: bool = False
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether it is several files, and a plan that says what to do with them."""
+        return self.form in ("stages", "progressive")
 
     @property
     def gives_logits(self) -> bool:

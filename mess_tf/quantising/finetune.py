@@ -22,7 +22,7 @@ from mess_tf.quantising.qat_training import Distillation, FineTuning, NetworkOut
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.train import OpenProgress, pixel_weights, stage_epochs
+from mess_tf.training.train import OpenProgress, pixel_weights, stage_batches
 
 CALIBRATION_BATCH = 8
 _KEY_LENGTH = 12
@@ -72,7 +72,7 @@ def fine_tune(
         else unrounded(network)
     )
     settings, training = recipe.quantise, recipe.training
-    epochs = stage_epochs(recipe, spec, data, settings.epochs)
+    epochs = stage_batches(recipe, spec, data, settings.epochs)
     steps = epochs.total_steps
     optimisation = Optimisation(
         total_steps=steps,

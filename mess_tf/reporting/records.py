@@ -46,7 +46,7 @@ class Deployment:
     Attributes:
         run: the run's folder.
         measured: how latencies were taken; None where nothing is measured.
-        first, last: when the pieces were measured, first and last (UTC).
+        first_measured, last_measured: when the first and the last piece was (UTC).
         flags: doubts by name, and how many pieces they hang on.
         heads: every head alone.
         source: what the accuracy was measured on.
@@ -60,8 +60,8 @@ class Deployment:
     device: str
     precision: str
     measured: DeviceLatencies | None
-    first: str
-    last: str
+    first_measured: str
+    last_measured: str
     flags: Mapping[str, int]
     heads: tuple[HeadFigures, ...]
     source: str | None

@@ -1,4 +1,4 @@
-"""Epochs: batches in, steps taken, evaluation, log and checkpoint after each.
+"""The training loop: an epoch of steps, then evaluation, log and checkpoint.
 
 The loop is ours and not ``Model.fit``: stage 2 feeds many small models from one shared
 forward pass, and a run that was killed must go on exactly where it stood.
@@ -80,7 +80,7 @@ def run_stage(
     checkpoint = folder / f"{stage.name}.npz"
     history = folder / f"{stage.name}.jsonl"
     done = load_checkpoint(checkpoint, stage.variables(), fingerprint)
-    _keep_lines(history, done)
+    _drop_lines_after(history, done)
     progress(done * data.steps, "")
     for epoch in range(done, data.epochs):
         started = time.monotonic()
@@ -113,8 +113,8 @@ def run_stage(
         save_checkpoint(checkpoint, stage.variables(), epoch + 1, fingerprint)
 
 
-def _keep_lines(path: Path, count: int) -> None:
-    """Drops lines of epochs that a kill cut off before their checkpoint."""
+def _drop_lines_after(path: Path, count: int) -> None:
+    """Truncates the log to ``count`` lines: later epochs have no checkpoint."""
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         path.write_text("".join(lines[:count]), encoding="utf-8")

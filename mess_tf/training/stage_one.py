@@ -34,31 +34,31 @@ from mess_tf.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
-class Joint:
-    """What counts beside the final exit in a step of stage 1.
+class ExitLossConfig:
+    """Losses of early exits in stage 1, beside that of the final exit.
 
     Attributes:
         early_exits_per_step: early exits whose turn it is; more than there are = all.
         loss: of early exits; the final exit is the teacher of those that have one.
         alpha: weight of the teacher.
-        taught: whom another run teaches: the final exit, by ``kd``, or the early ones,
-            in place of the final exit.
+        teacher_targets: exits that another run teaches: the final one, by ``kd``, or
+            the early ones, in place of the final exit.
     """
 
     early_exits_per_step: int = 1
     loss: ExitLoss = "ce"
     alpha: float = 0.5
-    taught: Sequence[Taught] = ()
+    teacher_targets: Sequence[Taught] = ()
 
 
-class _JointModel(StepModel):
-    """The final head and others (stage 1).
+class MultiExitModel(StepModel):
+    """Final head and early heads, trained jointly (stage 1).
 
     ``y`` is a dict: ``labels`` (B, h, w) int, ``turn`` (B, outputs) float, 1 where an
     output counts, and where another run teaches ``teacher`` (B, h, w, C), its logits.
     """
 
-    joint: Joint
+    loss_config: ExitLossConfig
     final: int
 
     def compute_loss(
@@ -72,16 +72,20 @@ class _JointModel(StepModel):
         labels, weights = y["labels"], self.class_weights
         height, width = labels.shape[1:3]
         outputs = [resize_to(p, height, width) for p in as_list(y_pred)]
-        final, alpha, taught = outputs[self.final], self.joint.alpha, self.joint.taught
-        how: ExitLoss = "kd" if "final" in taught else "ce"
-        loss = exit_loss(how, final, y.get("teacher"), labels, alpha, weights)
-        teacher = y["teacher"] if "early" in taught else final
+        final, alpha, targets = (
+            outputs[self.final],
+            self.loss_config.alpha,
+            self.loss_config.teacher_targets,
+        )
+        final_loss: ExitLoss = "kd" if "final" in targets else "ce"
+        loss = exit_loss(final_loss, final, y.get("teacher"), labels, alpha, weights)
+        teacher = y["teacher"] if "early" in targets else final
         for i, logits in enumerate(outputs):
             if i != self.final:
-                own = exit_loss(
-                    self.joint.loss, logits, teacher, labels, alpha, weights
+                early_loss = exit_loss(
+                    self.loss_config.loss, logits, teacher, labels, alpha, weights
                 )
-                loss = loss + y["turn"][:, i] * own
+                loss = loss + y["turn"][:, i] * early_loss
         return ops.mean(loss)
 
 
@@ -95,11 +99,11 @@ class StageOne:
         supernet: Supernet,
         optimisation: Optimisation,
         class_weights: np.ndarray,
-        joint: Joint = Joint(),
+        loss_config: ExitLossConfig = ExitLossConfig(),
         teacher: Teacher | None = None,
     ) -> None:
         """``supernet`` has the heads that this stage trains, and any image size;
-        ``teacher`` teaches those in ``joint.taught``."""
+        ``teacher`` teaches those in ``loss_config.teacher_targets``."""
         self.supernet = supernet
         self.teacher = teacher
         spec = supernet.spec
@@ -109,17 +113,19 @@ class StageOne:
         self.exit_of_output = np.array([exit_index for exit_index, _ in heads])
         # Further heads at the final exit point take a turn as early exits do.
         self.always = np.arange(len(heads)) == self.final
-        self.in_turns = np.unique(self.exit_of_output[~self.always])
-        self.per_step = min(joint.early_exits_per_step, len(self.in_turns))
+        self.round_robin_exits = np.unique(self.exit_of_output[~self.always])
+        self.exits_per_step = min(
+            loss_config.early_exits_per_step, len(self.round_robin_exits)
+        )
         self.output_names = [
             "final" if i == self.final else f"exit_{exit_index}/{head_id}"
             for i, (exit_index, head_id) in enumerate(heads)
         ]
-        self.model = _JointModel(
+        self.model = MultiExitModel(
             supernet.model.input, supernet.model.outputs, name="joint"
         )
         self.model.class_weights = class_weights
-        self.model.joint, self.model.final = joint, self.final
+        self.model.loss_config, self.model.final = loss_config, self.final
         compile_model(self.model, optimisation)
 
     def step(self, images: np.ndarray, labels: np.ndarray, step: int) -> float:
@@ -130,10 +136,10 @@ class StageOne:
             labels: integers (B, h, w).
             step: number of this step since the stage began; decides whose turn it is.
         """
-        places = step * self.per_step + np.arange(self.per_step)
-        exits = self.in_turns[places % max(1, len(self.in_turns))]
-        own_turn = np.isin(self.exit_of_output, exits) & ~self.always
-        counts = self.always | own_turn
+        places = step * self.exits_per_step + np.arange(self.exits_per_step)
+        exits = self.round_robin_exits[places % max(1, len(self.round_robin_exits))]
+        takes_turn = np.isin(self.exit_of_output, exits) & ~self.always
+        counts = self.always | takes_turn
         turn = np.tile(counts.astype(np.float32), (len(images), 1))
         y = {"labels": labels.astype(np.int32), "turn": turn}
         if self.teacher is not None:

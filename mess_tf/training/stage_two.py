@@ -35,7 +35,7 @@ from mess_tf.training.teacher import Teacher
 HEADS_PER_GROUP = 16
 
 
-class _Distilled(StepModel):
+class _DistilledHeads(StepModel):
     """Heads of one exit point on frozen features (stage 2).
 
     ``y`` is a dict: ``labels`` (B, h, w) int and ``teacher`` (B, h, w, C) logits. Heads
@@ -103,11 +103,11 @@ class StageTwo:
         }
         for model in self.frozen.values():
             model.trainable = False
-        self.groups: list[tuple[tuple[int, ...], list[str], _Distilled]] = []
-        for exit_index, ids in _groups(spec):
+        self.groups: list[tuple[tuple[int, ...], list[str], _DistilledHeads]] = []
+        for exit_index, ids in _head_groups(spec):
             # Inputs of a group are placeholders: gradients end at the features.
             graph = supernet.heads(exit_index, ids)
-            model = _Distilled(graph.inputs, graph.outputs, name="distilled")
+            model = _DistilledHeads(graph.inputs, graph.outputs, name="distilled")
             model.trainable = True
             model.class_weights = class_weights
             model.loss_name, model.alpha = loss, alpha
@@ -157,7 +157,7 @@ def supernet_after_stage_one(spec: SupernetSpec, trained: Supernet) -> Supernet:
     return supernet
 
 
-def _groups(spec: SupernetSpec) -> list[tuple[int, list[str]]]:
+def _head_groups(spec: SupernetSpec) -> list[tuple[int, list[str]]]:
     groups = []
     for point, heads in zip(spec.exit_points, spec.heads, strict=True):
         ids = [head.id for head in heads]

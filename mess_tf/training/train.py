@@ -32,7 +32,7 @@ from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, Progress, Stage, run_stage
 from mess_tf.training.losses import class_weights
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
+from mess_tf.training.stage_one import ExitLossConfig, StageOne, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.teacher import load_teacher
 
@@ -59,7 +59,7 @@ def train_supernet(
     """
     data = open_data(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
-    with _sharing(recipe.training.devices):
+    with _data_parallel(recipe.training.devices):
         if recipe.training.mixed_precision:
             with _in_bfloat16():
                 trained = _train(recipe, spec, data, work, open_progress)
@@ -71,9 +71,9 @@ def train_supernet(
     return supernet
 
 
-def _sharing(devices: int) -> AbstractContextManager[Any]:
-    """Models made in here train and predict on so many devices, each on its part of a
-    batch; weights are on all of them.
+def _data_parallel(devices: int) -> AbstractContextManager[Any]:
+    """Scope of data-parallel models: each device takes a part of every batch, and has
+    all weights.
 
     Raises:
         MessError: another backend than JAX, or fewer devices.
@@ -123,7 +123,7 @@ def _train(
     weights = pixel_weights(recipe, data, open_progress)
     with ScalarLog(work / "tensorboard") as log:
 
-        def run(stage: StageOne | StageTwo, epochs: StageEpochs, title: str) -> None:
+        def run(stage: StageOne | StageTwo, epochs: StageBatches, title: str) -> None:
             display = open_progress(title, epochs.total_steps)
             fingerprint = _fingerprint(recipe, stage, data)
             epochs.run(stage, work, fingerprint, log, display)
@@ -133,11 +133,11 @@ def _train(
             supernet = build_supernet(_stage_one_layout(spec, training))
             load_backbone_weights(supernet, _weights(recipe))
             step(1, "")
-        one = stage_epochs(recipe, spec, data, training.stage1_epochs)
+        one = stage_batches(recipe, spec, data, training.stage1_epochs)
         optimisation = _optimisation(training, one.total_steps, training.learning_rate)
-        joint = _joint(training)
-        taught_by = teacher if joint.taught else None
-        stage_one = StageOne(supernet, optimisation, weights, joint, taught_by)
+        loss_config = _exit_loss_config(training)
+        exit_teacher = teacher if loss_config.teacher_targets else None
+        stage_one = StageOne(supernet, optimisation, weights, loss_config, exit_teacher)
         run(stage_one, one, "Stage 1")
         if training.scheme != "e2e":
             # Initial weights of the heads must not depend on where stage 1 was resumed.
@@ -145,7 +145,7 @@ def _train(
             with open_progress("Building all heads", 1) as step:
                 supernet = supernet_after_stage_one(spec, supernet)
                 step(1, "")
-            two = stage_epochs(recipe, spec, data, training.stage2_epochs)
+            two = stage_batches(recipe, spec, data, training.stage2_epochs)
             optimisation = _optimisation(
                 training, two.total_steps, training.stage2_learning_rate
             )
@@ -209,13 +209,15 @@ def _stage_one_layout(spec: SupernetSpec, training: Training) -> SupernetSpec:
     return stage_one_spec(spec, early=training.scheme == "two-stage")
 
 
-def _joint(training: Training) -> Joint:
+def _exit_loss_config(training: Training) -> ExitLossConfig:
     taught = training.taught if training.teacher else ()
     if training.scheme == "e2e":
-        return Joint(sys.maxsize, training.loss, training.alpha, taught)
+        return ExitLossConfig(sys.maxsize, training.loss, training.alpha, taught)
     # Early exits learn from labels alone here; stage 2 is where they are taught.
     taught = ("final",) if "final" in taught else ()
-    return Joint(training.early_exits_per_step, alpha=training.alpha, taught=taught)
+    return ExitLossConfig(
+        training.early_exits_per_step, alpha=training.alpha, teacher_targets=taught
+    )
 
 
 def pixel_weights(
@@ -247,7 +249,7 @@ def _optimisation(training: Training, total_steps: int, rate: float) -> Optimisa
 
 
 @dataclasses.dataclass(frozen=True)
-class StageEpochs:
+class StageBatches:
     """Batches of a stage: for training, and for the mIoU after each epoch."""
 
     train: BatchMaker
@@ -282,9 +284,9 @@ class StageEpochs:
             run_stage(stage, data, work, fingerprint, log, progress)
 
 
-def stage_epochs(
+def stage_batches(
     recipe: Recipe, spec: SupernetSpec, data: OpenedData, epochs: int
-) -> StageEpochs:
+) -> StageBatches:
     """A recipe's batches for ``epochs`` epochs, augmented as it says."""
     training = recipe.training
     augmentation = Augmentation(
@@ -318,7 +320,7 @@ def stage_epochs(
         label_stride=spec.output_stride_of_logits,
         **common,
     )
-    return StageEpochs(
+    return StageBatches(
         train, evaluation, epochs, recipe.data.workers, recipe.data.multiprocessing
     )
 
@@ -339,7 +341,7 @@ def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -
         del network["weights"]
     teacher, taught = training.pop("teacher"), training.pop("taught")
     if stage.name == StageOne.name:
-        taught = _joint(recipe.training).taught
+        taught = _exit_loss_config(recipe.training).teacher_targets
         late = {"stage2_epochs", "stage2_learning_rate"}
         if training["scheme"] != "e2e":
             late |= {"loss"} if taught else {"loss", "alpha"}

@@ -1,102 +1,81 @@
 """Best-first branch and bound over chains of heads and their gates.
 
-What is open is kept with a bound; the smallest of these is what no configuration can
-beat, so the search can stop at any time and say how far from the optimum it may be.
+Everything open has a lower bound of the objective; the least of them bounds the
+optimum, so the search can stop at any time and state its optimality gap.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 
-from mess_tf.core.quantiles import quantile_rank
 from search.problem import Problem
-from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.solver.coordinate_ascent import answers, climb
-from search.solver.enumeration import Batch, Limits, candidates, exact_blocks
-from search.solver.frontier import Bundle, Queue, Roots, Task
-from search.solver.miou_tangent import Linear
-from search.solver.node_bounds import Bounder
+from search.solver.coordinate_ascent import coordinate_ascent
+from search.solver.enumeration import NodeEnumeration
+from search.solver.frontier import (
+    DeferredExpansion,
+    NodeBatch,
+    RootExpander,
+    StagedPriorityQueue,
+)
+from search.solver.incumbent import IncumbentStore, Solution
+from search.solver.miou_tangent import MiouTangent
+from search.solver.node_bounds import NodeBounder
 from search.solver.nodes import Node
-from search.solver.pairwise_bounds import Screener
+from search.solver.options import DEFAULT_OPTIONS, SolverOptions
+from search.solver.pairwise_bounds import PrefixRelaxation
 from search.solver.target import Target
-
-# Below this many configurations a node is listed rather than split.
-LEAF_SIZE = 4096
-# Groups of gates per head when pairs and triples are bounded first.
-PARTS = 5
-# Threads that bound triples; numpy lets them work side by side.
-WORKERS = 2
-# Tasks given to them at once: some take ten times as long as others.
-AT_ONCE = 16
-# Nodes of a bundle that are narrowed at once.
-NODES_AT_ONCE = 64
-# Nodes times images from which threads gain more than they cost.
-WORTH_THREADS = 1 << 14
-_PROGRESS_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a running search stands.
+    """State of a running search.
 
     Attributes:
         elapsed_s: since the start.
-        value: of the best configuration so far (ms, or mIoU); None while there is none.
-        bound: what no configuration can beat.
-        nodes: sets of configurations examined.
-        listed: configurations whose exact figures were computed.
+        value: of the incumbent (ms, or mIoU); None while there is none.
+        bound: no configuration has a better value.
+        nodes: number of nodes bounded so far.
+        evaluated: configurations whose exact figures were computed.
     """
 
     elapsed_s: float
     value: float | None
     bound: float
     nodes: int
-    listed: int
+    evaluated: int
 
 
 ProgressCall = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A configuration by indices, with its exact calibration figures."""
-
-    heads: tuple[int, ...]
-    gates: tuple[int, ...]
-    latency_ms: float
-    miou: float
-
-
-@dataclass(frozen=True)
 class Optimum:
-    """What the search found and how sure it is.
+    """Result of a search with its certificate.
 
     Attributes:
-        best: None when nothing found keeps the limits.
+        incumbent: best feasible solution found; None when there is none.
         bound: ms or mIoU that no configuration can beat; the value itself when proven.
-        proven: nothing is left that could be better (or, without ``best``, that could
-            keep the limits at all).
-        nodes, listed: as in ``Progress``.
-        runner_ups: the best configuration found of each chain of heads, where it is
-            within ``runner_up_tolerance`` of ``best``, which is the first.
+        proven: the incumbent is optimal (or, without one, no configuration is
+            feasible).
+        nodes, evaluated: as in ``Progress``.
+        runner_ups: best solution found of each chain of heads, where it is within
+            ``SolverOptions.runner_up_tolerance`` of the incumbent, which is the first.
     """
 
-    best: Chosen | None
+    incumbent: Solution | None
     bound: float
     proven: bool
     nodes: int
-    listed: int
-    runner_ups: tuple[Chosen, ...] = ()
+    evaluated: int
+    runner_ups: tuple[Solution, ...] = ()
 
 
-class Search:
+class BranchAndBound:
     """One run towards one target."""
 
     def __init__(
@@ -106,286 +85,211 @@ class Search:
         max_early_exits: int,
         deadline: float,
         progress: ProgressCall | None = None,
-        start: Chosen | None = None,
-        runner_up_tolerance: float = 0.0,
+        start: Solution | None = None,
+        options: SolverOptions = DEFAULT_OPTIONS,
     ) -> None:
-        """A search that has not begun.
+        """A run that has not begun.
 
         Args:
-            runner_up_tolerance: the best of each chain of heads is kept, too, where it
-                is worse than the best of all by up to this share.
+            max_early_exits: early exits of a configuration, at most.
+            deadline: in seconds of the options' clock; infinite for no limit.
+            progress: called a few times per second.
+            start: a solution to begin with, which may be infeasible for this target.
+            options: tunables.
         """
         self.problem = problem
         self.target = target
         self.max_early_exits = max_early_exits
-        self.deadline = deadline
-        self.progress = progress
-        self.best: Chosen | None = None
-        self.start = start
-        self._runner_up_tolerance = runner_up_tolerance
-        self._runner_ups: dict[tuple[int, ...], Chosen] = {}
-        self.limits = Limits(target.floor, target.ceiling_ms)
-        self.nodes = self.listed = 0
-        self._started = self._told = time.monotonic()
+        self.store = IncumbentStore(problem, target, deadline, options)
+        self.nodes = 0
+        self._progress = progress
+        self._start = start
+        self._options = options
+        self._started = self._reported = options.clock()
 
     def run(self) -> Optimum:
-        """Searches until proven or out of time; see ``Optimum``.
+        """Searches until the optimum is proven or the deadline has passed.
 
-        All single exits are always looked at, whatever the time limit.
+        All single exits are always evaluated, whatever the deadline.
 
         Small matrix products now and then raise the processor's flag for invalid
-        numbers although what comes out is right (seen with OpenBLAS on AVX-512), so the
-        flag is ignored, here and in the threads; a bound that is no number is refused
-        by ``Queue.push``.
+        numbers although their result is right (seen with OpenBLAS on AVX-512), so the
+        flag is ignored, here and in the threads; a bound that is not a number is
+        refused by ``StagedPriorityQueue.push``.
         """
         with np.errstate(invalid="ignore"):
             return self._run()
 
     def _run(self) -> Optimum:
         for head in range(len(self.problem.heads)):
-            self.offer((head,), np.zeros((1, 0), np.int64))
-        if self.start is not None:
-            row = np.array(self.start.gates, np.int64).reshape(1, -1)
-            self.offer(self.start.heads, row)
-        if not self.max_early_exits or self._beaten(self._trivial()):
-            return self._outcome(self._value(), proven=True)
-        rate = climb(self, self._rate_span())
-        return self._branch(rate)
+            self.store.offer((head,), np.zeros((1, 0), np.int64))
+        if self._start is not None:
+            gates = np.array(self._start.gates, np.int64).reshape(1, -1)
+            self.store.offer(self._start.heads, gates)
+        if not self.max_early_exits or self.store.prunes(self._trivial_bound()):
+            return self._optimum(self.store.objective(), proven=True)
+        multiplier = coordinate_ascent(
+            self.store, self.max_early_exits, self._multiplier_span()
+        )
+        with ThreadPoolExecutor(self._options.threads) as pool:
+            return self._branch(multiplier, pool)
 
-    def offer(self, heads: tuple[int, ...], gates: np.ndarray) -> None:
-        """Computes exact figures and keeps the best configuration that may be kept.
+    def _multiplier_span(self) -> tuple[float, float]:
+        """Least and largest Lagrange multiplier to try, mIoU per ms.
 
-        Args:
-            gates: int64 array of shape (B, n_heads - 1).
+        One mIoU over the range of the heads' costs is their scale.
         """
-        needed = quantile_rank(0.9, self.problem.images)
-        for batch in exact_blocks(self.problem, heads, gates, self.target.p90_ms):
-            self.listed += len(batch.gates)
-            allowed = batch.miou >= self.target.floor - MIOU_TOLERANCE
-            allowed &= batch.latency_ms <= self.target.ceiling_ms + LATENCY_TOLERANCE_MS
-            allowed &= batch.in_time >= needed
-            sizes = self.problem.size_of(heads, batch.gates)
-            allowed &= sizes <= self.target.size_bytes
-            if allowed.any():
-                self._take_best(batch, np.flatnonzero(allowed))
-
-    def figures(
-        self, heads: tuple[int, ...], gates: tuple[int, ...]
-    ) -> tuple[float, float]:
-        """Mean latency, ms, and mIoU of one configuration."""
-        row = np.array(gates, np.int64).reshape(1, -1)
-        (batch,) = exact_blocks(self.problem, heads, row, math.inf)
-        return float(batch.latency_ms[0]), float(batch.miou[0])
-
-    def out_of_time(self) -> bool:
-        return time.monotonic() >= self.deadline
-
-    def _rate_span(self) -> tuple[float, float]:
-        """Rates of mIoU per ms that the search looks between."""
         problem = self.problem
-        cost = problem.segments_ms + problem.head_ms + problem.output_ms
-        span = float(cost.max() - cost.min())
-        base = 1.0 / span if span > 0 else 1.0
-        return 1e-3 * base, 3 * base
+        answer_ms = problem.segments_ms + problem.head_ms + problem.output_ms
+        range_ms = float(answer_ms.max() - answer_ms.min())
+        scale = 1.0 / range_ms if range_ms > 0 else 1.0
+        return 1e-3 * scale, 3 * scale
 
-    def _trivial(self) -> float:
-        """A bound that needs no work: the fastest single exit, or an mIoU of 1."""
+    def _trivial_bound(self) -> float:
+        """Bound of the objective without work: fastest single exit, or an mIoU of 1."""
         problem = self.problem
         if not self.target.minimise_latency:
             return -1.0
         return float((problem.segments_ms + problem.head_ms + problem.output_ms).min())
 
-    def _take_best(self, batch: Batch, allowed: np.ndarray) -> None:
-        latency, miou = batch.latency_ms[allowed], batch.miou[allowed]
-        keys = (latency, -miou) if self.target.minimise_latency else (-miou, latency)
-        first = allowed[np.lexsort(keys[::-1])[0]]
-        found = Chosen(
-            batch.heads,
-            tuple(batch.gates[first].tolist()),
-            float(batch.latency_ms[first]),
-            float(batch.miou[first]),
-        )
-        if self._runner_up_tolerance:
-            known = self._runner_ups.setdefault(found.heads, found)
-            if self._key(found) < self._key(known):
-                self._runner_ups[found.heads] = found
-        if self.best is not None and self._key(found) >= self._key(self.best):
-            return
-        self.best = found
-        # Only what is better than this is of use from now on.
-        if self.target.minimise_latency:
-            reach_ms = self._reach() - 2 * LATENCY_TOLERANCE_MS
-            self.limits.ceiling_ms = min(self.target.ceiling_ms, reach_ms)
-        else:
-            reach = -self._reach() + 2 * MIOU_TOLERANCE
-            self.limits.floor = max(self.target.floor, reach)
-
-    def _key(self, found: Chosen) -> tuple[float, float]:
-        """Order of preference; differences within rounding do not count."""
-        pair = (found.latency_ms, -found.miou)
-        return pair if self.target.minimise_latency else pair[::-1]
-
-    def _value(self) -> float:
-        """Of the best one, to be minimised; infinite while there is none."""
-        if self.best is None:
-            return math.inf
-        return self._key(self.best)[0]
-
-    def _reach(self) -> float:
-        """What is worse than this is of no use; infinite while nothing is found."""
-        value = self._value()
-        return (
-            value + self._runner_up_tolerance * abs(value)
-            if math.isfinite(value)
-            else value
-        )
-
-    def _beaten(self, bound: float) -> bool:
-        return bound >= self._reach() - 2 * self._tolerance
-
-    @property
-    def _tolerance(self) -> float:
-        if self.target.minimise_latency:
-            return LATENCY_TOLERANCE_MS
-        return MIOU_TOLERANCE
-
-    def _branch(self, rate: float) -> Optimum:
-        """Takes what is open in the order of its bound until nothing can be better."""
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return self._work(rate, pool)
-
-    def _work(self, rate: float, pool: ThreadPoolExecutor) -> Optimum:
-        problem = self.problem
-        plain = Linear.at(problem, self._answer())
-        rates = rate * np.array([0.5, 0.75, 1.0, 1.4, 2.0])
-        bounder = Bounder(problem, self.target, rates)
-        screened = rate if self.limits.ceiling_ms < math.inf else 0.0
-        screener = Screener(problem, plain, screened, PARTS)
-        queue = Queue()
-        roots = Roots(
-            problem, self.target, self.limits, screener, screened, self._trivial()
-        )
-        for task in roots.tasks(self.max_early_exits):
-            queue.push(task)
+    def _branch(self, multiplier: float, pool: ThreadPoolExecutor) -> Optimum:
+        """Processes what is open, best-first, until the bound reaches the incumbent."""
+        problem, store, options = self.problem, self.store, self._options
+        multipliers = multiplier * np.array(options.multiplier_factors)
+        bounder = NodeBounder(problem, self.target, multipliers, options)
+        queue = StagedPriorityQueue()
+        for expansion in self._root_expander(multiplier).expansions(
+            self.max_early_exits
+        ):
+            queue.push(expansion)
         while True:
             bound = queue.bound
-            if bound == math.inf or self._beaten(bound):
-                return self._outcome(self._value(), proven=True)
-            if self.out_of_time():
-                return self._outcome(bound, proven=False)
-            self._tell(bound)
+            if bound == math.inf or store.prunes(bound):
+                return self._optimum(store.objective(), proven=True)
+            if store.out_of_time():
+                return self._optimum(bound, proven=False)
+            self._report(bound)
             item = queue.pop()
-            if self._beaten(item.bound):
+            if store.prunes(item.bound):
                 continue
-            if isinstance(item, Task):
-                tasks = [item, *queue.pop_tasks(AT_ONCE - 1)]
-                for found in pool.map(partial(_opened, self.deadline), tasks):
-                    for part in found:
-                        queue.push(part)
+            if isinstance(item, DeferredExpansion):
+                more = queue.pop_expansions(options.expansions_per_batch - 1)
+                for children in pool.map(self._expand, [item, *more]):
+                    for child in children:
+                        queue.push(child)
                 continue
-            if isinstance(item, Bundle):
-                nodes, rest = item.take(NODES_AT_ONCE)
+            if isinstance(item, NodeBatch):
+                nodes, rest = item.take(options.nodes_per_batch)
                 if rest is not None:
                     queue.push(rest)
             else:
-                nodes = [item, *queue.pop_nodes(item, NODES_AT_ONCE - 1)]
+                nodes = [item, *queue.pop_nodes(item, options.nodes_per_batch - 1)]
             self.nodes += len(nodes)
-            for narrowed in self._narrowed(nodes, bounder, pool):
-                if narrowed.size <= LEAF_SIZE:
-                    if not self._list(narrowed, bounder):
-                        return self._outcome(bound, proven=False)
-                else:
-                    for half in split(problem, narrowed):
+            for narrowed in self._narrow(nodes, bounder, pool):
+                if narrowed.size > options.leaf_size:
+                    for half in narrowed.branch(problem):
                         queue.push(half)
+                elif not self._enumerate(narrowed, bounder):
+                    return self._optimum(bound, proven=False)
 
-    def _narrowed(
-        self, nodes: list[Node], bounder: Bounder, pool: ThreadPoolExecutor
+    def _root_expander(self, multiplier: float) -> RootExpander:
+        """Tangent at the incumbent; no multiplier where the latency is not limited."""
+        problem, store, options = self.problem, self.store, self._options
+        reference_heads = np.full(problem.images, problem.reference)
+        if store.incumbent is not None:
+            reference_heads = store.incumbent.answering_heads(problem)
+        limited = store.cutoff.max_latency_ms < math.inf
+        relaxation = PrefixRelaxation(
+            problem,
+            MiouTangent.tangent_at(problem, reference_heads),
+            multiplier if limited else 0.0,
+            options,
+        )
+        return RootExpander(
+            problem,
+            self.target,
+            store.cutoff,
+            relaxation,
+            self._trivial_bound(),
+            options,
+        )
+
+    def _expand(
+        self, expansion: DeferredExpansion
+    ) -> list[DeferredExpansion | NodeBatch]:
+        """Children of a deferred expansion; itself after the deadline.
+
+        On the flag that is ignored see ``run``.
+        """
+        if self.store.out_of_time():
+            return [expansion]
+        with np.errstate(invalid="ignore"):
+            return list(expansion.expand())
+
+    def _narrow(
+        self, nodes: list[Node], bounder: NodeBounder, pool: ThreadPoolExecutor
     ) -> list[Node]:
-        """What is left of nodes, with many images by all threads."""
-        limits = self.limits.floor, self.limits.ceiling_ms
-        if len(nodes) * self.problem.images < WORTH_THREADS:
-            return bounder.narrow(nodes, *limits)
+        """Narrowed nodes that are not pruned; all threads share many images."""
+        cutoff, threads = self.store.cutoff, self._options.threads
+        if len(nodes) * self.problem.images < self._options.min_threaded_node_images:
+            return bounder.narrow(nodes, cutoff)
 
         def narrow(share: list[Node]) -> list[Node]:
             with np.errstate(invalid="ignore"):
-                return bounder.narrow(share, *limits)
+                return bounder.narrow(share, cutoff)
 
-        shares = [nodes[at::WORKERS] for at in range(WORKERS)]
-        return [node for found in pool.map(narrow, shares) for node in found]
+        shares = [nodes[first::threads] for first in range(threads)]
+        return [node for narrowed in pool.map(narrow, shares) for node in narrowed]
 
-    def _answer(self) -> np.ndarray:
-        """Where the tangent touches: the best so far, or the final head alone."""
-        if self.best is None:
-            return np.full(self.problem.images, self.problem.reference)
-        return answers(self.problem, self.best)
-
-    def _list(self, node: Node, bounder: Bounder) -> bool:
-        """Looks at a whole node; False when the time ran out on the way."""
-        slack = bounder.slack(node)
-        for last, gates in candidates(self.problem, node, slack, self.limits):
-            self.offer((*node.heads, last), gates)
-            if self.out_of_time():
+    def _enumerate(self, node: Node, bounder: NodeBounder) -> bool:
+        """Evaluates a node's configurations; False if the deadline passed meanwhile."""
+        enumeration = NodeEnumeration(
+            self.problem,
+            node,
+            bounder.surrogate_error(node),
+            self.store.cutoff,
+            self._options.enumeration_block,
+        )
+        for last_head, gates in enumeration.unpruned():
+            self.store.offer((*node.heads, last_head), gates)
+            if self.store.out_of_time():
                 return False
         return True
 
-    def _outcome(self, bound: float, proven: bool) -> Optimum:
-        value = self._value()
-        if not math.isinf(value) and bound >= value - 2 * self._tolerance:
-            # What is still open could only have been a runner-up.
+    def _optimum(self, bound: float, proven: bool) -> Optimum:
+        value = self.store.objective()
+        if not math.isinf(value) and bound >= value - 2 * self.store.tolerance:
+            # What is still open can only hold runner-ups.
             proven = True
-        sign = 1.0 if self.target.minimise_latency else -1.0
         return Optimum(
-            self.best,
-            sign * min(bound, value),
+            self.store.incumbent,
+            self._signed(min(bound, value)),
             proven,
             self.nodes,
-            self.listed,
-            self._ranked(),
+            self.store.evaluated,
+            self.store.runner_ups(),
         )
 
-    def _ranked(self) -> tuple[Chosen, ...]:
-        reach = self._reach()
-        kept = [r for r in self._runner_ups.values() if self._key(r)[0] <= reach]
-        return tuple(sorted(kept, key=self._key))
+    def _signed(self, objective: float) -> float:
+        """The objective as users see it: ms, or the mIoU."""
+        return objective if self.target.minimise_latency else -objective
 
-    def _tell(self, bound: float) -> None:
-        now = time.monotonic()
-        if self.progress is None or now - self._told < _PROGRESS_EVERY_S:
+    def _report(self, bound: float) -> None:
+        if self._progress is None:
             return
-        self._told = now
-        sign = 1.0 if self.target.minimise_latency else -1.0
-        value = None if self.best is None else sign * self._value()
-        self.progress(
-            Progress(now - self._started, value, sign * bound, self.nodes, self.listed)
+        now = self._options.clock()
+        if now - self._reported < self._options.progress_interval_s:
+            return
+        self._reported = now
+        value = None
+        if self.store.incumbent is not None:
+            value = self._signed(self.store.objective())
+        self._progress(
+            Progress(
+                now - self._started,
+                value,
+                self._signed(bound),
+                self.nodes,
+                self.store.evaluated,
+            )
         )
-
-
-def _opened(deadline: float, task: Task) -> list[Task | Bundle]:
-    """What a task opens, itself after the deadline; on the flag see ``Search.run``."""
-    if time.monotonic() >= deadline:
-        return [task]
-    with np.errstate(invalid="ignore"):
-        return list(task.open())
-
-
-def split(problem: Problem, node: Node) -> list[Node]:
-    """Two halves of the longest list: gates that let few leave and many, or lasts.
-
-    Masks with alike numbers of leaving images differ on fewer images, so the halves'
-    bounds are tighter than the whole's.
-    """
-    sizes = [*(len(g) for g in node.gates), len(node.lasts)]
-    place = int(np.argmax(sizes))
-    if place == len(node.gates):
-        half = len(node.lasts) // 2
-        return [
-            replace(node, lasts=part) for part in (node.lasts[:half], node.lasts[half:])
-        ]
-    gates = node.gates[place]
-    leaving = problem.gates[node.heads[place]].masks[gates].sum(1)
-    order = gates[np.argsort(leaving, kind="stable")]
-    half = len(order) // 2
-    return [
-        replace(node, gates=(*node.gates[:place], part, *node.gates[place + 1 :]))
-        for part in (order[:half], order[half:])
-    ]

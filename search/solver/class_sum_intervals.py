@@ -1,9 +1,10 @@
-"""Ranges of class sums where each image takes one of the answers it may get.
+"""Intervals of class sums where each image takes one of its possible heads.
 
-The tables in ``search.solver.pair_intervals`` add up what each exit may change, so an
-image in doubt at two exits is counted with both. Here an image's parts lie between the
-least and the largest of the answers it may get. That takes a pass over the images for
-each set of groups, so it is done for what the tables leave only.
+The tables of ``search.solver.pair_intervals`` add up what each exit may change, so an
+image that is undecided at two exits is counted with both. Here an image's class terms
+lie between the least and the largest over the heads that may answer it. That takes a
+pass over the images for each tuple of clusters, so it is done only for tuples that the
+tables do not prune.
 """
 
 from __future__ import annotations
@@ -13,117 +14,132 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.solver.gate_clusters import ExitGroups
-from search.solver.miou_tangent import Linear
-from search.solver.pair_intervals import Base, Sums
+from search.solver.gate_clusters import GateClusters
+from search.solver.miou_tangent import MiouTangent
+from search.solver.pair_intervals import LastHeadSums, SumInterval
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
-    """What images may have got at the exits so far.
+class PrefixSums:
+    """Class terms of the images behind some exits, one cluster of each.
 
     Attributes:
-        on: int64 array of shape (n,), images that may go on.
-        low, high: float32 arrays of shape (n, 2C), least and largest parts among the
-            answers that they may have got; infinite where they surely go on.
-        gone_low, gone_high: float32 arrays of shape (2C,), sums over the others.
+        continuing: int64 array of shape (n,), images that may continue.
+        low, high: float32 arrays of shape (n, 2C), least and largest class terms over
+            the heads that may have answered them; infinite where none may.
+        left_low, left_high: float32 arrays of shape (2C,), sums over the other images.
     """
 
-    on: np.ndarray
+    continuing: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    gone_low: np.ndarray
-    gone_high: np.ndarray
+    left_low: np.ndarray
+    left_high: np.ndarray
 
     @classmethod
-    def empty(cls, images: int, width: int) -> Prefix:
-        """Before the first exit."""
+    def empty(cls, images: int, width: int) -> PrefixSums:
+        """Before the first exit; ``width`` is 2C."""
         none = np.full((images, width), np.inf, np.float32)
         zero = np.zeros(width, np.float32)
         return cls(np.arange(images), none, -none, zero, zero)
 
-    def after(self, linear: Linear, groups: ExitGroups, group: int) -> Prefix:
-        """With one more group of gates."""
-        parts = linear.parts[groups.head[group]][self.on]
-        may = groups.high[group, self.on][:, None]
-        low = np.where(may, np.minimum(self.low, parts), self.low)
-        high = np.where(may, np.maximum(self.high, parts), self.high)
-        gone = groups.low[group, self.on]
-        return Prefix(
-            self.on[~gone],
-            low[~gone],
-            high[~gone],
-            self.gone_low + low[gone].sum(0),
-            self.gone_high + high[gone].sum(0),
+    def extended(
+        self, tangent: MiouTangent, clusters: GateClusters, cluster: int
+    ) -> PrefixSums:
+        """Behind one more exit, with a cluster of it."""
+        terms = tangent.class_terms[clusters.head[cluster]][self.continuing]
+        may_leave = clusters.any_leaves[cluster, self.continuing][:, None]
+        low = np.where(may_leave, np.minimum(self.low, terms), self.low)
+        high = np.where(may_leave, np.maximum(self.high, terms), self.high)
+        left = clusters.all_leave[cluster, self.continuing]
+        return PrefixSums(
+            self.continuing[~left],
+            low[~left],
+            high[~left],
+            self.left_low + low[left].sum(0),
+            self.left_high + high[left].sum(0),
         )
 
-    def ends(self, base: Base) -> Sums:
-        """Least and largest answers of those that go on and come to a last head."""
-        low, high = base.low[self.on], base.high[self.on]
+    def with_last_heads(self, last: LastHeadSums) -> SumInterval:
+        """Least and largest class terms of the continuing images, (n, 2C) each."""
+        low, high = last.low[self.continuing], last.high[self.continuing]
         return np.minimum(self.low, low), np.maximum(self.high, high)
 
-    def ended(
-        self, linear: Linear, ends: Sums, groups: ExitGroups, own: np.ndarray
-    ) -> Sums:
-        """With each of some groups of one head, and then a last head.
+    def completed(
+        self,
+        tangent: MiouTangent,
+        with_last: SumInterval,
+        clusters: GateClusters,
+        selected: np.ndarray,
+    ) -> SumInterval:
+        """Class sums with each of some clusters of one head, and then a last head.
 
         Args:
-            ends: what ``ends`` gives.
-            own: the groups, int64 array of shape (k,).
+            with_last: result of ``with_last_heads``.
+            selected: int64 array of shape (k,), clusters of one head.
 
         Returns:
-            least and largest sums, shape (k, 2C) each.
+            shape (k, 2C) each.
         """
-        parts = linear.parts[groups.head[own[0]]][self.on]
-        leave = groups.low[np.ix_(own, self.on)].astype(np.float32)
-        stay = 1 - groups.high[np.ix_(own, self.on)].astype(np.float32)
-        doubt = 1 - leave - stay
+        terms = tangent.class_terms[clusters.head[selected[0]]][self.continuing]
+        index = np.ix_(selected, self.continuing)
+        leaves = clusters.all_leave[index].astype(np.float32)
+        stays = 1 - clusters.any_leaves[index].astype(np.float32)
+        undecided = 1 - leaves - stays
         sums = []
-        for pick, so_far, beyond, gone in (
-            (np.minimum, self.low, ends[0], self.gone_low),
-            (np.maximum, self.high, ends[1], self.gone_high),
+        for pick, before, behind, left in (
+            (np.minimum, self.low, with_last[0], self.left_low),
+            (np.maximum, self.high, with_last[1], self.left_high),
         ):
-            here = pick(so_far, parts)
-            either = pick(here, beyond)
-            sums.append(leave @ here + stay @ beyond + doubt @ either + gone)
+            here = pick(before, terms)
+            either = pick(here, behind)
+            sums.append(leaves @ here + stays @ behind + undecided @ either + left)
         return sums[0], sums[1]
 
 
-def sums_of(
-    linear: Linear, base: Base, groups: Sequence[ExitGroups], rows: np.ndarray
-) -> Sums:
-    """Ranges of the class sums of sets of groups.
+def image_wise_intervals(
+    tangent: MiouTangent,
+    last: LastHeadSums,
+    clusters: Sequence[GateClusters],
+    rows: np.ndarray,
+) -> SumInterval:
+    """Intervals of the class sums of tuples of clusters.
 
     Args:
-        groups: of each exit of the chain, in order of depth.
-        rows: int64 array of shape (n, n_exits), a group of each exit.
+        clusters: of each early exit of the chain, in order of depth.
+        rows: int64 array of shape (n, n_exits), a cluster of each exit.
 
     Returns:
-        least and largest sums of ``Linear.parts``, shape (n, 2C) each.
+        shape (n, 2C) each.
     """
-    width = base.low.shape[1]
+    width = last.low.shape[1]
     low, high = (np.empty((len(rows), width), np.float32) for _ in range(2))
-    heads = groups[-1].head[rows[:, -1]]
-    known: list[tuple[int, Prefix]] = []
-    start = Prefix.empty(len(base.low), width)
-    ends = start.ends(base)
-    order = np.lexsort((heads, *rows[:, -2::-1].T))
-    keys = np.column_stack([rows[order, :-1], heads[order]])
     if not len(rows):
         return low, high
+    heads = clusters[-1].head[rows[:, -1]]
+    # Tuples with equal first clusters are neighbours in this order, so that only the
+    # exits that differ from the tuple before are computed.
+    stack: list[tuple[int, PrefixSums]] = []
+    start = PrefixSums.empty(len(last.low), width)
+    with_last = start.with_last_heads(last)
+    order = np.lexsort((heads, *rows[:, -2::-1].T))
+    keys = np.column_stack([rows[order, :-1], heads[order]])
     first = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=-1), axis=1))
-    for own in np.split(order, first[1:]):
-        beginning = rows[own[0], :-1]
-        same = 0
-        while same < len(known) and known[same][0] == beginning[same]:
-            same += 1
-        del known[same:]
-        for place in range(same, len(beginning)):
-            before = known[-1][1] if known else start
-            group = int(beginning[place])
-            known.append((group, before.after(linear, groups[place], group)))
-        prefix = known[-1][1] if known else start
-        if same < len(beginning):
-            ends = prefix.ends(base)
-        low[own], high[own] = prefix.ended(linear, ends, groups[-1], rows[own, -1])
+    for same in np.split(order, first[1:]):
+        prefix_clusters = rows[same[0], :-1]
+        shared = 0
+        while shared < len(stack) and stack[shared][0] == prefix_clusters[shared]:
+            shared += 1
+        del stack[shared:]
+        for position in range(shared, len(prefix_clusters)):
+            before = stack[-1][1] if stack else start
+            cluster = int(prefix_clusters[position])
+            extended = before.extended(tangent, clusters[position], cluster)
+            stack.append((cluster, extended))
+        prefix = stack[-1][1] if stack else start
+        if shared < len(prefix_clusters):
+            with_last = prefix.with_last_heads(last)
+        low[same], high[same] = prefix.completed(
+            tangent, with_last, clusters[-1], rows[same, -1]
+        )
     return low, high

@@ -1,279 +1,283 @@
-"""Good configurations early: one exit at a time, at an exchange rate of mIoU and ms.
+"""Primal heuristic: coordinate ascent on the Lagrangian, then a neighbourhood search.
 
-It proves nothing; the better its answer, the more the exact search can leave out. At a
-given rate the best gate of one exit, the others fixed, is a matrix product away. The
-rate itself is halved in until the answers straddle the limit: near there the bound of
-the exact search is tightest too.
+It proves nothing; the better its incumbent, the more the branch and bound can prune.
+For a given Lagrange multiplier the best gate of one exit, the others fixed, takes one
+matrix product. The multiplier is bisected until the maximisers straddle the limit: near
+there the Lagrangian bound is tightest, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from search.problem import Problem
-from search.solver.miou_tangent import Linear
-from search.solver.target import Target
-
-_HALVINGS = 9
-_MAX_SWEEPS = 6
-_POLISHED = 24
-# A tangent at a configuration misjudges its neighbours' mIoU by less than this.
-_MISJUDGED = 5e-4
-
-
-class Found(Protocol):
-    """What climbing needs to know of a configuration."""
-
-    @property
-    def heads(self) -> tuple[int, ...]: ...
-
-    @property
-    def gates(self) -> tuple[int, ...]: ...
-
-    @property
-    def latency_ms(self) -> float: ...
-
-    @property
-    def miou(self) -> float: ...
-
-
-class Climber(Protocol):
-    """What climbing needs of a search: where it stands and a place to offer to."""
-
-    problem: Problem
-    target: Target
-    max_early_exits: int
-
-    @property
-    def best(self) -> Found | None: ...
-
-    def offer(self, heads: tuple[int, ...], gates: np.ndarray) -> None: ...
-
-    def figures(
-        self, heads: tuple[int, ...], gates: tuple[int, ...]
-    ) -> tuple[float, float]: ...
-
-    def out_of_time(self) -> bool: ...
+from search.solver.incumbent import IncumbentStore, Solution
+from search.solver.miou_tangent import MiouTangent
 
 
 @dataclass
-class _State:
-    """A configuration as climbing changes it: (head, gate) by exit, and the last."""
+class _Candidate:
+    """A configuration while its exits are exchanged.
+
+    Attributes:
+        early: (head, gate) by exit index.
+        last_head: answers last.
+    """
 
     early: dict[int, tuple[int, int]]
-    last: int
+    last_head: int
+
+    @classmethod
+    def of(cls, problem: Problem, solution: Solution) -> _Candidate:
+        pairs = zip(solution.heads[:-1], solution.gates, strict=True)
+        early = {int(problem.exit_of[h]): (h, g) for h, g in pairs}
+        return cls(early, solution.heads[-1])
 
     def chain(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Heads and gates in order of depth."""
         pairs = [self.early[e] for e in sorted(self.early)]
-        heads = (*(h for h, _ in pairs), self.last)
+        heads = (*(h for h, _ in pairs), self.last_head)
         return heads, tuple(g for _, g in pairs)
 
-
-def answers(problem: Problem, found: Found) -> np.ndarray:
-    """Head that answers each image, int64 array of shape (I,)."""
-    answer = np.full(problem.images, found.heads[-1])
-    pairs = list(zip(found.heads[:-1], found.gates, strict=True))
-    for head, gate in reversed(pairs):
-        answer[problem.gates[head].masks[gate]] = head
-    return answer
+    def offer_to(self, store: IncumbentStore) -> None:
+        heads, gates = self.chain()
+        store.offer(heads, np.array(gates, np.int64).reshape(1, -1))
 
 
-def climb(search: Climber, span: tuple[float, float]) -> float:
-    """Offers good configurations.
+def coordinate_ascent(
+    store: IncumbentStore, max_early_exits: int, span: tuple[float, float]
+) -> float:
+    """Offers good configurations to the store.
 
     Args:
-        span: rates to look between, mIoU per ms.
+        span: least and largest Lagrange multiplier to try, mIoU per ms.
 
     Returns:
-        the rate at which the answers straddle the limit.
+        the multiplier at which the maximisers straddle the limit.
     """
     low, high = span
-    target = search.target
-    limited = target.floor if target.minimise_latency else target.ceiling_ms
-    if limited in (0.0, np.inf):
+    target = store.target
+    limit = target.min_miou if target.minimise_latency else target.max_latency_ms
+    if limit in (0.0, np.inf):
         low = high = span[1] if target.minimise_latency else span[0]
-    for _ in range(_HALVINGS):
-        if search.out_of_time():
+    for _ in range(store.options.bisection_steps):
+        if store.out_of_time():
             break
-        rate = float(np.sqrt(low * high))
-        state = _ascend(search, rate)
-        latency, miou = search.figures(*state.chain())
-        fast = (
-            miou >= target.floor
+        multiplier = float(np.sqrt(low * high))
+        maximiser = _ascend(store, max_early_exits, multiplier)
+        latency_ms, miou = store.figures(*maximiser.chain())
+        raise_multiplier = (
+            miou >= target.min_miou
             if target.minimise_latency
-            else latency > target.ceiling_ms
+            else latency_ms > target.max_latency_ms
         )
-        low, high = (rate, high) if fast else (low, rate)
+        low, high = (multiplier, high) if raise_multiplier else (low, multiplier)
         if low == high:
             break
-    if not search.out_of_time():
-        _polish(search)
+    if not store.out_of_time():
+        neighbourhood_search(store, max_early_exits)
     return float(np.sqrt(low * high))
 
 
-def _ascend(search: Climber, rate: float) -> _State:
-    """From the best so far, betters one exit after the other until nothing helps."""
-    problem = search.problem
-    start = search.best
-    last = problem.reference if start is None else start.heads[-1]
-    state = _State({}, last)
-    answer = np.full(problem.images, problem.reference)
-    if start is not None:
-        pairs = zip(start.heads[:-1], start.gates, strict=True)
-        state.early = {int(problem.exit_of[h]): (h, g) for h, g in pairs}
-        answer = answers(problem, start)
-    linear = Linear.at(problem, answer)
-    for _ in range(_MAX_SWEEPS):
-        before = state.chain()
-        if search.max_early_exits:
+def _ascend(
+    store: IncumbentStore, max_early_exits: int, multiplier: float
+) -> _Candidate:
+    """Improves one exit after the other, from the incumbent, to a local maximum."""
+    problem, incumbent = store.problem, store.incumbent
+    candidate = _Candidate({}, problem.reference)
+    answering = np.full(problem.images, problem.reference)
+    if incumbent is not None:
+        candidate = _Candidate.of(problem, incumbent)
+        answering = incumbent.answering_heads(problem)
+    ascent = _Ascent(
+        problem, MiouTangent.tangent_at(problem, answering), multiplier, max_early_exits
+    )
+    for _ in range(store.options.max_sweeps):
+        before = candidate.chain()
+        if max_early_exits:
             for exit_index in np.unique(problem.exit_of)[::-1]:
-                _better_exit(search, linear, rate, state, int(exit_index))
-        _better_last(problem, linear, rate, state)
-        heads, gates = state.chain()
-        search.offer(heads, np.array(gates, np.int64).reshape(1, -1))
-        if state.chain() == before or search.out_of_time():
+                ascent.optimise_exit(candidate, int(exit_index))
+        ascent.optimise_last_head(candidate)
+        candidate.offer_to(store)
+        if candidate.chain() == before or store.out_of_time():
             break
-    return state
+    return candidate
 
 
 @dataclass(frozen=True, eq=False)
-class _Frame:
-    """An exit's surroundings in a configuration.
+class _FixedExits:
+    """Figures of a configuration's other exits, for one exit that is optimised.
 
     Attributes:
-        reach: bool array of shape (I,), images that come to the exit.
-        score, ms: float arrays of shape (I,), what they get and cost beyond it.
-        before_score, before_ms: what the other images got, and what all cost before.
+        reaching: bool array of shape (I,), images that reach the exit.
+        score_behind, ms_behind: float arrays of shape (I,), score and cost of each
+            image if it continues.
+        score_before: sum of the scores of the images that leave before.
+        ms_before: sum of all costs before the exit.
     """
 
-    reach: np.ndarray
-    score: np.ndarray
-    ms: np.ndarray
-    before_score: float
-    before_ms: float
+    reaching: np.ndarray
+    score_behind: np.ndarray
+    ms_behind: np.ndarray
+    score_before: float
+    ms_before: float
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        tangent: MiouTangent,
+        candidate: _Candidate,
+        exit_index: int,
+    ) -> _FixedExits:
+        """All exits of a candidate but one."""
+        leave_ms = problem.segments_ms + problem.output_ms
+        reaching = np.ones(problem.images, bool)
+        ms_before = score_before = 0.0
+        for before in sorted(e for e in candidate.early if e < exit_index):
+            head, gate = candidate.early[before]
+            gates = problem.gates[head]
+            leaving = reaching & gates.masks[gate]
+            pass_ms = problem.head_ms[head] + gates.decision_ms[gate]
+            ms_before += reaching.sum() * pass_ms
+            ms_before += leaving.sum() * leave_ms[head]
+            score_before += float(tangent.score[head][leaving].sum())
+            reaching = reaching & ~leaving
+        score = tangent.score[candidate.last_head]
+        ms = np.full(
+            problem.images,
+            leave_ms[candidate.last_head] + problem.head_ms[candidate.last_head],
+        )
+        behind = (e for e in candidate.early if e > exit_index)
+        for deeper in sorted(behind, reverse=True):
+            head, gate = candidate.early[deeper]
+            gates = problem.gates[head]
+            pass_ms = problem.head_ms[head] + gates.decision_ms[gate]
+            score = np.where(gates.masks[gate], tangent.score[head], score)
+            ms = np.where(gates.masks[gate], leave_ms[head], ms) + pass_ms
+        return cls(reaching, score, ms, score_before, float(ms_before))
 
 
-def _frame(problem: Problem, linear: Linear, state: _State, exit_index: int) -> _Frame:
-    leaving = problem.segments_ms + problem.output_ms
-    reach = np.ones(problem.images, bool)
-    spent = got = 0.0
-    for where in sorted(e for e in state.early if e < exit_index):
-        head, gate = state.early[where]
-        own = problem.gates[head]
-        leaves = reach & own.masks[gate]
-        spent += reach.sum() * (problem.head_ms[head] + own.decision_ms[gate])
-        spent += leaves.sum() * leaving[head]
-        got += float(linear.score[head][leaves].sum())
-        reach = reach & ~leaves
-    score = linear.score[state.last]
-    ms = np.full(problem.images, leaving[state.last] + problem.head_ms[state.last])
-    for where in sorted((e for e in state.early if e > exit_index), reverse=True):
-        head, gate = state.early[where]
-        own = problem.gates[head]
-        passed = problem.head_ms[head] + own.decision_ms[gate]
-        score = np.where(own.masks[gate], linear.score[head], score)
-        ms = np.where(own.masks[gate], leaving[head], ms) + passed
-    return _Frame(reach, score, ms, got, float(spent))
+@dataclass(frozen=True, eq=False)
+class _Ascent:
+    """Exact maximisation of the surrogate Lagrangian over one exit at a time."""
 
+    problem: Problem
+    tangent: MiouTangent
+    multiplier: float
+    max_early_exits: int
 
-def _better_exit(
-    search: Climber, linear: Linear, rate: float, state: _State, exit_index: int
-) -> None:
-    """Takes the best head and gate of an exit, or none, the others fixed."""
-    problem = search.problem
-    others = [e for e in state.early if e != exit_index]
-    if exit_index >= problem.exit_of[state.last]:
-        return
-    if len(others) >= search.max_early_exits:
-        return
-    frame = _frame(problem, linear, state, exit_index)
-    factor = rate / problem.images
-    beyond = frame.score - factor * frame.ms
-    best, chosen = 0.0, None
-    for head in np.flatnonzero(problem.exit_of == exit_index):
-        own = problem.gates[head]
-        if not len(own):
-            continue
-        leave = problem.segments_ms[head] + problem.output_ms[head]
-        gain = linear.score[head] - factor * leave - beyond
-        gain = np.where(frame.reach, gain, 0).astype(np.float32)
-        passing = problem.head_ms[head] + own.decision_ms
-        value = own.masks.astype(np.float32) @ gain
-        value = value - factor * frame.reach.sum() * passing
-        gate = int(value.argmax())
-        if value[gate] > best:
-            best, chosen = float(value[gate]), (int(head), gate)
-    state.early.pop(exit_index, None)
-    if chosen is not None:
-        state.early[exit_index] = chosen
-
-
-def _better_last(problem: Problem, linear: Linear, rate: float, state: _State) -> None:
-    """Takes the best last head behind the early exits."""
-    frame = _frame(problem, linear, state, int(problem.exit_of.max()) + 1)
-    heads = np.flatnonzero(problem.exit_of > max(state.early, default=0))
-    cost = (problem.segments_ms + problem.output_ms + problem.head_ms)[heads]
-    paid = rate / problem.images * frame.reach.sum() * cost
-    value = linear.score[heads] @ frame.reach.astype(np.float32) - paid
-    state.last = int(heads[value.argmax()])
-
-
-def _polish(search: Climber) -> None:
-    """Offers the best few replacements of each exit, judged by both figures."""
-    problem, target = search.problem, search.target
-    for _ in range(_MAX_SWEEPS):
-        start = search.best
-        if start is None or search.out_of_time():
+    def optimise_exit(self, candidate: _Candidate, exit_index: int) -> None:
+        """Sets the best head and gate of an exit, or none, the others fixed."""
+        problem = self.problem
+        others = [e for e in candidate.early if e != exit_index]
+        if exit_index >= problem.exit_of[candidate.last_head]:
             return
-        linear = Linear.at(problem, answers(problem, start))
-        pairs = zip(start.heads[:-1], start.gates, strict=True)
-        early = {int(problem.exit_of[h]): (h, g) for h, g in pairs}
+        if len(others) >= self.max_early_exits:
+            return
+        fixed = _FixedExits.of(problem, self.tangent, candidate, exit_index)
+        per_image = self.multiplier / problem.images
+        behind = fixed.score_behind - per_image * fixed.ms_behind
+        best_gain, best = 0.0, None
+        for head in np.flatnonzero(problem.exit_of == exit_index):
+            gates = problem.gates[head]
+            if not len(gates):
+                continue
+            leave_ms = problem.segments_ms[head] + problem.output_ms[head]
+            gain = self.tangent.score[head] - per_image * leave_ms - behind
+            gain = np.where(fixed.reaching, gain, 0).astype(np.float32)
+            pass_ms = problem.head_ms[head] + gates.decision_ms
+            gate_gain = gates.masks.astype(np.float32) @ gain
+            gate_gain = gate_gain - per_image * fixed.reaching.sum() * pass_ms
+            gate = int(gate_gain.argmax())
+            if gate_gain[gate] > best_gain:
+                best_gain, best = float(gate_gain[gate]), (int(head), gate)
+        candidate.early.pop(exit_index, None)
+        if best is not None:
+            candidate.early[exit_index] = best
+
+    def optimise_last_head(self, candidate: _Candidate) -> None:
+        """Sets the best last head behind the early exits."""
+        problem = self.problem
+        behind_all = int(problem.exit_of.max()) + 1
+        fixed = _FixedExits.of(problem, self.tangent, candidate, behind_all)
+        deepest = max(candidate.early, default=0)
+        heads = np.flatnonzero(problem.exit_of > deepest)
+        answer_ms = (problem.segments_ms + problem.output_ms + problem.head_ms)[heads]
+        penalty = self.multiplier / problem.images * fixed.reaching.sum() * answer_ms
+        value = self.tangent.score[heads] @ fixed.reaching.astype(np.float32) - penalty
+        candidate.last_head = int(heads[value.argmax()])
+
+
+def neighbourhood_search(store: IncumbentStore, max_early_exits: int) -> None:
+    """Offers the most promising replacements of each single exit of the incumbent.
+
+    Repeated from each new incumbent until none of its neighbours is better.
+    """
+    problem = store.problem
+    for _ in range(store.options.max_sweeps):
+        centre = store.incumbent
+        if centre is None or store.out_of_time():
+            return
+        tangent = MiouTangent.tangent_at(problem, centre.answering_heads(problem))
+        early = _Candidate.of(problem, centre).early
         for exit_index in np.unique(problem.exit_of):
-            others = {e: p for e, p in early.items() if e != exit_index}
-            if exit_index >= problem.exit_of[start.heads[-1]]:
+            others = {e: pair for e, pair in early.items() if e != exit_index}
+            if exit_index >= problem.exit_of[centre.heads[-1]]:
                 continue
-            if len(others) >= search.max_early_exits:
+            if len(others) >= max_early_exits:
                 continue
-            state = _State(dict(others), start.heads[-1])
-            rows = _replacements(problem, linear, target, start, state, exit_index)
-            for head, gate in rows:
-                state.early = {**others, int(exit_index): (head, gate)}
-                heads, gates = state.chain()
-                search.offer(heads, np.array(gates, np.int64).reshape(1, -1))
-        if search.best is start:
+            candidate = _Candidate(dict(others), centre.heads[-1])
+            fixed = _FixedExits.of(problem, tangent, candidate, int(exit_index))
+            heads = np.flatnonzero(problem.exit_of == exit_index)
+            for pair in _ranked_replacements(store, centre, tangent, fixed, heads):
+                candidate.early = {**others, int(exit_index): pair}
+                candidate.offer_to(store)
+        if store.incumbent is centre:
             return
 
 
-def _replacements(
-    problem: Problem,
-    linear: Linear,
-    target: Target,
-    start: Found,
-    state: _State,
-    exit_index: int,
+def _ranked_replacements(
+    store: IncumbentStore,
+    centre: Solution,
+    tangent: MiouTangent,
+    fixed: _FixedExits,
+    heads: Sequence[int] | np.ndarray,
 ) -> list[tuple[int, int]]:
-    """Heads and gates of one exit that may beat ``start``, the most promising first."""
-    frame = _frame(problem, linear, state, exit_index)
-    rest_ms = frame.before_ms + (frame.ms * frame.reach).sum()
-    rest_score = linear.constant + frame.before_score + frame.score @ frame.reach
-    floor = target.floor if target.minimise_latency else start.miou
-    ceiling = start.latency_ms if target.minimise_latency else target.ceiling_ms
-    rows: list[tuple[float, int, int]] = []
-    for head in np.flatnonzero(problem.exit_of == exit_index):
-        own = problem.gates[head]
-        if not len(own):
+    """(head, gate) pairs of one exit that may beat ``centre``, the best first."""
+    problem, target = store.problem, store.target
+    fixed_ms = fixed.ms_before + (fixed.ms_behind * fixed.reaching).sum()
+    fixed_score = (
+        tangent.constant + fixed.score_before + fixed.score_behind @ fixed.reaching
+    )
+    if target.minimise_latency:
+        min_miou, max_latency_ms = target.min_miou, centre.latency_ms
+    else:
+        min_miou, max_latency_ms = centre.miou, target.max_latency_ms
+    ranked: list[tuple[float, int, int]] = []
+    for head in heads:
+        gates = problem.gates[head]
+        if not len(gates):
             continue
-        masks = (own.masks & frame.reach).astype(np.float32)
-        leaving_ms = problem.segments_ms[head] + problem.output_ms[head]
-        passing = problem.head_ms[head] + own.decision_ms
-        spent = rest_ms + masks @ (leaving_ms - frame.ms) + frame.reach.sum() * passing
-        reached = rest_score + masks @ (linear.score[head] - frame.score)
-        latency = spent / problem.images
-        hopeful = (latency < ceiling) & (reached > floor - _MISJUDGED)
-        order = latency if target.minimise_latency else -reached
-        for gate in np.flatnonzero(hopeful):
-            rows.append((float(order[gate]), int(head), int(gate)))
-    return [(head, gate) for _, head, gate in sorted(rows)[:_POLISHED]]
+        masks = (gates.masks & fixed.reaching).astype(np.float32)
+        leave_ms = problem.segments_ms[head] + problem.output_ms[head]
+        pass_ms = problem.head_ms[head] + gates.decision_ms
+        total_ms = (
+            fixed_ms
+            + masks @ (leave_ms - fixed.ms_behind)
+            + fixed.reaching.sum() * pass_ms
+        )
+        miou = fixed_score + masks @ (tangent.score[head] - fixed.score_behind)
+        latency_ms = total_ms / problem.images
+        may_improve = latency_ms < max_latency_ms
+        may_improve &= miou > min_miou - store.options.tangent_error
+        rank = latency_ms if target.minimise_latency else -miou
+        for gate in np.flatnonzero(may_improve):
+            ranked.append((float(rank[gate]), int(head), int(gate)))
+    ranked.sort()
+    return [
+        (head, gate) for _, head, gate in ranked[: store.options.neighbours_per_exit]
+    ]

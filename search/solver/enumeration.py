@@ -1,4 +1,4 @@
-"""Every configuration of a small node: a filter by sums, then the exact figures."""
+"""Enumeration of small nodes: pruned by partial sums, then evaluated exactly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
+from search.solver.cutoff import Cutoff
 from search.solver.nodes import Node
-
-_BLOCK = 1 << 21
-_EXACT_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,190 +23,188 @@ class Batch:
         gates: int64 array of shape (B, n_heads - 1).
         latency_ms: float64 array of shape (B,), mean over the images.
         miou: float64 array of shape (B,), 0..1.
-        in_time: int64 array of shape (B,), images within the p90 limit.
+        within_p90: int64 array of shape (B,), number of images within the p90 limit.
     """
 
     heads: tuple[int, ...]
     gates: np.ndarray
     latency_ms: np.ndarray
     miou: np.ndarray
-    in_time: np.ndarray
+    within_p90: np.ndarray
 
 
 def evaluate_batch(
-    problem: Problem, heads: tuple[int, ...], gates: np.ndarray, p90_ms: float
+    problem: Problem, heads: tuple[int, ...], gates: np.ndarray, max_p90_ms: float
 ) -> Batch:
-    """Exact figures of configurations that share their heads.
+    """Exact figures, in float64, of configurations that share their heads.
 
     Args:
         gates: int64 array of shape (B, n_heads - 1), gate index at each early head.
     """
     count = len(gates)
-    path = problem.path_ms(heads)
-    here = np.ones((count, problem.images), bool)
-    both = np.zeros((count, problem.intersection.shape[2]))
-    union = np.zeros_like(both)
-    latency, asked = np.zeros(count), np.zeros(count)
-    in_time = np.zeros(count, np.int64)
-    for place, head in enumerate(heads):
-        if place < len(heads) - 1:
-            own = problem.gates[head]
-            asked = asked + own.decision_ms[gates[:, place]]
-            leaves = here & own.masks[gates[:, place]]
-            here = here & ~leaves
+    path_ms = problem.path_ms(heads)
+    reaching = np.ones((count, problem.images), bool)
+    intersection = np.zeros((count, problem.intersection.shape[2]))
+    union = np.zeros_like(intersection)
+    latency_ms, decisions_ms = np.zeros(count), np.zeros(count)
+    within_p90 = np.zeros(count, np.int64)
+    for position, head in enumerate(heads):
+        if position < len(heads) - 1:
+            head_gates = problem.gates[head]
+            decisions_ms = decisions_ms + head_gates.decision_ms[gates[:, position]]
+            leaving = reaching & head_gates.masks[gates[:, position]]
+            reaching = reaching & ~leaving
         else:
-            leaves = here
-        weights = leaves.astype(np.float64)
-        both += weights @ problem.intersection[head].astype(np.float64)
+            leaving = reaching
+        weights = leaving.astype(np.float64)
+        intersection += weights @ problem.intersection[head].astype(np.float64)
         union += weights @ problem.union[head].astype(np.float64)
-        leaving = leaves.sum(1)
-        latency += leaving * (path[place] + asked)
-        punctual = path[place] + asked <= p90_ms + LATENCY_TOLERANCE_MS
-        in_time += leaving * punctual
+        number = leaving.sum(1)
+        image_ms = path_ms[position] + decisions_ms
+        latency_ms += number * image_ms
+        within_p90 += number * (image_ms <= max_p90_ms + LATENCY_TOLERANCE_MS)
     return Batch(
-        heads, gates, latency / problem.images, mean_iou_of_sums(both, union), in_time
+        heads,
+        gates,
+        latency_ms / problem.images,
+        mean_iou_of_sums(intersection, union),
+        within_p90,
     )
-
-
-def exact_blocks(
-    problem: Problem, heads: tuple[int, ...], gates: np.ndarray, p90_ms: float
-) -> Iterator[Batch]:
-    """``evaluate_batch`` in blocks that fit the caches."""
-    for start in range(0, len(gates), _EXACT_BLOCK):
-        yield evaluate_batch(
-            problem, heads, gates[start : start + _EXACT_BLOCK], p90_ms
-        )
-
-
-@dataclass
-class Limits:
-    """What a useful configuration must keep; tightens with each better one found.
-
-    Attributes:
-        floor: least mIoU, 0..1.
-        ceiling_ms: highest mean latency.
-    """
-
-    floor: float
-    ceiling_ms: float
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """Beginnings of configurations: gates chosen at the first places.
+class _Prefixes:
+    """Prefixes of configurations, gates chosen at the first positions.
 
     Attributes:
         gates: int64 array of shape (R, n_chosen).
-        stays: bool array of shape (R, I), the image has not left.
-        score: of the images that left, shape (R,).
-        spent: ms over all images up to here, shape (R,).
+        continuing: bool array of shape (R, I), the image has not left.
+        score: sum of the scores of the images that left, shape (R,).
+        spent_ms: summed over all images up to here, shape (R,).
     """
 
     gates: np.ndarray
-    stays: np.ndarray
+    continuing: np.ndarray
     score: np.ndarray
-    spent: np.ndarray
+    spent_ms: np.ndarray
 
-    def take(self, keep: np.ndarray | slice) -> _Rows:
-        return _Rows(
-            self.gates[keep], self.stays[keep], self.score[keep], self.spent[keep]
+    def take(self, keep: np.ndarray | slice) -> _Prefixes:
+        return _Prefixes(
+            self.gates[keep],
+            self.continuing[keep],
+            self.score[keep],
+            self.spent_ms[keep],
         )
 
 
-def candidates(
-    problem: Problem, node: Node, slack: float, limits: Limits
-) -> Iterator[tuple[int, np.ndarray]]:
-    """What the sums alone cannot rule out.
+@dataclass(frozen=True, eq=False)
+class NodeEnumeration:
+    """All configurations of a node that their sums cannot prune.
 
-    Args:
-        slack: by how much the linear mIoU may be too low in this node.
-
-    Yields:
-        a last head and gates of shape (B, n_early).
+    Attributes:
+        surrogate_error: most by which the surrogate is below the mIoU in this node.
+        cutoff: read anew for each block, since a new incumbent tightens it.
+        block: images times rows held at once.
     """
-    rows = _Rows(
-        gates=np.zeros((1, 0), np.int64),
-        stays=np.ones((1, problem.images), bool),
-        score=np.zeros(1),
-        spent=np.zeros(1),
-    )
-    floor = node.linear.constant + slack
-    yield from _extend(problem, node, floor, limits, rows)
 
+    problem: Problem
+    node: Node
+    surrogate_error: float
+    cutoff: Cutoff
+    block: int
 
-def _extend(
-    problem: Problem,
-    node: Node,
-    total: float,
-    limits: Limits,
-    rows: _Rows,
-) -> Iterator[tuple[int, np.ndarray]]:
-    place = rows.gates.shape[1]
-    if place == len(node.gates):
-        yield from _finish(problem, node, total, limits, rows)
-        return
-    step = max(1, _BLOCK // (problem.images * len(node.gates[place])))
-    for begin in range(0, len(rows.gates), step):
-        block = _lengthen(problem, node, rows.take(slice(begin, begin + step)))
-        if place + 1 < len(node.gates):
-            block = block.take(_hopeful(problem, node, total, limits, block))
-        if len(block.gates):
-            yield from _extend(problem, node, total, limits, block)
+    def unpruned(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Configurations to be evaluated exactly.
 
+        Yields:
+            a last head and gates of shape (B, n_early).
+        """
+        root = _Prefixes(
+            gates=np.zeros((1, 0), np.int64),
+            continuing=np.ones((1, self.problem.images), bool),
+            score=np.zeros(1),
+            spent_ms=np.zeros(1),
+        )
+        yield from self._descend(root)
 
-def _lengthen(problem: Problem, node: Node, rows: _Rows) -> _Rows:
-    """Every row with every gate of the next place."""
-    place = rows.gates.shape[1]
-    head, chosen = node.heads[place], node.gates[place]
-    own = problem.gates[head]
-    row = np.repeat(np.arange(len(rows.gates)), len(chosen))
-    gate = np.tile(chosen, len(rows.gates))
-    here = rows.stays[row]
-    leaves = here & own.masks[gate]
-    passing = here.sum(1) * (problem.head_ms[head] + own.decision_ms[gate])
-    leaving = problem.segments_ms[head] + problem.output_ms[head]
-    return _Rows(
-        gates=np.concatenate([rows.gates[row], gate[:, None]], axis=1),
-        stays=here & ~leaves,
-        score=rows.score[row] + leaves.astype(np.float32) @ node.linear.score[head],
-        spent=rows.spent[row] + passing + leaves.sum(1) * leaving,
-    )
+    @property
+    def _offset(self) -> float:
+        return self.node.tangent.constant + self.surrogate_error
 
+    def _descend(self, prefixes: _Prefixes) -> Iterator[tuple[int, np.ndarray]]:
+        """Depth-first over the positions, a block of prefixes at a time."""
+        position = prefixes.gates.shape[1]
+        if position == len(self.node.gates):
+            yield from self._complete(prefixes)
+            return
+        per_row = self.problem.images * len(self.node.gates[position])
+        rows = max(1, self.block // per_row)
+        for begin in range(0, len(prefixes.gates), rows):
+            longer = self._extend(prefixes.take(slice(begin, begin + rows)))
+            if position + 1 < len(self.node.gates):
+                longer = longer.take(self._may_improve(longer))
+            if len(longer.gates):
+                yield from self._descend(longer)
 
-def _hopeful(
-    problem: Problem,
-    node: Node,
-    total: float,
-    limits: Limits,
-    rows: _Rows,
-) -> np.ndarray:
-    """Rows that may still become useful: the rest at its best, in either figure."""
-    place = rows.gates.shape[1]
-    rest = np.array([*node.heads[place:], *node.lasts])
-    cheapest = (problem.segments_ms + problem.head_ms + problem.output_ms)[rest].min()
-    best = node.linear.score[rest].max(0)
-    keep = rows.score + rows.stays.astype(np.float32) @ best + total >= (
-        limits.floor - MIOU_TOLERANCE
-    )
-    least = rows.spent + rows.stays.sum(1) * cheapest
-    ceiling = (limits.ceiling_ms + LATENCY_TOLERANCE_MS) * problem.images
-    return np.asarray(keep & (least <= ceiling))
+    def _extend(self, prefixes: _Prefixes) -> _Prefixes:
+        """Every prefix with every gate of the next position."""
+        problem, node = self.problem, self.node
+        position = prefixes.gates.shape[1]
+        head, gates = node.heads[position], node.gates[position]
+        head_gates = problem.gates[head]
+        row = np.repeat(np.arange(len(prefixes.gates)), len(gates))
+        gate = np.tile(gates, len(prefixes.gates))
+        reaching = prefixes.continuing[row]
+        leaving = reaching & head_gates.masks[gate]
+        passing_ms = reaching.sum(1) * (
+            problem.head_ms[head] + head_gates.decision_ms[gate]
+        )
+        leave_ms = problem.segments_ms[head] + problem.output_ms[head]
+        return _Prefixes(
+            gates=np.concatenate([prefixes.gates[row], gate[:, None]], axis=1),
+            continuing=reaching & ~leaving,
+            score=prefixes.score[row]
+            + leaving.astype(np.float32) @ node.tangent.score[head],
+            spent_ms=prefixes.spent_ms[row] + passing_ms + leaving.sum(1) * leave_ms,
+        )
 
+    def _may_improve(self, prefixes: _Prefixes) -> np.ndarray:
+        """Whether either figure, at its best behind the prefix, keeps the cutoff."""
+        problem, node = self.problem, self.node
+        position = prefixes.gates.shape[1]
+        deeper = np.array([*node.heads[position:], *node.last_heads])
+        answer_ms = problem.segments_ms + problem.head_ms + problem.output_ms
+        best_score = node.tangent.score[deeper].max(0)
+        surrogate = (
+            prefixes.score
+            + prefixes.continuing.astype(np.float32) @ best_score
+            + self._offset
+        )
+        keep = surrogate >= self.cutoff.min_miou - MIOU_TOLERANCE
+        least_ms = (
+            prefixes.spent_ms + prefixes.continuing.sum(1) * answer_ms[deeper].min()
+        )
+        return np.asarray(keep & (least_ms <= self._max_total_ms))
 
-def _finish(
-    problem: Problem,
-    node: Node,
-    total: float,
-    limits: Limits,
-    rows: _Rows,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Each last head for each row."""
-    lasts = node.lasts
-    stays = rows.stays.astype(np.float32)
-    score = rows.score[:, None] + stays @ node.linear.score[lasts].T
-    cost = (problem.segments_ms + problem.head_ms + problem.output_ms)[lasts]
-    spent = rows.spent[:, None] + rows.stays.sum(1)[:, None] * cost
-    keep = score + total >= limits.floor - MIOU_TOLERANCE
-    keep &= spent <= (limits.ceiling_ms + LATENCY_TOLERANCE_MS) * problem.images
-    for column in np.flatnonzero(keep.any(0)):
-        yield int(lasts[column]), rows.gates[keep[:, column]]
+    @property
+    def _max_total_ms(self) -> float:
+        limit_ms = self.cutoff.max_latency_ms + LATENCY_TOLERANCE_MS
+        return limit_ms * self.problem.images
+
+    def _complete(self, prefixes: _Prefixes) -> Iterator[tuple[int, np.ndarray]]:
+        """Every prefix with each last head."""
+        problem, last_heads = self.problem, self.node.last_heads
+        continuing = prefixes.continuing.astype(np.float32)
+        score = (
+            prefixes.score[:, None] + continuing @ self.node.tangent.score[last_heads].T
+        )
+        answer_ms = (problem.segments_ms + problem.head_ms + problem.output_ms)[
+            last_heads
+        ]
+        total_ms = (
+            prefixes.spent_ms[:, None] + prefixes.continuing.sum(1)[:, None] * answer_ms
+        )
+        keep = score + self._offset >= self.cutoff.min_miou - MIOU_TOLERANCE
+        keep &= total_ms <= self._max_total_ms
+        for column in np.flatnonzero(keep.any(0)):
+            yield int(last_heads[column]), prefixes.gates[keep[:, column]]

@@ -1,4 +1,4 @@
-"""Where the search starts: all chains of exits, opened by screening, best first."""
+"""The open part of the search tree: nodes, node batches and deferred expansions."""
 
 from __future__ import annotations
 
@@ -13,131 +13,134 @@ import numpy as np
 
 from search.problem import Problem
 from search.requirement import LATENCY_TOLERANCE_MS, MIOU_TOLERANCE
-from search.solver.enumeration import Limits
+from search.solver.cutoff import Cutoff
 from search.solver.nodes import Node
-from search.solver.pairwise_bounds import Screener
-from search.solver.suffix import Rest
+from search.solver.options import SolverOptions
+from search.solver.pairwise_bounds import PrefixRelaxation, TripleCandidates
+from search.solver.suffix import SuffixHeads
 from search.solver.target import Target
-
-# Groups of a first exit that are looked at together.
-ROWS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """A set of configurations that is not looked at yet.
+class DeferredExpansion:
+    """A set of configurations whose children are computed when it is popped.
 
     Attributes:
-        bound: no configuration in it has a lower value.
-        stage: 0 is opened before everything else, 1 comes before 2.
-        open: looks at it, and gives what may be useful in it.
+        bound: lower bound of the objective over the set.
+        stage: 0 is popped before everything else, 1 before 2.
+        expand: computes the children that the cutoff does not prune.
     """
 
     bound: float
     stage: int
-    open: Callable[[], Iterable[Task | Bundle]]
+    expand: Callable[[], Iterable[DeferredExpansion | NodeBatch]]
 
 
 @dataclass(frozen=True, eq=False)
-class Bundle:
-    """Many nodes, by growing bound, of which none is made before its turn.
+class NodeBatch:
+    """Many nodes in order of their bounds, each constructed when it is popped.
 
     Attributes:
-        bounds: float64 array of shape (n,).
-        make: makes the node of an index.
-        next: index of the first that is left.
+        bounds: float64 array of shape (n,), ascending.
+        make_node: constructs the node of an index.
+        stage: as in ``DeferredExpansion``.
+        first: index of the first node that is left.
     """
 
     bounds: np.ndarray
-    make: Callable[[int], Node]
+    make_node: Callable[[int], Node]
     stage: int
-    next: int = 0
+    first: int = 0
 
     @property
     def bound(self) -> float:
-        return float(self.bounds[self.next])
+        return float(self.bounds[self.first])
 
-    def take(self, most: int) -> tuple[list[Node], Bundle | None]:
-        """The first nodes that are left, and what is left then."""
-        after = min(self.next + most, len(self.bounds))
-        nodes = [self.make(index) for index in range(self.next, after)]
-        if after == len(self.bounds):
+    def take(self, most: int) -> tuple[list[Node], NodeBatch | None]:
+        """The next nodes, and the batch of those left; None if there are none."""
+        end = min(self.first + most, len(self.bounds))
+        nodes = [self.make_node(index) for index in range(self.first, end)]
+        if end == len(self.bounds):
             return nodes, None
-        return nodes, Bundle(self.bounds, self.make, self.stage, after)
+        return nodes, NodeBatch(self.bounds, self.make_node, self.stage, end)
 
 
-class Queue:
-    """Everything open: stage by stage, the least bound first within a stage."""
+class StagedPriorityQueue:
+    """Everything open: by stage, best-first within a stage."""
 
     def __init__(self) -> None:
-        self._heaps: tuple[list[tuple[float, int, Task | Bundle | Node]], ...]
+        self._heaps: tuple[
+            list[tuple[float, int, DeferredExpansion | NodeBatch | Node]], ...
+        ]
         self._heaps = ([], [], [])
-        self._tickets = 0
+        self._pushed = 0
 
     @property
     def bound(self) -> float:
-        """The least bound of all, infinite when nothing is open."""
+        """Least bound over all stages, infinite when nothing is open."""
         return min((heap[0][0] for heap in self._heaps if heap), default=math.inf)
 
-    def push(self, item: Task | Bundle | Node) -> None:
+    def push(self, item: DeferredExpansion | NodeBatch | Node) -> None:
+        """Adds an item. FloatingPointError when its bound is not a number."""
         if math.isnan(item.bound):
-            raise FloatingPointError(f"The bound of {item} is no number.")
-        # Items of equal bound stay in the order they came, so that runs agree.
-        self._tickets += 1
+            raise FloatingPointError(f"The bound of {item} is not a number.")
+        # Items of equal bound are popped in the order of pushing, so that runs agree.
+        self._pushed += 1
         if isinstance(item, Node):
             stage = 1 if len(item.heads) < 3 else 2
         else:
             stage = item.stage
-        heapq.heappush(self._heaps[stage], (item.bound, self._tickets, item))
+        heapq.heappush(self._heaps[stage], (item.bound, self._pushed, item))
 
-    def pop(self) -> Task | Bundle | Node:
-        """The item that is next: of the earliest stage the one of least bound."""
+    def pop(self) -> DeferredExpansion | NodeBatch | Node:
+        """The item of least bound in the earliest stage that is not empty."""
         return heapq.heappop(next(heap for heap in self._heaps if heap))[2]
 
     def pop_nodes(self, like: Node, most: int) -> list[Node]:
-        """Further nodes with as many exits, as long as they are what is next."""
-        found: list[Node] = []
+        """Further nodes with as many heads as ``like``, while such nodes are next."""
+        nodes: list[Node] = []
         heap = next((heap for heap in self._heaps if heap), [])
-        while len(found) < most and heap:
+        while len(nodes) < most and heap:
             item = heap[0][2]
             if not isinstance(item, Node) or len(item.heads) != len(like.heads):
                 break
-            found.append(item)
+            nodes.append(item)
             heapq.heappop(heap)
-        return found
+        return nodes
 
-    def pop_tasks(self, most: int) -> list[Task]:
-        """Further tasks, as long as tasks of that stage are what is next."""
-        found: list[Task] = []
+    def pop_expansions(self, most: int) -> list[DeferredExpansion]:
+        """Further deferred expansions, while such items of the stage are next."""
+        expansions: list[DeferredExpansion] = []
         heap = next((heap for heap in self._heaps if heap), [])
-        while len(found) < most and heap:
+        while len(expansions) < most and heap:
             item = heap[0][2]
-            if not isinstance(item, Task):
+            if not isinstance(item, DeferredExpansion):
                 break
-            found.append(item)
+            expansions.append(item)
             heapq.heappop(heap)
-        return found
+        return expansions
 
 
-class Roots:
-    """Makes tasks and nodes for all chains of exits."""
+class RootExpander:
+    """Expands the root: deferred expansions and nodes for all chains of exits."""
 
     def __init__(
         self,
         problem: Problem,
         target: Target,
-        limits: Limits,
-        screener: Screener,
-        rate: float,
-        trivial: float,
+        cutoff: Cutoff,
+        relaxation: PrefixRelaxation,
+        trivial_bound: float,
+        options: SolverOptions,
     ) -> None:
-        """``rate``: of the screener, mIoU per ms; ``trivial``: a bound for anything."""
+        """``trivial_bound``: lower bound of the objective over all configurations."""
         self.problem = problem
         self.target = target
-        self.limits = limits
-        self.screener = screener
-        self.rate = rate
-        self.trivial = trivial
+        self.cutoff = cutoff
+        self.relaxation = relaxation
+        self.multiplier = relaxation.multiplier
+        self.trivial_bound = trivial_bound
+        self._options = options
         gated = [
             e
             for e in np.unique(problem.exit_of)[:-1]
@@ -145,210 +148,236 @@ class Roots:
         ]
         self.exits = [int(e) for e in gated]
 
-    def tasks(self, most: int) -> Iterator[Task]:
-        """Everything with one to ``most`` early exits."""
-        for count in range(1, min(most, len(self.exits)) + 1):
+    def expansions(self, max_early_exits: int) -> Iterator[DeferredExpansion]:
+        """A partition of all configurations with at least one early exit."""
+        for count in range(1, min(max_early_exits, len(self.exits)) + 1):
             for chain in itertools.combinations(self.exits, count):
-                for lasts in self._ends(chain[-1]):
+                for last_heads in self._last_heads_behind(chain[-1]):
+                    expand: Callable[[], Iterable[DeferredExpansion | NodeBatch]]
                     match chain:
                         case (first,):
-                            yield self._task(self._open_singles, first, lasts)
+                            expand = partial(self._expand_single, first, last_heads)
                         case (first, second):
-                            yield self._task(self._open_pairs, (first, second), lasts)
+                            exits = first, second
+                            expand = partial(self._expand_pairs, exits, last_heads)
                         case _:
-                            yield self._task(self._open_longer, chain, lasts)
+                            expand = partial(self._expand_longer, chain, last_heads)
+                    yield DeferredExpansion(self.trivial_bound, 0, expand)
 
-    # --- Tasks ----------------------------------------------------------------------
+    # --- Expansions -----------------------------------------------------------------
 
-    def _task(
-        self, open_: Callable[..., Iterable[Task | Bundle]], *arguments: object
-    ) -> Task:
-        return Task(self.trivial, 0, lambda: open_(*arguments))
-
-    def _open_singles(self, first: int, lasts: np.ndarray) -> Iterator[Bundle]:
-        groups = self.screener.groups(first)
-        rows = list(self.screener.singles(first, lasts, self._least()))
+    def _expand_single(self, first: int, last_heads: np.ndarray) -> Iterator[NodeBatch]:
+        """One early exit: a node per cluster and last head."""
+        clusters = self.relaxation.clusters(first)
+        rows = list(
+            self.relaxation.single_exit_bounds(
+                first, last_heads, self._lagrangian_cutoff()
+            )
+        )
         if not rows:
             return
-        values = self._values(np.array([bound for _, _, bound in rows]))
-        order = np.argsort(values, kind="stable")
+        bounds = self._objective_bounds(np.array([bound for _, _, bound in rows]))
+        order = np.argsort(bounds, kind="stable")
 
-        def make(index: int) -> Node:
-            group, last, _ = rows[order[index]]
+        def make_node(index: int) -> Node:
+            cluster, last_head, _ = rows[order[index]]
             return Node(
-                (int(groups.head[group]),),
-                (groups.gates[group],),
-                np.array([last]),
-                float(values[order[index]]),
-                self.screener.linear((first,), int(group), lasts),
+                (int(clusters.head[cluster]),),
+                (clusters.gates[cluster],),
+                np.array([last_head]),
+                float(bounds[order[index]]),
+                self.relaxation.tangent((first,), int(cluster), last_heads),
             )
 
-        yield Bundle(values[order], make, 1)
+        yield NodeBatch(bounds[order], make_node, 1)
 
-    def _open_pairs(
-        self, exits: tuple[int, int], lasts: np.ndarray
-    ) -> Iterator[Bundle]:
-        bound = self.screener.pairs(exits, lasts)
-        rows, columns = np.nonzero(bound >= self._least())
+    def _expand_pairs(
+        self, exits: tuple[int, int], last_heads: np.ndarray
+    ) -> Iterator[NodeBatch]:
+        """Two early exits: a node per pair of clusters."""
+        bound = self.relaxation.pair_bounds(exits, last_heads)
+        rows, columns = np.nonzero(bound >= self._lagrangian_cutoff())
         if not len(rows):
             return
         pairs = np.column_stack([rows, columns])
-        sharp = self.screener.sharper_pairs(exits, lasts, pairs, bound[rows, columns])
-        keep = sharp >= self._least()
+        refined = self.relaxation.refined_pair_bounds(
+            exits, last_heads, pairs, bound[rows, columns]
+        )
+        keep = refined >= self._lagrangian_cutoff()
         if keep.any():
-            yield self._bundle(exits, Rest((), lasts), pairs[keep], sharp[keep], 1)
+            suffix = SuffixHeads((), last_heads)
+            yield self._node_batch(exits, suffix, pairs[keep], refined[keep], 1)
 
-    def _bundle(
+    def _node_batch(
         self,
         chain: tuple[int, ...],
-        rest: Rest,
-        chosen: np.ndarray,
+        suffix: SuffixHeads,
+        rows: np.ndarray,
         bound: np.ndarray,
         stage: int,
-        value: float = -math.inf,
-    ) -> Bundle:
-        """Nodes of one group for each of the first two or three exits.
+        parent_bound: float = -math.inf,
+    ) -> NodeBatch:
+        """Nodes with a cluster of each of the first two or three exits.
 
         Args:
-            rest: heads behind them, one for each early exit.
-            chosen: int array of shape (n, 2) or (n, 3), groups.
-            bound: upper bounds of mIoU - rate * latency, shape (n,).
-            value: a lower bound of all of their values.
+            suffix: heads behind them, one for each early exit.
+            rows: int array of shape (n, 2) or (n, 3), clusters.
+            bound: upper bounds of mIoU - multiplier * latency, shape (n,).
+            parent_bound: lower bound of the objective over all of them.
         """
-        values = np.maximum(self._values(bound), value)
-        order = np.argsort(values, kind="stable")
-        chosen, values = chosen[order].astype(np.int32), values[order]
-        exits = [self.screener.groups(e) for e in chain[: chosen.shape[1]]]
-        deeper = [int(heads[0]) for heads in rest.early]
-        every = [np.arange(len(self.problem.gates[head])) for head in deeper]
-        lasts = rest.lasts
+        bounds = np.maximum(self._objective_bounds(bound), parent_bound)
+        order = np.argsort(bounds, kind="stable")
+        rows, bounds = rows[order].astype(np.int32), bounds[order]
+        exits = [self.relaxation.clusters(e) for e in chain[: rows.shape[1]]]
+        deeper = [int(heads[0]) for heads in suffix.early]
+        all_gates = [np.arange(len(self.problem.gates[head])) for head in deeper]
+        last_heads = suffix.last_heads
 
-        def make(index: int) -> Node:
-            rows = chosen[index].tolist()
-            begun = list(zip(exits, rows, strict=True))
-            if len(rows) > 2:
-                linear = self.screener.stand_in(chain, rows[0])
+        def make_node(index: int) -> Node:
+            row = rows[index].tolist()
+            prefix = list(zip(exits, row, strict=True))
+            if len(row) > 2:
+                tangent = self.relaxation.triple_tangent(chain, row[0])
             else:
-                linear = self.screener.linear(chain[:2], rows[0], lasts)
+                tangent = self.relaxation.tangent(chain[:2], row[0], last_heads)
             return Node(
-                (*(int(groups.head[row]) for groups, row in begun), *deeper),
-                (*(groups.gates[row] for groups, row in begun), *every),
-                lasts,
-                float(values[index]),
-                linear,
+                (*(int(clusters.head[c]) for clusters, c in prefix), *deeper),
+                (*(clusters.gates[c] for clusters, c in prefix), *all_gates),
+                last_heads,
+                float(bounds[index]),
+                tangent,
             )
 
-        return Bundle(values, make, stage)
+        return NodeBatch(bounds, make_node, stage)
 
-    def _open_longer(self, chain: tuple[int, ...], lasts: np.ndarray) -> Iterator[Task]:
-        """Three early exits and more, some groups of the first at a time."""
-        chain = (*chain, int(self.problem.exit_of[lasts[0]]))
-        rest = self.screener.rest(chain)
-        for alike in self.screener.alike(chain[0]):
-            bound = self.screener.longer(chain, rest, alike)
+    def _expand_longer(
+        self, chain: tuple[int, ...], last_heads: np.ndarray
+    ) -> Iterator[DeferredExpansion]:
+        """Three early exits and more: pairs of clusters, by clusters of the first."""
+        chain = (*chain, int(self.problem.exit_of[last_heads[0]]))
+        suffix = self.relaxation.suffix_heads(chain)
+        size = self._options.first_clusters_per_expansion
+        for clusters in self.relaxation.clusters_by_share(chain[0]):
+            bound = self.relaxation.free_suffix_pair_bounds(chain, suffix, clusters)
             best = bound.max(1, initial=-np.inf)
-            least = self._least()
-            order = np.argsort(-best, kind="stable")[: np.count_nonzero(best >= least)]
-            for begin in range(0, len(order), ROWS):
-                some = order[begin : begin + ROWS]
-                places, columns = np.nonzero(bound[some] >= least)
-                pairs = alike[some[places]], columns
-                value = self._value(best[some[0]])
-                open_ = partial(self._open_thirds, chain, rest, *pairs, value)
-                yield Task(value, 2, open_)
+            cutoff = self._lagrangian_cutoff()
+            unpruned = np.count_nonzero(best >= cutoff)
+            order = np.argsort(-best, kind="stable")[:unpruned]
+            for begin in range(0, len(order), size):
+                block = order[begin : begin + size]
+                rows, columns = np.nonzero(bound[block] >= cutoff)
+                pairs = clusters[block[rows]], columns
+                objective = self._objective_bound(best[block[0]])
+                expand = partial(self._expand_thirds, chain, suffix, *pairs, objective)
+                yield DeferredExpansion(objective, 2, expand)
 
-    def _open_thirds(
+    def _expand_thirds(
         self,
         chain: tuple[int, ...],
-        rest: Rest,
+        suffix: SuffixHeads,
         rows: np.ndarray,
         columns: np.ndarray,
-        value: float,
-    ) -> Iterator[Task]:
-        """Pairs of groups with the groups of a third exit.
+        parent_bound: float,
+    ) -> Iterator[DeferredExpansion]:
+        """Pairs of clusters with the clusters of a third exit.
 
-        Gives parts of the rest to be tried; when heads are settled there, rows.
+        The children are subsets of the suffix; once its early heads are fixed, single
+        clusters of the first exit.
 
         Args:
-            value: a lower bound of all values here.
+            parent_bound: lower bound of the objective over all of them.
         """
-        found = self.screener.thirds(chain, rest, rows, columns, self._least())
-        if found is None:
+        triples = self.relaxation.image_wise_triple_bounds(
+            chain, suffix, rows, columns, self._lagrangian_cutoff()
+        )
+        if triples is None:
             return
-        if not rest.settled:
-            pairs = found.rows.astype(np.int32), found.columns.astype(np.int32)
-            value = max(value, self._value(found.bound.max()))
-            for part in rest.parts():
-                open_ = partial(self._open_thirds, chain, part, *pairs, value)
-                yield Task(value, 2, open_)
+        if not suffix.early_fixed:
+            pairs = triples.rows.astype(np.int32), triples.columns.astype(np.int32)
+            objective = self._objective_bound(triples.bound.max())
+            objective = max(parent_bound, objective)
+            for subset in suffix.subsets(self._options.suffix_subsets):
+                expand = partial(self._expand_thirds, chain, subset, *pairs, objective)
+                yield DeferredExpansion(objective, 2, expand)
             return
-        for row in np.unique(found.rows):
-            own = found.rows == row
-            seconds, bound = found.columns[own], found.bound[own]
-            least = max(value, self._value(bound.max()))
-            hopeful = np.packbits(bound >= self._least(), axis=1)
-            triples = partial(
-                self._open_triples, chain, rest, int(row), seconds, hopeful, least
+        for row in np.unique(triples.rows):
+            same = triples.rows == row
+            seconds, bound = triples.columns[same], triples.bound[same]
+            objective = max(parent_bound, self._objective_bound(bound.max()))
+            # Held as bits while it is open: there may be millions of triples.
+            unpruned = np.packbits(bound >= self._lagrangian_cutoff(), axis=1)
+            expand_triples = partial(
+                self._expand_triples,
+                chain,
+                suffix,
+                int(row),
+                seconds,
+                unpruned,
+                objective,
             )
-            yield Task(least, 2, triples)
+            yield DeferredExpansion(objective, 2, expand_triples)
 
-    def _open_triples(
+    def _expand_triples(
         self,
         chain: tuple[int, ...],
-        rest: Rest,
-        row: int,
+        suffix: SuffixHeads,
+        first: int,
         seconds: np.ndarray,
-        hopeful: np.ndarray,
-        value: float,
-    ) -> Iterator[Bundle]:
-        """One group of the first exit with pairs of groups of the next two.
+        unpruned: np.ndarray,
+        parent_bound: float,
+    ) -> Iterator[NodeBatch]:
+        """One cluster of the first exit: a node per pair of clusters of the next two.
 
         Args:
-            hopeful: of ``seconds`` with the groups of the third, what to look at, as
+            unpruned: which clusters of the third exit are left behind ``seconds``, as
                 bits, uint8 array of shape (n, ceil(N / 8)).
-            value: a lower bound of all values here.
+            parent_bound: lower bound of the objective over all of them.
         """
-        count = len(self.screener.groups(chain[2]))
-        wanted = np.unpackbits(hopeful, axis=1, count=count).astype(bool)
-        rows, columns, found = self.screener.triples(
-            chain, rest, row, seconds, wanted, self._least()
+        count = len(self.relaxation.clusters(chain[2]))
+        mask = np.unpackbits(unpruned, axis=1, count=count).astype(bool)
+        rows, columns, bound = self.relaxation.gate_wise_triple_bounds(
+            chain,
+            suffix,
+            TripleCandidates(first, seconds, mask),
+            self._lagrangian_cutoff(),
         )
         if len(rows):
-            triples = np.column_stack([np.full(len(rows), row), rows, columns])
-            yield self._bundle(chain, rest, triples, found, 2, value)
+            triples = np.column_stack([np.full(len(rows), first), rows, columns])
+            yield self._node_batch(chain, suffix, triples, bound, 2, parent_bound)
 
-    # --- Figures --------------------------------------------------------------------
+    # --- Weak duality ---------------------------------------------------------------
 
-    def _least(self) -> float:
-        """mIoU - rate * latency that a useful configuration reaches."""
-        least = self.limits.floor - MIOU_TOLERANCE
-        if self.rate:
-            least -= self.rate * (self.limits.ceiling_ms + LATENCY_TOLERANCE_MS)
+    def _lagrangian_cutoff(self) -> float:
+        """Least mIoU - multiplier * latency of configurations within the cutoff."""
+        least = self.cutoff.min_miou - MIOU_TOLERANCE
+        if self.multiplier:
+            limit_ms = self.cutoff.max_latency_ms + LATENCY_TOLERANCE_MS
+            least -= self.multiplier * limit_ms
         return least
 
-    def _values(self, bound: np.ndarray) -> np.ndarray:
-        """Lowest value to be had, from upper bounds of mIoU - rate * latency."""
+    def _objective_bounds(self, bound: np.ndarray) -> np.ndarray:
+        """Lower bounds of the objective, from upper bounds of the Lagrangian."""
         target = self.target
         if target.minimise_latency:
-            if not self.rate:
-                return np.full(len(bound), self.trivial)
-            value = (target.floor - MIOU_TOLERANCE - bound) / self.rate
-        elif not self.rate:
-            value = -bound
+            if not self.multiplier:
+                return np.full(len(bound), self.trivial_bound)
+            objective = (target.min_miou - MIOU_TOLERANCE - bound) / self.multiplier
+        elif not self.multiplier:
+            objective = -bound
         else:
-            limit = target.ceiling_ms + LATENCY_TOLERANCE_MS
-            value = -(bound + self.rate * limit)
-        return np.maximum(value, self.trivial)
+            limit_ms = target.max_latency_ms + LATENCY_TOLERANCE_MS
+            objective = -(bound + self.multiplier * limit_ms)
+        return np.maximum(objective, self.trivial_bound)
 
-    def _value(self, bound: float) -> float:
-        (value,) = self._values(np.array([bound]))
-        return float(value)
+    def _objective_bound(self, bound: float) -> float:
+        (objective,) = self._objective_bounds(np.array([bound]))
+        return float(objective)
 
-    # --- Exits ----------------------------------------------------------------------
-
-    def _ends(self, exit_index: int) -> list[np.ndarray]:
-        """Heads that may answer last behind an exit, by their exit, deepest first."""
-        where = self.problem.exit_of
+    def _last_heads_behind(self, exit_index: int) -> list[np.ndarray]:
+        """Heads deeper than an exit, one array per exit, the deepest first."""
+        exit_of = self.problem.exit_of
         return [
-            np.flatnonzero(where == e) for e in np.unique(where)[::-1] if e > exit_index
+            np.flatnonzero(exit_of == e)
+            for e in np.unique(exit_of)[::-1]
+            if e > exit_index
         ]

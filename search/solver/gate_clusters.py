@@ -1,4 +1,4 @@
-"""Gates of one exit, all heads together, in groups that let alike images leave."""
+"""Clusters of one exit's gates that let similar sets of images leave."""
 
 from __future__ import annotations
 
@@ -10,81 +10,93 @@ from search.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
-class ExitGroups:
-    """An exit's gates in order of group; a group belongs to one head.
+class GateClusters:
+    """Clusters of one exit's gates; all gates of a cluster belong to one head.
 
     Attributes:
-        exit: 1-based.
-        head: int64 array of shape (N,), head of each group.
-        part: int64 array of shape (N,), which share of the images its gates let leave,
-            counted in fifths (or what ``parts`` says) from 0.
-        gates: per group, int64 array of gate indices of that head.
-        start: int64 array of shape (N,), place of each group's first gate when all
-            groups' gates stand in a row.
-        low, high: bool arrays of shape (N, I): all, or any, gate lets the image leave.
-        doubt: per group, int64 array of the images that only some of its gates let
-            leave, and
-        masks: bool array of shape (n_gates, n_doubt), True where a gate does.
-        price: float64 array, what passing costs with each of those gates, ms.
-        least_price: float64 array of shape (N,), the least of each group.
+        exit_index: 1-based.
+        head: int64 array of shape (N,), head of each cluster.
+        share_bucket: int64 array of shape (N,), interval of the share of images that
+            its gates let leave, from 0 (of ``clusters_per_head`` equal ones).
+        gates: per cluster, int64 array of gate indices of that head.
+        start: int64 array of shape (N,), offset of each cluster's first gate in the
+            concatenation of all clusters' gates.
+        all_leave, any_leaves: bool arrays of shape (N, I): all gates, or any gate, let
+            the image leave.
+        undecided: per cluster, int64 array of the images that some but not all of its
+            gates let leave, and
+        undecided_masks: bool array of shape (n_gates, n_undecided), True where the
+            gate does.
+        pass_ms: float64 array, cost of passing the exit with each of the concatenated
+            gates (head and decision).
+        min_pass_ms: float64 array of shape (N,), minimum over each cluster.
     """
 
-    exit: int
+    exit_index: int
     head: np.ndarray
-    part: np.ndarray
+    share_bucket: np.ndarray
     gates: tuple[np.ndarray, ...]
     start: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    doubt: tuple[np.ndarray, ...]
-    masks: tuple[np.ndarray, ...]
-    price: np.ndarray
-    least_price: np.ndarray
+    all_leave: np.ndarray
+    any_leaves: np.ndarray
+    undecided: tuple[np.ndarray, ...]
+    undecided_masks: tuple[np.ndarray, ...]
+    pass_ms: np.ndarray
+    min_pass_ms: np.ndarray
 
     def __len__(self) -> int:
         return len(self.gates)
 
-    def place(self, group: int) -> slice:
-        """Where a group's gates stand when all groups' gates stand in a row."""
-        first = int(self.start[group])
-        return slice(first, first + len(self.gates[group]))
+    def gate_slice(self, cluster: int) -> slice:
+        """Range of a cluster's gates in the concatenation of all clusters' gates."""
+        first = int(self.start[cluster])
+        return slice(first, first + len(self.gates[cluster]))
+
+    def by_head(self) -> list[tuple[int, slice]]:
+        """Each head with the range of its clusters."""
+        heads, start = np.unique(self.head, return_index=True)
+        stop = [*start[1:], len(self)]
+        return [
+            (int(head), slice(int(first), int(end)))
+            for head, first, end in zip(heads, start, stop, strict=True)
+        ]
 
     @classmethod
-    def at(cls, problem: Problem, exit_index: int, parts: int) -> ExitGroups:
-        """Groups each head's gates by the share of images they let leave.
-
-        Args:
-            parts: groups per head, at most.
-        """
-        heads, places, gates = [], [], []
+    def build(
+        cls, problem: Problem, exit_index: int, clusters_per_head: int
+    ) -> GateClusters:
+        """Clusters of each head's gates by the share of images that leave."""
+        heads, buckets, gates = [], [], []
         for head in np.flatnonzero(problem.exit_of == exit_index):
-            own = problem.gates[head]
-            if not len(own):
+            head_gates = problem.gates[head]
+            if not len(head_gates):
                 continue
-            part = (own.masks.mean(1) * parts).astype(int)
-            for value in np.unique(part):
+            bucket = (head_gates.masks.mean(1) * clusters_per_head).astype(int)
+            for value in np.unique(bucket):
                 heads.append(int(head))
-                places.append(int(value))
-                gates.append(np.flatnonzero(part == value))
+                buckets.append(int(value))
+                gates.append(np.flatnonzero(bucket == value))
         masks = [problem.gates[h].masks[g] for h, g in zip(heads, gates, strict=True)]
-        price = [
+        pass_ms = [
             problem.head_ms[h] + problem.gates[h].decision_ms[g]
             for h, g in zip(heads, gates, strict=True)
         ]
         empty = np.zeros((0, problem.images), bool)
-        low = np.array([m.all(0) for m in masks]) if masks else empty
-        high = np.array([m.any(0) for m in masks]) if masks else empty
-        doubt = tuple(np.flatnonzero(row) for row in high & ~low)
+        all_leave = np.array([m.all(0) for m in masks]) if masks else empty
+        any_leaves = np.array([m.any(0) for m in masks]) if masks else empty
+        undecided = tuple(np.flatnonzero(row) for row in any_leaves & ~all_leave)
         return cls(
-            exit=exit_index,
+            exit_index=exit_index,
             head=np.array(heads, np.int64),
-            part=np.array(places, np.int64),
+            share_bucket=np.array(buckets, np.int64),
             gates=tuple(gates),
             start=np.cumsum([0, *(len(g) for g in gates)])[:-1],
-            low=low,
-            high=high,
-            doubt=doubt,
-            masks=tuple(m[:, images] for m, images in zip(masks, doubt, strict=True)),
-            price=np.concatenate(price) if price else np.zeros(0),
-            least_price=np.array([p.min() for p in price]),
+            all_leave=all_leave,
+            any_leaves=any_leaves,
+            undecided=undecided,
+            undecided_masks=tuple(
+                mask[:, images] for mask, images in zip(masks, undecided, strict=True)
+            ),
+            pass_ms=np.concatenate(pass_ms) if pass_ms else np.zeros(0),
+            min_pass_ms=np.array([ms.min() for ms in pass_ms]),
         )

@@ -1,157 +1,226 @@
-"""What images are worth at groups of gates: score minus rate times latency, summed."""
+"""Lagrangian values of images at gate clusters: score minus multiplier times latency.
+
+The Lagrangian of a configuration is L = mIoU - m * latency with the multiplier m >= 0
+(mIoU per millisecond). With the surrogate it is a sum over the images, and for a set of
+configurations (a chain of heads, some gates at each of its early exits, some heads that
+may answer last) it is bounded from above by
+
+    L <= constant + remainder
+         + sum over the chain's exits k of
+               max over the gates g of exit k of
+                   sum over the images i that surely reach k, and that some gate of k
+                   lets leave, of
+                       leave value of i at k          if g lets i leave,
+                       continue value of i behind k   if g keeps i and not all gates of
+                                                      k agree on i,
+                   - m * (pass cost of k with g) * (images that surely reach k) / I
+         + max over the last heads of the sum over the images that surely reach them,
+
+where an image's *continue value* is the largest Lagrangian value that it can have
+behind the exit. The maximum is taken after summing, so that an image's free choice
+counts only where gates of one exit disagree on it. This is the one bound of the solver.
+It is evaluated by ``search.solver.node_bounds`` for single nodes with arbitrary gates,
+several multipliers and a bound per gate, and by ``search.solver.pairwise_bounds``, with
+the sums of this module, for all pairs and triples of clusters at once by matrix
+products. ``docs/search.md`` derives it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from search.problem import Problem
-from search.solver.gate_clusters import ExitGroups
-from search.solver.miou_tangent import Linear
+from search.solver.gate_clusters import GateClusters
+from search.solver.miou_tangent import MiouTangent
 
 
-class Values:
-    """Sums of mIoU - rate * latency over images, with one linear stand-in.
+class LagrangianTerms:
+    """Sums of mIoU - multiplier * latency over images, with one surrogate.
 
     Attributes:
-        extra: to be added to a sum over all images, so that it bounds from above: the
-            constant, and what float32 may lose.
+        multiplier_per_image: multiplier / I, so that sums of milliseconds over images
+            times this are in units of mIoU.
+        leave_values: float32 array of shape (H, I), Lagrangian value of an image that
+            leaves at a head, without the costs of passing exits.
+        offset: to be added to a sum over all images, so that it bounds L from above:
+            the surrogate's constant, and what float32 may lose.
     """
 
-    def __init__(self, problem: Problem, linear: Linear, rate: float) -> None:
+    def __init__(
+        self, problem: Problem, tangent: MiouTangent, multiplier: float
+    ) -> None:
         self.problem = problem
-        self.factor = rate / problem.images
-        leaving = problem.segments_ms + problem.output_ms
-        paid = (self.factor * leaving)[:, None].astype(np.float32)
-        self.leave = linear.score - paid
-        cost = float((leaving + problem.head_ms).max() + problem.head_ms.sum())
-        fine = rate * cost * (problem.images + 16) * 1.2e-7
-        self.extra = linear.constant + linear.rounding + fine
+        self.multiplier_per_image = multiplier / problem.images
+        leave_ms = problem.segments_ms + problem.output_ms
+        penalty = (self.multiplier_per_image * leave_ms)[:, None].astype(np.float32)
+        self.leave_values = tangent.score - penalty
+        longest_ms = float((leave_ms + problem.head_ms).max() + problem.head_ms.sum())
+        rounding = multiplier * longest_ms * (problem.images + 16) * 1.2e-7
+        self.offset = tangent.constant + tangent.rounding_error + rounding
 
-    def ends(self, lasts: np.ndarray) -> np.ndarray:
-        """Value per image of ending at each last head, shape (L, I)."""
-        own = (self.factor * self.problem.head_ms[lasts])[:, None]
-        return self.leave[lasts] - own.astype(np.float32)
+    def terminal_values(self, last_heads: np.ndarray) -> np.ndarray:
+        """Value per image of being answered by each last head, shape (L, I)."""
+        penalty = (self.multiplier_per_image * self.problem.head_ms[last_heads])[
+            :, None
+        ]
+        return self.leave_values[last_heads] - penalty.astype(np.float32)
 
-    def through(
-        self, groups: ExitGroups, end: np.ndarray, images: np.ndarray
+    def after_exit(
+        self, clusters: GateClusters, continue_values: np.ndarray, images: np.ndarray
     ) -> np.ndarray:
-        """Most an image can be worth that comes to an exit, per group, (N, n)."""
-        leave = self.leave[groups.head][:, images]
-        onward = end[..., images]
-        best = np.where(groups.high[:, images], np.maximum(leave, onward), onward)
-        best = np.where(groups.low[:, images], leave, best)
-        return best - (self.factor * groups.least_price)[:, None].astype(np.float32)
-
-    def onward(
-        self, groups: ExitGroups, group: int, beyond: np.ndarray, images: np.ndarray
-    ) -> np.ndarray:
-        """As ``through``, for one group and several values beyond, shape (..., n)."""
-        leave = self.leave[groups.head[group]][images]
-        best = np.where(groups.high[group, images], np.maximum(leave, beyond), beyond)
-        best = np.where(groups.low[group, images], leave, best)
-        return best - np.float32(self.factor * groups.least_price[group])
-
-    def terms(
-        self,
-        groups: ExitGroups,
-        beyond: np.ndarray,
-        wanted: np.ndarray,
-        here: np.ndarray | None = None,
-        where: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Best gate of each group over the images that some gate of it lets leave.
-
-        What is kept takes ``beyond``. The price is that of all images that come.
+        """Largest value of each image that reaches an exit, per cluster, (N, n).
 
         Args:
-            beyond: float32 array of shape (n, I).
-            wanted: the groups to look at.
-            here: bool array of shape (I,), images that come; None is all.
-            where: bool array of the result's shape, what of it is needed; None is all.
+            continue_values: float32 array of shape (I,), values behind the exit.
+            images: int64 array of shape (n,).
+        """
+        leave = self.leave_values[clusters.head][:, images]
+        behind = continue_values[..., images]
+        best = np.where(
+            clusters.any_leaves[:, images], np.maximum(leave, behind), behind
+        )
+        best = np.where(clusters.all_leave[:, images], leave, best)
+        penalty = (self.multiplier_per_image * clusters.min_pass_ms)[:, None]
+        return best - penalty.astype(np.float32)
+
+    def after_cluster(
+        self,
+        clusters: GateClusters,
+        cluster: int,
+        continue_values: np.ndarray,
+        images: np.ndarray,
+    ) -> np.ndarray:
+        """As ``after_exit``, for one cluster and many continue values, shape (..., n).
+
+        Args:
+            continue_values: float32 array of shape (..., n), for ``images`` only.
+        """
+        leave = self.leave_values[clusters.head[cluster]][images]
+        best = np.where(
+            clusters.any_leaves[cluster, images],
+            np.maximum(leave, continue_values),
+            continue_values,
+        )
+        best = np.where(clusters.all_leave[cluster, images], leave, best)
+        return best - np.float32(
+            self.multiplier_per_image * clusters.min_pass_ms[cluster]
+        )
+
+    def best_gate_sums(
+        self,
+        clusters: GateClusters,
+        continue_values: np.ndarray,
+        selected: np.ndarray,
+        reaching: np.ndarray | None = None,
+        needed: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Maximum over a cluster's gates of the sum over images that any lets leave.
+
+        Images that the gate keeps take ``continue_values``. Passing is paid by all
+        images that reach the exit.
+
+        Args:
+            continue_values: float32 array of shape (n, I).
+            selected: int64 array of cluster indices.
+            reaching: bool array of shape (I,), images that surely reach the exit; None
+                is all.
+            needed: bool array of the result's shape, entries to compute; None is all.
 
         Returns:
-            float32 array of shape (n_wanted, n), minus infinity where not needed.
+            float32 array of shape (n_selected, n), minus infinity where not needed.
         """
-        leave, low = self.leave[groups.head[wanted]], groups.low[wanted]
-        count = beyond.shape[1]
-        if here is not None:
-            low, count = low & here, int(here.sum())
-        settled = leave.sum(1, where=low, dtype=np.float64)
-        paid = count * self.factor * groups.price
-        out = np.full((len(wanted), len(beyond)), -np.inf, np.float32)
-        turned = np.ascontiguousarray(beyond.T)
-        for place, group in enumerate(wanted):
-            at, masks = groups.doubt[group], groups.masks[group]
-            if here is not None:
-                own = here[at]
-                at, masks = at[own], masks[:, own]
-            value = masks @ leave[place, at] + settled[place]
-            value -= paid[groups.place(group)]
-            columns = _columns(where, place)
+        leave = self.leave_values[clusters.head[selected]]
+        all_leave = clusters.all_leave[selected]
+        count = continue_values.shape[1]
+        if reaching is not None:
+            all_leave, count = all_leave & reaching, int(reaching.sum())
+        decided = leave.sum(1, where=all_leave, dtype=np.float64)
+        penalty = count * self.multiplier_per_image * clusters.pass_ms
+        out = np.full((len(selected), len(continue_values)), -np.inf, np.float32)
+        transposed = np.ascontiguousarray(continue_values.T)
+        for row, cluster in enumerate(selected):
+            images = clusters.undecided[cluster]
+            masks = clusters.undecided_masks[cluster]
+            if reaching is not None:
+                reached = reaching[images]
+                images, masks = images[reached], masks[:, reached]
+            gate_sums = masks @ leave[row, images] + decided[row]
+            gate_sums -= penalty[clusters.gate_slice(cluster)]
+            columns = _needed_columns(needed, row)
             if columns is not None:
-                whole = (1 - masks) @ turned[at][:, columns]
-                whole += value[:, None].astype(np.float32)
-                out[place, columns] = whole.max(0)
-        if where is not None:
-            out[~where] = -np.inf
-        return out
-
-    def second_terms(
-        self,
-        groups: ExitGroups,
-        stays: np.ndarray,
-        end: np.ndarray,
-        wanted: np.ndarray,
-        where: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Best gate of each group over the images that stay; kept ones take ``end``.
-
-        Args:
-            stays: float32 array of shape (N_a, I), 1 where an image stays.
-            end: float32 array of shape (I,).
-            wanted: the groups to look at.
-            where: bool array of the result's shape, what of it is needed; None is all.
-
-        Returns:
-            float32 array of shape (N_a, n_wanted), minus infinity where not needed.
-        """
-        gain = self.leave[groups.head[wanted]] - end
-        settled = stays @ (gain * groups.low[wanted]).T
-        settled += (stays @ end)[:, None]
-        counts, price = stays.sum(1), (self.factor * groups.price).astype(np.float32)
-        out = np.full((len(wanted), len(stays)), -np.inf, np.float32)
-        turned = np.ascontiguousarray(stays.T)
-        needed = None if where is None else where.T
-        for place, group in enumerate(wanted):
-            rows = _columns(needed, place)
-            if rows is not None:
-                at, paid = groups.doubt[group], price[groups.place(group)]
-                worth = groups.masks[group] * gain[place, at]
-                value = worth @ turned[at][:, rows]
-                value -= paid[:, None] * counts[rows]
-                out[place, rows] = value.max(0)
+                sums = (1 - masks) @ transposed[images][:, columns]
+                sums += gate_sums[:, None].astype(np.float32)
+                out[row, columns] = sums.max(0)
         if needed is not None:
             out[~needed] = -np.inf
-        return settled + out.T
+        return out
 
-    def gate_values(self, groups: ExitGroups, group: int) -> np.ndarray:
-        """Worth of a group's gates, by those that leave, float32, shape (n_gates,)."""
-        leave = self.leave[groups.head[group]]
-        value = groups.masks[group] @ leave[groups.doubt[group]]
-        price = groups.price[groups.place(group)]
-        paid = self.problem.images * self.factor * price
-        whole = value + leave[groups.low[group]].sum(dtype=np.float64) - paid
-        return np.asarray(whole, np.float32)
+    def best_second_gate_sums(
+        self,
+        clusters: GateClusters,
+        reaching: np.ndarray,
+        continue_values: np.ndarray,
+        selected: np.ndarray,
+        needed: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Maximum over a cluster's gates of the sum over all images that reach it.
+
+        Images that the gate keeps take ``continue_values``.
+
+        Args:
+            reaching: float32 array of shape (N_a, I), 1 where an image surely reaches
+                the exit, per cluster of an exit before.
+            continue_values: float32 array of shape (I,).
+            selected: int64 array of cluster indices.
+            needed: bool array of the result's shape, entries to compute; None is all.
+
+        Returns:
+            float32 array of shape (N_a, n_selected), minus infinity where not needed.
+        """
+        gain = self.leave_values[clusters.head[selected]] - continue_values
+        decided = reaching @ (gain * clusters.all_leave[selected]).T
+        decided += (reaching @ continue_values)[:, None]
+        counts = reaching.sum(1)
+        penalty = (self.multiplier_per_image * clusters.pass_ms).astype(np.float32)
+        out = np.full((len(selected), len(reaching)), -np.inf, np.float32)
+        transposed = np.ascontiguousarray(reaching.T)
+        needed_rows = None if needed is None else needed.T
+        for row, cluster in enumerate(selected):
+            columns = _needed_columns(needed_rows, row)
+            if columns is not None:
+                images = clusters.undecided[cluster]
+                gate_penalty = penalty[clusters.gate_slice(cluster)]
+                gate_gain = clusters.undecided_masks[cluster] * gain[row, images]
+                sums = gate_gain @ transposed[images][:, columns]
+                sums -= gate_penalty[:, None] * counts[columns]
+                out[row, columns] = sums.max(0)
+        if needed_rows is not None:
+            out[~needed_rows] = -np.inf
+        return decided + out.T
+
+    def leaving_gate_sums(self, clusters: GateClusters, cluster: int) -> np.ndarray:
+        """Sum over the images that each gate lets leave, float32, shape (n_gates,).
+
+        All images reach the exit and pay for passing it.
+        """
+        leave = self.leave_values[clusters.head[cluster]]
+        undecided = (
+            clusters.undecided_masks[cluster] @ leave[clusters.undecided[cluster]]
+        )
+        pass_ms = clusters.pass_ms[clusters.gate_slice(cluster)]
+        penalty = self.problem.images * self.multiplier_per_image * pass_ms
+        decided = leave[clusters.all_leave[cluster]].sum(dtype=np.float64)
+        return np.asarray(undecided + decided - penalty, np.float32)
 
 
-def _columns(where: np.ndarray | None, row: int) -> slice | np.ndarray | None:
-    """Of one row of a table, what to compute; None for nothing.
+def _needed_columns(needed: np.ndarray | None, row: int) -> slice | np.ndarray | None:
+    """Columns of one row of a table to compute; None for none.
 
     Picking more than half of the columns takes longer than computing all.
     """
-    if where is None:
+    if needed is None:
         return slice(None)
-    found = np.flatnonzero(where[row])
-    if not len(found):
+    columns = np.flatnonzero(needed[row])
+    if not len(columns):
         return None
-    return slice(None) if 2 * len(found) > where.shape[1] else found
+    return slice(None) if 2 * len(columns) > needed.shape[1] else columns

@@ -1,16 +1,18 @@
-"""The mIoU's linear stand-in, and by how much it can be wrong.
+"""Tangent surrogate of the mIoU, linear in the images, with a bound of its remainder.
 
 With a class's summed intersection I and union U, any r, w and reference union U0,
 
     I/U = r + w x + x (U0/U - w)        where x = (I - r U) / U0.
 
-The first two terms are linear in the images; the last one is the *excess*. Where x
-and U/U0 lie in known ranges, it is largest at one of the four corners (it is linear in
-x and in 1/U). Averaged over the classes this bounds the mIoU from above.
+The first two terms are sums over images; the last one is the *remainder*. Where x and
+the union ratio U/U0 lie in known intervals, it is largest at one of the four corners
+(it is linear in x and in U0/U). Averaged over the classes this bounds the mIoU from
+above.
 
-With w = 1 this is the tangent at the reference. What is worse than the reference has
-mostly larger unions as well: false positives come with what is missed. There the excess
-is positive, and a w near U0/U makes it smaller where it matters.
+With w = 1 the first two terms are the tangent at the reference. Configurations that are
+worse than the reference mostly have larger unions as well: false positives accompany
+what is missed. There the remainder is positive, and a w near U0/U makes it smaller
+where it matters.
 """
 
 from __future__ import annotations
@@ -21,112 +23,127 @@ import numpy as np
 
 from search.problem import Problem
 
-# Any w is valid; what counts is how many sets survive the first bounds.
-_LEAST_WEIGHT = 0.2
 _EPS32 = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
-    """The tangent at one configuration's class sums.
+class MiouTangent:
+    """Surrogate of the mIoU around one configuration's class sums.
 
     Only classes that the labels contain are in it (C of them): counting a class that is
     only predicted, with 0, can but lower the true mIoU.
 
     Attributes:
-        answer: int64 array of shape (I,), head per image of the reference.
-        reference: its mIoU over the classes here.
-        constant: it, and the sum of what was taken out of ``score``.
+        reference_heads: int64 array of shape (I,), answering head of each image in the
+            reference configuration.
+        reference_miou: its mIoU over the classes here, 0..1.
+        constant: ``reference_miou`` plus the sum of what was subtracted from ``score``.
         score: float32 array of shape (H, I): mIoU <= constant + sum over images of the
-            score at the head taken + mean excess. Per image, the score of the
-            reference's answer was taken out, which keeps the numbers small.
-        parts: float32 array of shape (H, I, 2C): x and U/U0 of each image, so that
-            sums over images give the ranges the excess needs.
+            score at the answering head + mean remainder. Per image, the score of the
+            reference's head was subtracted, which keeps the numbers small.
+        class_terms: float32 array of shape (H, I, 2C): contributions of each image to
+            x (first C) and to U/U0 (last C), whose sums over images give the intervals
+            that bound the remainder.
         weight: float64 array of shape (C,): w.
-        least_union: float32 array of shape (C,): U/U0 is never below this.
-        rounding: sums in float32 are this exact, in units of mIoU.
+        min_union_ratio: float32 array of shape (C,): U/U0 is never below this.
+        rounding_error: mIoU; sums over images in float32 are this exact.
     """
 
-    answer: np.ndarray
-    reference: float
+    reference_heads: np.ndarray
+    reference_miou: float
     constant: float
     score: np.ndarray
-    parts: np.ndarray
+    class_terms: np.ndarray
     weight: np.ndarray
-    least_union: np.ndarray
-    rounding: float
+    min_union_ratio: np.ndarray
+    rounding_error: float
 
     @classmethod
-    def at(cls, problem: Problem, answer: np.ndarray) -> Linear:
-        """Touches the mIoU where each image takes the head ``answer``; w is 1.
+    def tangent_at(cls, problem: Problem, reference_heads: np.ndarray) -> MiouTangent:
+        """Tangent (w = 1) at the configuration that routes images to these heads.
 
         Args:
-            answer: int64 array of shape (I,), head index per image.
+            reference_heads: int64 array of shape (I,), head index per image.
         """
-        seen = np.flatnonzero(problem.labelled)
+        labelled = np.flatnonzero(problem.labelled)
         images = np.arange(problem.images)
-        both = problem.intersection[answer, images][:, seen].sum(0, dtype=np.float64)
-        union = problem.union[answer, images][:, seen].sum(0, dtype=np.float64)
-        rate, classes = both / union, len(seen)
-        parts = np.empty((*problem.union.shape[:2], 2 * classes), np.float32)
+        intersection = problem.intersection[reference_heads, images][:, labelled].sum(
+            0, dtype=np.float64
+        )
+        union = problem.union[reference_heads, images][:, labelled].sum(
+            0, dtype=np.float64
+        )
+        iou, classes = intersection / union, len(labelled)
+        class_terms = np.empty((*problem.union.shape[:2], 2 * classes), np.float32)
         for head in range(len(problem.heads)):
-            own = problem.union[head][:, seen] / union
-            parts[head, :, :classes] = problem.intersection[head][:, seen] / union
-            parts[head, :, :classes] -= rate * own
-            parts[head, :, classes:] = own
-        return cls._of(parts, answer, float(rate.mean()), np.ones(classes))
+            ratio = problem.union[head][:, labelled] / union
+            class_terms[head, :, :classes] = (
+                problem.intersection[head][:, labelled] / union
+            )
+            class_terms[head, :, :classes] -= iou * ratio
+            class_terms[head, :, classes:] = ratio
+        return cls._weighted(
+            class_terms, reference_heads, float(iou.mean()), np.ones(classes)
+        )
 
-    def leaning(self, unions: np.ndarray) -> Linear:
-        """The same with w for typical unions of at most 1 / ``_LEAST_WEIGHT``.
+    def reweighted(self, union_ratios: np.ndarray, min_weight: float) -> MiouTangent:
+        """The same surrogate with w = 1 / (median union ratio).
 
         Args:
-            unions: array of shape (n, C), U/U0 of configurations, or their upper ends.
+            union_ratios: array of shape (n, C), U/U0 of configurations, or upper ends
+                of their intervals.
+            min_weight: w lies between this and 1.
         """
-        weight = 1 / np.clip(np.median(unions, axis=0), 1.0, 1 / _LEAST_WEIGHT)
-        return self._of(self.parts, self.answer, self.reference, weight)
+        median = np.median(union_ratios, axis=0)
+        weight = 1 / np.clip(median, 1.0, 1 / min_weight)
+        return self._weighted(
+            self.class_terms, self.reference_heads, self.reference_miou, weight
+        )
 
     @classmethod
-    def _of(
+    def _weighted(
         cls,
-        parts: np.ndarray,
-        answer: np.ndarray,
-        reference: float,
+        class_terms: np.ndarray,
+        reference_heads: np.ndarray,
+        reference_miou: float,
         weight: np.ndarray,
-    ) -> Linear:
+    ) -> MiouTangent:
         classes = len(weight)
-        score = parts[:, :, :classes] @ (weight / classes)
-        taken = score[answer, np.arange(len(answer))]
-        score -= taken
+        score = class_terms[:, :, :classes] @ (weight / classes)
+        subtracted = score[reference_heads, np.arange(len(reference_heads))]
+        score -= subtracted
         widest = float(np.abs(score).max(0).sum()) + 1.0
+        rounding = _EPS32 * (16 + len(reference_heads)) * widest * 0.25 + 1e-9
         return cls(
-            answer=answer,
-            reference=reference,
-            constant=float(reference + taken.sum()),
+            reference_heads=reference_heads,
+            reference_miou=reference_miou,
+            constant=float(reference_miou + subtracted.sum()),
             score=score.astype(np.float32),
-            parts=parts,
+            class_terms=class_terms,
             weight=weight,
-            least_union=parts[:, :, classes:].min(0).sum(0),
-            rounding=_EPS32 * (16 + len(answer)) * widest * 0.25 + 1e-9,
+            min_union_ratio=class_terms[:, :, classes:].min(0).sum(0),
+            rounding_error=rounding,
         )
 
     @property
     def classes(self) -> int:
-        return self.parts.shape[2] // 2
+        """Number of labelled classes, C."""
+        return self.class_terms.shape[2] // 2
 
-    def excess(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Largest mean excess with class sums anywhere in their ranges.
+    def remainder_bound(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Largest mean remainder with class sums anywhere in their intervals.
 
         Args:
-            low, high: arrays of shape (..., 2C), sums of ``parts``.
+            low, high: arrays of shape (..., 2C), ends of the sums of ``class_terms``.
 
         Returns:
-            array of shape (...).
+            array of shape (...), in units of mIoU.
         """
         n = self.classes
-        union_low = np.maximum(low[..., n:], self.least_union)
+        union_low = np.maximum(low[..., n:], self.min_union_ratio)
         union_high = np.maximum(high[..., n:], union_low)
         steep, flat = 1 / union_low - self.weight, 1 / union_high - self.weight
-        best = high[..., :n] * steep
+        largest = high[..., :n] * steep
         for x, slope in ((high, flat), (low, steep), (low, flat)):
-            np.maximum(best, x[..., :n] * slope, out=best)
-        return best.mean(-1)
+            np.maximum(largest, x[..., :n] * slope, out=largest)
+        return largest.mean(-1)

@@ -1,93 +1,127 @@
-"""Sets of configurations that are bounded, split and listed; where images may leave."""
+"""Nodes of the branch and bound, and which images leave at which exit in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from search.problem import Problem
-from search.solver.miou_tangent import Linear
+from search.solver.miou_tangent import MiouTangent
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A chain of heads, the gates still possible at each, and the heads that may end.
+    """A set of configurations: a chain of early heads, their gates, and last heads.
 
     Attributes:
         heads: early heads, in order of depth.
-        gates: per early head, int64 array of gate indices.
-        lasts: int64 array: heads of which one answers last, deeper than the others.
-        bound: no configuration in here has a lower value (ms, or minus the mIoU).
-        linear: the stand-in for the mIoU that bounds it.
+        gates: per early head, int64 array of the gate indices that are left.
+        last_heads: int64 array of heads of which one answers last, deeper than the
+            early ones.
+        bound: lower bound of the objective (ms, or minus the mIoU) over the set.
+        tangent: surrogate of the mIoU that bounds it.
     """
 
     heads: tuple[int, ...]
     gates: tuple[np.ndarray, ...]
-    lasts: np.ndarray
+    last_heads: np.ndarray
     bound: float
-    linear: Linear
+    tangent: MiouTangent
 
     @property
     def size(self) -> int:
-        """Number of configurations in here."""
-        size = len(self.lasts)
+        """Number of configurations."""
+        size = len(self.last_heads)
         for gates in self.gates:
             size *= len(gates)
         return size
 
+    def branch(self, problem: Problem) -> list[Node]:
+        """Two halves, by the longest list of gates or last heads.
+
+        Gates are halved by the number of images that leave: masks with similar numbers
+        differ on fewer images, so that the halves' bounds are tighter.
+        """
+        sizes = [*(len(gates) for gates in self.gates), len(self.last_heads)]
+        position = int(np.argmax(sizes))
+        if position == len(self.gates):
+            half = len(self.last_heads) // 2
+            return [
+                replace(self, last_heads=heads)
+                for heads in (self.last_heads[:half], self.last_heads[half:])
+            ]
+        gates = self.gates[position]
+        leaving = problem.gates[self.heads[position]].masks[gates].sum(1)
+        order = gates[np.argsort(leaving, kind="stable")]
+        half = len(order) // 2
+        before, after = self.gates[:position], self.gates[position + 1 :]
+        return [
+            replace(self, gates=(*before, part, *after))
+            for part in (order[:half], order[half:])
+        ]
+
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """Which images may leave where, in B nodes with as many early heads.
+class ExitImageSets:
+    """Images that may, and that surely do, reach and leave each exit of B nodes.
 
-    Lists of gates are as long as the longest, G; what a node lacks is in ``there``.
+    The nodes have the same number of early heads. Lists of gates are padded to the
+    longest, G.
 
     Attributes:
-        masks: per early head, bool array of shape (B, G, I).
-        there: per early head, bool array of shape (B, G).
-        prices: per early head, what passing it costs per gate, ms, shape (B, G).
-        low, high: bool arrays of shape (n_early, B, I): all, or any, let the image
-            leave.
-        sure, may: bool arrays of shape (n_early + 1, B, I): the image gets here.
+        masks: per early head, bool array of shape (B, G, I), images that leave by gate.
+        is_gate: per early head, bool array of shape (B, G), False where padded.
+        pass_ms: per early head, cost of passing it by gate, shape (B, G).
+        all_leave, any_leaves: bool arrays of shape (n_early, B, I): all gates, or any
+            gate, let the image leave.
+        surely_reach, may_reach: bool arrays of shape (n_early + 1, B, I), images that
+            surely, or possibly, reach an exit; the last row is for the last head.
     """
 
     masks: list[np.ndarray]
-    there: list[np.ndarray]
-    prices: list[np.ndarray]
-    low: np.ndarray
-    high: np.ndarray
-    sure: np.ndarray
-    may: np.ndarray
+    is_gate: list[np.ndarray]
+    pass_ms: list[np.ndarray]
+    all_leave: np.ndarray
+    any_leaves: np.ndarray
+    surely_reach: np.ndarray
+    may_reach: np.ndarray
 
     @classmethod
-    def of(cls, problem: Problem, nodes: Sequence[Node]) -> Places:
+    def of(cls, problem: Problem, nodes: Sequence[Node]) -> ExitImageSets:
+        """Sets of nodes with the same number of early heads, at least one node."""
         early, images = len(nodes[0].heads), problem.images
-        masks, there, prices = [], [], []
-        low, high = (np.zeros((early, len(nodes), images), bool) for _ in range(2))
-        sure, may = (np.ones((early + 1, len(nodes), images), bool) for _ in range(2))
-        for place in range(early):
-            counts = np.array([len(node.gates[place]) for node in nodes])
+        masks, is_gate, pass_ms = [], [], []
+        all_leave, any_leaves = (
+            np.zeros((early, len(nodes), images), bool) for _ in range(2)
+        )
+        surely_reach, may_reach = (
+            np.ones((early + 1, len(nodes), images), bool) for _ in range(2)
+        )
+        for position in range(early):
+            counts = np.array([len(node.gates[position]) for node in nodes])
             known = np.arange(counts.max()) < counts[:, None]
             mask = np.zeros((*known.shape, images), bool)
-            price = np.zeros(known.shape)
+            cost_ms = np.zeros(known.shape)
             for row, node in enumerate(nodes):
-                head, gates = node.heads[place], node.gates[place]
-                own = problem.gates[head]
-                np.take(own.masks, gates, axis=0, out=mask[row, : len(gates)])
-                price[row, : len(gates)] = own.decision_ms[gates]
-                price[row] += problem.head_ms[head]
-            low[place] = (mask | ~known[:, :, None]).all(1)
-            high[place] = mask.any(1)
-            sure[place + 1] = sure[place] & ~high[place]
-            may[place + 1] = may[place] & ~low[place]
+                head, gates = node.heads[position], node.gates[position]
+                head_gates = problem.gates[head]
+                np.take(head_gates.masks, gates, axis=0, out=mask[row, : len(gates)])
+                cost_ms[row, : len(gates)] = head_gates.decision_ms[gates]
+                cost_ms[row] += problem.head_ms[head]
+            all_leave[position] = (mask | ~known[:, :, None]).all(1)
+            any_leaves[position] = mask.any(1)
+            surely_reach[position + 1] = surely_reach[position] & ~any_leaves[position]
+            may_reach[position + 1] = may_reach[position] & ~all_leave[position]
             masks.append(mask)
-            there.append(known)
-            prices.append(price)
-        return cls(masks, there, prices, low, high, sure, may)
+            is_gate.append(known)
+            pass_ms.append(cost_ms)
+        return cls(
+            masks, is_gate, pass_ms, all_leave, any_leaves, surely_reach, may_reach
+        )
 
-    def least_price(self, place: int) -> np.ndarray:
-        """Of passing an early head, ms, shape (B,)."""
-        there = self.there[place]
-        return np.asarray(self.prices[place].min(1, where=there, initial=np.inf))
+    def min_pass_ms(self, position: int) -> np.ndarray:
+        """Least cost of passing an early head, shape (B,)."""
+        is_gate = self.is_gate[position]
+        return np.asarray(self.pass_ms[position].min(1, where=is_gate, initial=np.inf))

@@ -1,9 +1,9 @@
-"""Ranges of class sums for pairs of groups of gates, for all pairs at once.
+"""Intervals of class sums for pairs of gate clusters, for all pairs at once.
 
-What a configuration's images add up to, per class, is what they would add up to at the
-last head plus, for each early exit, the differences of the images that leave there.
-Those lie between the images that surely leave and those that may: sums over both sets
-are matrix products, and bound the differences from above and below.
+The class sums of a configuration are those of the last head alone plus, for each early
+exit, the differences of the images that leave there. Summed over the images that may
+leave, the differences of one sign bound the change from one side; the images that
+surely leave contribute theirs in any case. Both are matrix products.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.solver.gate_clusters import ExitGroups
-from search.solver.miou_tangent import Linear
+from search.solver.gate_clusters import GateClusters
+from search.solver.miou_tangent import MiouTangent
 
-Sums = tuple[np.ndarray, np.ndarray]
-# Tables of pairs of exits that are kept, of some 50 MB each.
-_KEPT_PAIRS = 24
+SumInterval = tuple[np.ndarray, np.ndarray]
+"""Least and largest sums of ``MiouTangent.class_terms``, shape (..., 2C) each."""
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
-    """Class sums if every image went to the end, and per image the end's extremes.
+class LastHeadSums:
+    """Class sums if every image came to the end, over the possible last heads.
 
     Attributes:
-        low, high: float32 arrays of shape (I, 2C): least and largest parts over the
-            heads that may answer last.
-        total_low, total_high: float32 arrays of shape (2C,).
+        low, high: float32 arrays of shape (I, 2C): least and largest class terms of
+            each image over the heads that may answer last.
+        total_low, total_high: float32 arrays of shape (2C,), their sums.
     """
 
     low: np.ndarray
@@ -38,242 +37,268 @@ class Base:
     total_high: np.ndarray
 
     @classmethod
-    def of(cls, linear: Linear, lasts: np.ndarray) -> Base:
-        low, high = linear.parts[lasts].min(0), linear.parts[lasts].max(0)
+    def of(cls, tangent: MiouTangent, last_heads: np.ndarray) -> LastHeadSums:
+        """For heads that may answer last, int64 array."""
+        terms = tangent.class_terms[last_heads]
+        low, high = terms.min(0), terms.max(0)
         return cls(low, high, low.sum(0), high.sum(0))
 
-    def differences(self, linear: Linear, head: int) -> tuple[np.ndarray, np.ndarray]:
-        """What an image's leaving at ``head`` may add at most and must add at least.
+    def differences(self, tangent: MiouTangent, head: int) -> SumInterval:
+        """Changes of the class sums when an image leaves at ``head`` instead.
 
         Returns:
-            float32 arrays of shape (I, 4C). Of images that may leave: how far up the
-            sums may go, and (negative) how far down. Of those that surely leave: the
-            (negative) part that surely pulls down, and the one that pushes up.
+            float32 arrays of shape (I, 4C), raising of the upper ends in the first 2C
+            columns and (negative) lowering of the lower ends in the last. The first is
+            for images that may leave: by how far they may widen the interval. The
+            second is for images that surely leave: by how far they surely narrow it.
         """
-        up = linear.parts[head] - self.high
-        down = linear.parts[head] - self.low
-        may = np.concatenate([np.maximum(up, 0), np.minimum(down, 0)], axis=1)
-        sure = np.concatenate([np.minimum(up, 0), np.maximum(down, 0)], axis=1)
-        return may, sure
+        up = tangent.class_terms[head] - self.high
+        down = tangent.class_terms[head] - self.low
+        widening = np.concatenate([np.maximum(up, 0), np.minimum(down, 0)], axis=1)
+        narrowing = np.concatenate([np.minimum(up, 0), np.maximum(down, 0)], axis=1)
+        return widening, narrowing
+
+    def shifted(self, change: np.ndarray) -> SumInterval:
+        """Class sums with a change of shape (..., 4C) as in ``differences``."""
+        width = self.low.shape[1]
+        return (
+            self.total_low + change[..., width:],
+            self.total_high + change[..., :width],
+        )
+
+
+def _first_exit_changes(
+    tangent: MiouTangent, last: LastHeadSums, clusters: GateClusters
+) -> np.ndarray:
+    """Changes of the class sums by each cluster of a first exit, shape (N, 4C)."""
+    change = np.empty((len(clusters), 2 * last.low.shape[1]), np.float32)
+    for head, same in clusters.by_head():
+        widening, narrowing = last.differences(tangent, head)
+        any_leaves = clusters.any_leaves[same].astype(np.float32)
+        all_leave = clusters.all_leave[same].astype(np.float32)
+        change[same] = any_leaves @ widening + all_leave @ narrowing
+    return change
 
 
 @dataclass(frozen=True, eq=False)
-class FirstRanges:
-    """Class sums' changes by a first exit, shape (N, 4C): upper 2C, lower 2C."""
-
-    change: np.ndarray
-
-    @classmethod
-    def of(cls, linear: Linear, base: Base, groups: ExitGroups) -> FirstRanges:
-        change = np.empty((len(groups), 2 * base.low.shape[1]), np.float32)
-        for head, own in by_head(groups):
-            may, sure = base.differences(linear, head)
-            high = groups.high[own].astype(np.float32)
-            change[own] = high @ may + groups.low[own].astype(np.float32) @ sure
-        return cls(change)
-
-
-@dataclass(frozen=True, eq=False)
-class PairRanges:
-    """Changes by exit b after exit a has let its images go.
+class PairChanges:
+    """Changes of the class sums by exit b, behind exit a.
 
     Attributes:
-        may, sure: float32 arrays of shape (N_a, N_b, 4C): of images that may, and that
-            surely, leave at b when only a comes before it; their sum bounds the change.
+        widening, narrowing: float32 arrays of shape (N_a, N_b, 4C): of images that may,
+            and that surely, leave at b when only a is before it; their sum bounds the
+            change.
     """
 
-    may: np.ndarray
-    sure: np.ndarray
+    widening: np.ndarray
+    narrowing: np.ndarray
 
     @classmethod
     def of(
-        cls, linear: Linear, base: Base, first: ExitGroups, second: ExitGroups
-    ) -> PairRanges:
-        width = 2 * base.low.shape[1]
-        may = np.empty((len(first), len(second), width), np.float32)
-        sure = np.empty_like(may)
-        not_low = (~first.low).astype(np.float32)
-        not_high = (~first.high).astype(np.float32)
-        for head, own in by_head(second):
-            here_may, here_sure = base.differences(linear, head)
-            may[:, own] = _masked_sums(not_low, second.high[own], here_may)
-            sure[:, own] = _masked_sums(not_high, second.low[own], here_sure)
-        return cls(may, sure)
+        cls,
+        tangent: MiouTangent,
+        last: LastHeadSums,
+        first: GateClusters,
+        second: GateClusters,
+    ) -> PairChanges:
+        """For all pairs of clusters of two exits."""
+        shape = len(first), len(second), 2 * last.low.shape[1]
+        widening = np.empty(shape, np.float32)
+        narrowing = np.empty_like(widening)
+        may_continue = (~first.all_leave).astype(np.float32)
+        continues = (~first.any_leaves).astype(np.float32)
+        for head, same in second.by_head():
+            here_widening, here_narrowing = last.differences(tangent, head)
+            widening[:, same] = _sums_over_both(
+                may_continue, second.any_leaves[same], here_widening
+            )
+            narrowing[:, same] = _sums_over_both(
+                continues, second.all_leave[same], here_narrowing
+            )
+        return cls(widening, narrowing)
 
 
-def _masked_sums(
-    first: np.ndarray, second: np.ndarray, parts: np.ndarray
+def _sums_over_both(
+    first: np.ndarray, second: np.ndarray, values: np.ndarray
 ) -> np.ndarray:
-    """Sums of parts over the images in both masks, shape (N_a, n_b, F)."""
-    joint = second[:, :, None] * parts
-    images = joint.shape[1]
-    columns = joint.transpose(1, 0, 2).reshape(images, -1)
+    """Sums of values over the images in both masks, shape (N_a, n_b, F)."""
+    masked = second[:, :, None] * values
+    images = masked.shape[1]
+    columns = masked.transpose(1, 0, 2).reshape(images, -1)
     return (first @ columns).reshape(len(first), len(second), -1)
 
 
-def by_head(groups: ExitGroups) -> list[tuple[int, slice]]:
-    """Each head with its groups, which are neighbours."""
-    heads, start = np.unique(groups.head, return_index=True)
-    ends = [*start[1:], len(groups)]
-    return [
-        (int(h), slice(int(s), int(e)))
-        for h, s, e in zip(heads, start, ends, strict=True)
-    ]
+class ClassSumIntervals:
+    """Intervals of class sums for clusters of one, two and three exits, with caches.
 
-
-class RangeTables:
-    """Ranges of class sums for groups of one, two and three exits.
-
-    Args of its methods: ``lasts`` are the heads that may answer last. All give the
-    least and the largest sums of ``Linear.parts``, shape (..., 2C) each.
+    Of all methods, ``last_heads`` are the heads that may answer last, int64 array.
     """
 
     def __init__(
-        self, linear: Linear, images: int, groups: Callable[[int], ExitGroups]
+        self,
+        tangent: MiouTangent,
+        images: int,
+        clusters: Callable[[int], GateClusters],
+        cached_pair_tables: int,
     ) -> None:
-        """``groups``: gives an exit's groups."""
-        self.linear = linear
+        """Empty caches.
+
+        Args:
+            clusters: returns the clusters of an exit index.
+            cached_pair_tables: tables of pairs of exits held at once.
+        """
+        self.tangent = tangent
         self.images = images
-        self.groups = groups
-        self._bases: dict[bytes, Base] = {}
-        self._firsts: dict[tuple[bytes, int], FirstRanges] = {}
-        self._pairs: dict[tuple[bytes, int, int], PairRanges] = {}
+        self.clusters = clusters
+        self._cached_pair_tables = cached_pair_tables
+        self._last: dict[bytes, LastHeadSums] = {}
+        self._firsts: dict[tuple[bytes, int], np.ndarray] = {}
+        self._pairs: dict[tuple[bytes, int, int], PairChanges] = {}
         self._lock = threading.Lock()
         self._extremes: dict[tuple[bytes, int, int], np.ndarray] = {}
 
-    def of_first(self, first: int, lasts: np.ndarray) -> Sums:
-        """Per group of one exit, shape (N, 2C)."""
-        return _summed(self.base(lasts), self._first(lasts, first).change)
+    def single_exit(self, first: int, last_heads: np.ndarray) -> SumInterval:
+        """Per cluster of one exit, shape (N, 2C)."""
+        return self.last_head_sums(last_heads).shifted(self._first(last_heads, first))
 
-    def of_pairs(
+    def pairs(
         self,
         rows: np.ndarray,
         first: int,
         second: int,
-        lasts: np.ndarray,
+        last_heads: np.ndarray,
         columns: np.ndarray | None = None,
-    ) -> Sums:
-        """Some groups of the first exit with all of the second, shape (n, N, 2C).
+    ) -> SumInterval:
+        """Some clusters of the first exit with all of the second, shape (n, N, 2C).
 
-        With ``columns`` each has one of the second beside it, shape (n, 2C).
+        With ``columns`` each is paired with one cluster of the second, shape (n, 2C).
         """
-        pair = self._pair(lasts, first, second)
-        change = self._first(lasts, first).change[rows]
+        pair = self._pair(last_heads, first, second)
+        change = self._first(last_heads, first)[rows]
         if columns is None:
-            change = change[:, None] + pair.may[rows] + pair.sure[rows]
+            change = change[:, None] + pair.widening[rows] + pair.narrowing[rows]
         else:
-            change = change + pair.may[rows, columns] + pair.sure[rows, columns]
-        return _summed(self.base(lasts), change)
+            change = (
+                change + pair.widening[rows, columns] + pair.narrowing[rows, columns]
+            )
+        return self.last_head_sums(last_heads).shifted(change)
 
-    def of_triples(
+    def triples(
         self,
         row: int,
         rows: np.ndarray,
         columns: np.ndarray,
         exits: tuple[int, int, int],
-        lasts: np.ndarray,
-    ) -> Sums:
-        """One group of the first exit with pairs of the others, shape (n, 2C)."""
-        base = self.base(lasts)
-        width = base.low.shape[1]
-        a_b = self._pair(lasts, exits[0], exits[1])
-        b_c = self._pair(lasts, exits[1], exits[2])
-        other = self._pair(lasts, exits[0], exits[2]).may[row][columns]
-        change = self._first(lasts, exits[0]).change[row] + a_b.may[row] + a_b.sure[row]
-        # Who may leave third stays at the first and at the second exit.
-        may = b_c.may[rows, columns]
-        np.minimum(may[:, :width], other[:, :width], out=may[:, :width])
-        np.maximum(may[:, width:], other[:, width:], out=may[:, width:])
-        sure = b_c.sure[rows, columns] - self._lost(row, exits, lasts)[rows]
-        np.minimum(sure[:, :width], 0, out=sure[:, :width])
-        np.maximum(sure[:, width:], 0, out=sure[:, width:])
-        return _summed(base, change[rows] + may + sure)
+        last_heads: np.ndarray,
+    ) -> SumInterval:
+        """One cluster of the first exit with pairs of the others, shape (n, 2C)."""
+        last = self.last_head_sums(last_heads)
+        width = last.low.shape[1]
+        a_b = self._pair(last_heads, exits[0], exits[1])
+        b_c = self._pair(last_heads, exits[1], exits[2])
+        a_c = self._pair(last_heads, exits[0], exits[2]).widening[row][columns]
+        change = (
+            self._first(last_heads, exits[0])[row]
+            + a_b.widening[row]
+            + a_b.narrowing[row]
+        )
+        # An image that may leave third may continue at the first and at the second.
+        widening = b_c.widening[rows, columns]
+        np.minimum(widening[:, :width], a_c[:, :width], out=widening[:, :width])
+        np.maximum(widening[:, width:], a_c[:, width:], out=widening[:, width:])
+        narrowing = (
+            b_c.narrowing[rows, columns]
+            - self._left_before_third(row, exits, last_heads)[rows]
+        )
+        np.minimum(narrowing[:, :width], 0, out=narrowing[:, :width])
+        np.maximum(narrowing[:, width:], 0, out=narrowing[:, width:])
+        return last.shifted(change[rows] + widening + narrowing)
 
-    def with_any_third(
-        self, row: int, exits: tuple[int, int, int], lasts: np.ndarray
-    ) -> Sums:
-        """One group of the first exit, each of the second, any third of a part.
+    def any_third(
+        self, row: int, exits: tuple[int, int, int], last_heads: np.ndarray
+    ) -> SumInterval:
+        """One cluster of the first exit, each of the second, any of a share bucket.
 
         Returns:
-            shape (N, n_parts, 2C) each.
+            shape (N, n_buckets, 2C) each, buckets of the third exit's clusters.
         """
-        key = lasts.tobytes(), exits[1], exits[2]
-        part = self.groups(exits[2]).part
+        key = last_heads.tobytes(), exits[1], exits[2]
+        bucket = self.clusters(exits[2]).share_bucket
         if key not in self._extremes:
-            self._extremes[key] = _widest(
-                self._pair(lasts, exits[1], exits[2]).may, part
+            self._extremes[key] = _widest_per_bucket(
+                self._pair(last_heads, exits[1], exits[2]).widening, bucket
             )
-        pair = self._pair(lasts, exits[0], exits[1])
-        change = self._first(lasts, exits[0]).change[row]
-        change = change + pair.may[row] + pair.sure[row]
-        # Who may leave third stays at the first and at the second exit.
-        other = _widest(self._pair(lasts, exits[0], exits[2]).may[row][None], part)
-        third, width = self._extremes[key].copy(), other.shape[2] // 2
-        np.minimum(third[..., :width], other[..., :width], out=third[..., :width])
-        np.maximum(third[..., width:], other[..., width:], out=third[..., width:])
-        return _summed(self.base(lasts), change[:, None] + third)
+        pair = self._pair(last_heads, exits[0], exits[1])
+        change = self._first(last_heads, exits[0])[row]
+        change = change + pair.widening[row] + pair.narrowing[row]
+        # An image that may leave third may continue at the first and at the second.
+        a_c = _widest_per_bucket(
+            self._pair(last_heads, exits[0], exits[2]).widening[row][None], bucket
+        )
+        third, width = self._extremes[key].copy(), a_c.shape[2] // 2
+        np.minimum(third[..., :width], a_c[..., :width], out=third[..., :width])
+        np.maximum(third[..., width:], a_c[..., width:], out=third[..., width:])
+        return self.last_head_sums(last_heads).shifted(change[:, None] + third)
 
-    def _lost(
-        self, row: int, exits: tuple[int, int, int], lasts: np.ndarray
+    def _left_before_third(
+        self, row: int, exits: tuple[int, int, int], last_heads: np.ndarray
     ) -> np.ndarray:
-        """Of what surely leaves third, the part that the first may have taken.
+        """Narrowing by the third exit that images leaving at the first may undo.
 
-        Sure leavers behind the second exit alone are too many by those that the first
-        lets leave and the second does not; any head of the third may be theirs.
+        The sums over images that surely leave behind the second exit alone include
+        those that the first lets leave and the second does not; any head of the third
+        may be theirs. Shape (N_b, 4C).
         """
-        one, two = self.groups(exits[0]), self.groups(exits[1])
-        key = lasts.tobytes(), exits[2], 0
+        first, second = self.clusters(exits[0]), self.clusters(exits[1])
+        key = last_heads.tobytes(), exits[2], 0
         if key not in self._extremes:
-            base = self.base(lasts)
-            width = base.low.shape[1]
+            last = self.last_head_sums(last_heads)
+            width = last.low.shape[1]
             most = np.zeros((self.images, 2 * width), np.float32)
-            for head, _ in by_head(self.groups(exits[2])):
-                _, sure = base.differences(self.linear, head)
-                np.minimum(most[:, :width], sure[:, :width], out=most[:, :width])
-                np.maximum(most[:, width:], sure[:, width:], out=most[:, width:])
+            for head, _ in self.clusters(exits[2]).by_head():
+                _, narrowing = last.differences(self.tangent, head)
+                np.minimum(most[:, :width], narrowing[:, :width], out=most[:, :width])
+                np.maximum(most[:, width:], narrowing[:, width:], out=most[:, width:])
             self._extremes[key] = most
-        taken = (one.high[row] & ~two.high).astype(np.float32)
-        return np.asarray(taken @ self._extremes[key])
+        may_be_gone = (first.any_leaves[row] & ~second.any_leaves).astype(np.float32)
+        return np.asarray(may_be_gone @ self._extremes[key])
 
-    def base(self, lasts: np.ndarray) -> Base:
-        """Of the heads that may answer last."""
-        key = lasts.tobytes()
-        if key not in self._bases:
-            self._bases[key] = Base.of(self.linear, lasts)
-        return self._bases[key]
+    def last_head_sums(self, last_heads: np.ndarray) -> LastHeadSums:
+        """Class sums of the heads that may answer last, cached."""
+        key = last_heads.tobytes()
+        if key not in self._last:
+            self._last[key] = LastHeadSums.of(self.tangent, last_heads)
+        return self._last[key]
 
-    def _first(self, lasts: np.ndarray, first: int) -> FirstRanges:
-        key = lasts.tobytes(), first
+    def _first(self, last_heads: np.ndarray, first: int) -> np.ndarray:
+        key = last_heads.tobytes(), first
         if key not in self._firsts:
-            base = self.base(lasts)
-            self._firsts[key] = FirstRanges.of(self.linear, base, self.groups(first))
+            self._firsts[key] = _first_exit_changes(
+                self.tangent, self.last_head_sums(last_heads), self.clusters(first)
+            )
         return self._firsts[key]
 
-    def _pair(self, lasts: np.ndarray, first: int, second: int) -> PairRanges:
-        key = lasts.tobytes(), first, second
+    def _pair(self, last_heads: np.ndarray, first: int, second: int) -> PairChanges:
+        key = last_heads.tobytes(), first, second
         with self._lock:
             if key not in self._pairs:
-                while len(self._pairs) >= _KEPT_PAIRS:
+                while len(self._pairs) >= self._cached_pair_tables:
                     del self._pairs[next(iter(self._pairs))]
-                base = self.base(lasts)
-                self._pairs[key] = PairRanges.of(
-                    self.linear, base, self.groups(first), self.groups(second)
+                self._pairs[key] = PairChanges.of(
+                    self.tangent,
+                    self.last_head_sums(last_heads),
+                    self.clusters(first),
+                    self.clusters(second),
                 )
             return self._pairs[key]
 
 
-def _widest(may: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """The most that any group of a part may change sums, (N, N_c, 4C) to (N, P, 4C)."""
-    width = may.shape[2] // 2
-    out = np.empty((len(may), part.max(initial=-1) + 1, 2 * width), np.float32)
-    for p in range(out.shape[1]):
-        own = may[:, part == p]
-        out[:, p, :width] = own[:, :, :width].max(1, initial=0.0)
-        out[:, p, width:] = own[:, :, width:].min(1, initial=0.0)
+def _widest_per_bucket(widening: np.ndarray, bucket: np.ndarray) -> np.ndarray:
+    """Largest change by any cluster of a share bucket, (N, N_c, 4C) to (N, P, 4C)."""
+    width = widening.shape[2] // 2
+    out = np.empty((len(widening), bucket.max(initial=-1) + 1, 2 * width), np.float32)
+    for value in range(out.shape[1]):
+        same = widening[:, bucket == value]
+        out[:, value, :width] = same[:, :, :width].max(1, initial=0.0)
+        out[:, value, width:] = same[:, :, width:].min(1, initial=0.0)
     return out
-
-
-def _summed(base: Base, change: np.ndarray) -> Sums:
-    """Least and largest class sums from the changes (upper half, lower half)."""
-    width = base.low.shape[1]
-    return base.total_low + change[..., width:], base.total_high + change[..., :width]

@@ -1,4 +1,4 @@
-"""What may come behind the third exit of a chain."""
+"""Heads that are still possible behind the third exit of a chain."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-# Fewer would make more steps, of which the first ones leave nothing out.
-PARTS = 8
-
 
 @dataclass(frozen=True, eq=False)
-class Rest:
+class SuffixHeads:
     """Heads that are still possible behind a chain's third exit.
 
     The best of many heads on each single image is much better than any of them, so
-    bounds with few heads left are far closer.
+    bounds with few heads per exit are far tighter.
 
     Attributes:
-        early: per further early exit, int64 array of heads, like ones side by side.
-        lasts: heads that may answer last, in order.
+        early: per further early exit, int64 array of heads in order of their mean
+            Lagrangian value, so that similar ones are neighbours.
+        last_heads: heads that may answer last, ascending, int64 array.
     """
 
     early: tuple[np.ndarray, ...]
-    lasts: np.ndarray
+    last_heads: np.ndarray
 
     @property
-    def settled(self) -> bool:
-        """One head is left at each further early exit."""
+    def early_fixed(self) -> bool:
+        """Whether each further early exit has one head left."""
         return all(len(heads) == 1 for heads in self.early)
 
     @property
-    def answers(self) -> np.ndarray:
-        """All heads in here, in order, int64 array."""
-        return np.sort(np.concatenate([*self.early, self.lasts]))
+    def all_heads(self) -> np.ndarray:
+        """Early and last heads, ascending, int64 array."""
+        return np.sort(np.concatenate([*self.early, self.last_heads]))
 
-    def parts(self) -> list[Rest]:
-        """Up to ``PARTS`` of them, each with a share of the early exits' longest list.
+    def subsets(self, count: int) -> list[SuffixHeads]:
+        """A partition into ``count`` at most, by the exit with the most heads.
 
-        Last heads stay together: sums over gates make better use of the time there.
+        Last heads are not split: bounds that sum before the maximum is taken deal with
+        them better.
         """
-        longest = int(np.argmax([len(heads) for heads in self.early]))
-        heads = self.early[longest]
-        before, after = self.early[:longest], self.early[longest + 1 :]
+        widest = int(np.argmax([len(heads) for heads in self.early]))
+        heads = self.early[widest]
+        before, after = self.early[:widest], self.early[widest + 1 :]
         return [
-            replace(self, early=(*before, part, *after))
-            for part in np.array_split(heads, min(PARTS, len(heads)))
+            replace(self, early=(*before, subset, *after))
+            for subset in np.array_split(heads, min(count, len(heads)))
         ]

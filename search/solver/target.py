@@ -1,4 +1,4 @@
-"""What a useful configuration must reach, in the search's own terms."""
+"""Objective and constraints of one run, in the solver's units."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """What a useful configuration must reach.
+    """Objective and constraints of one run.
 
     Attributes:
-        minimise_latency: True: lowest mean latency with mIoU >= ``floor``; False:
-            highest mIoU.
-        floor: least mIoU, 0..1.
-        ceiling_ms: highest mean latency; infinite where not limited.
-        p90_ms: highest 90th percentile; infinite where not limited.
-        size_bytes: most that the kept pieces may take; infinite where not limited.
+        minimise_latency: True minimises the mean latency; False maximises the mIoU.
+        min_miou: least data-set mIoU, 0..1.
+        max_latency_ms: highest mean latency; infinite where not limited.
+        max_p90_ms: highest 90th percentile; infinite where not limited.
+        max_size_bytes: most that a configuration's pieces may take together; infinite
+            where not limited.
     """
 
     minimise_latency: bool
-    floor: float
-    ceiling_ms: float = math.inf
-    p90_ms: float = math.inf
-    size_bytes: float = math.inf
+    min_miou: float
+    max_latency_ms: float = math.inf
+    max_p90_ms: float = math.inf
+    max_size_bytes: float = math.inf

@@ -21,10 +21,13 @@ from android_bench.devices import open_device
 from android_bench.records import Conditions, Measurement, MeasureSettings, Round
 from android_bench.store import Store
 from mess_tf.commands.check import check
+from mess_tf.commands.check import render as render_check
 from mess_tf.commands.evaluate import evaluate
 from mess_tf.commands.export import export
 from mess_tf.commands.export import render as render_export
 from mess_tf.commands.run import run as run_model
+from mess_tf.commands.search import search
+from mess_tf.commands.search_options import SearchOptions
 from mess_tf.compiling.pieces import compile_supernet
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError, UsageError
@@ -348,3 +351,68 @@ def test_reasons_for_float_are_shown(folder: Path) -> None:
     result = export(folder, choice="half")
     told = render_export(result)
     assert "operators in float:" in told and "the exit decision" in told
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_exits_for_deadlines_are_exported_checked_and_run(
+    folder: Path, precision: Precision, tmp_path: Path
+) -> None:
+    # Pieces are said to take milliseconds, and take far less: all answers are in time.
+    options = SearchOptions(setting="anytime", deadline=("200", "400:3"))
+    searched = search(folder, options=options, precision=precision)
+    (ladder,) = searched["devices"][0]["anytime"]
+    # How many depends on the drawn weights: a later exit has to be more accurate.
+    exits = [one["exit"] for one in ladder["exits"]]
+    form = ExportForm(input="uint8")
+    (row,) = export(folder, form, choice=ladder["name"], precision=precision)["exports"]
+    target = folder / "export" / row["name"]
+    assert target.name == f"anytime-200x1-400x3_{precision}_progressive_uint8-in"
+    card = json.loads((target / "card.json").read_text())
+    validate(target / "card.json")
+    assert card["anytime"] == ladder
+    assert card["promise"] is card["requirement"] is card["reference"] is None
+    assert card["thresholds"]["default"] == [None] * (len(exits) - 1)
+    (checked,) = check(folder, name=target.name)["checks"]
+    validate(target / "check.json", "check-anytime")
+    assert checked["exits"] == exits
+    for part, deadlines in checked["parts"].items():
+        for one, promised in zip(deadlines, ladder["deadlines"], strict=True):
+            assert one["deadline_ms"] == promised["deadline_ms"]
+            assert one["promised_miou"] == promised[f"{part}_miou"]
+            assert 0 < one["measured_ready_ms"] and one["in_time"] == 1.0
+            # Every image has answered at both exits long before.
+            final = ladder["deadlines"][-1][f"{part}_miou"]
+            assert one["measured_miou"] == pytest.approx(final, abs=0.005)
+    assert "in time for 100.0%" in render_check({"checks": [checked]})
+    ran = run_model(target, _picture(folder), output=tmp_path)
+    assert ran["images"][0]["exit"] == f"exit {len(exits)} of {len(exits)}"
+
+
+def test_a_form_that_a_result_cannot_have_is_refused(folder: Path) -> None:
+    options = SearchOptions(setting="anytime", deadline="300")
+    search(folder, options=options, precision="int8")
+    with pytest.raises(UsageError, match="--form single: anytime-300 is for deadlines"):
+        export(folder, ExportForm(form="single"), choice="anytime-300")
+    with pytest.raises(UsageError, match="progressive: half has one answer per image"):
+        export(folder, ExportForm(form="progressive"), choice="half")
+    with pytest.raises(UsageError, match="--threshold-input is without effect for any"):
+        export(folder, ExportForm(threshold_input=True), choice="anytime-300")
+    # Without a choice the form takes the results that suit it.
+    rows = export(folder, ExportForm(form="progressive", answer="classes"))["exports"]
+    assert {"anytime-300_int8_progressive_classes"} <= {row["name"] for row in rows}
+    assert all(row["name"].startswith("anytime") for row in rows)
+
+
+def test_an_export_for_deadlines_of_other_statistics_is_refused(folder: Path) -> None:
+    options = SearchOptions(setting="anytime", deadline="350")
+    search(folder, options=options, precision="int8")
+    path = Run.open(folder).search("host", "int8") / "chosen.json"
+    before = path.read_text()
+    data = json.loads(before)
+    data["anytime"][-1]["exits"][0]["calibration_miou"] += 0.01
+    path.write_text(json.dumps(data))
+    try:
+        with pytest.raises(MessError, match="found with other statistics of int8"):
+            export(folder, choice="anytime-350")
+    finally:
+        path.write_text(before)

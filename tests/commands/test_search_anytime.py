@@ -58,7 +58,8 @@ def test_exits_for_deadlines_are_stored_beside_other_results(run: Run) -> None:
     assert [d["deadline_ms"] for d in row["deadlines"]] == [float(soon), 1000]
     assert row["deadlines"][0]["position"] == 0
     assert row["exits"][0]["exit"] == 1
-    assert result["next"] is None and result["hint"] is None
+    assert result["next"] == f"mess export {run.folder} --choice {name}"
+    assert result["hint"] is None
     path = run.search("host", "int8") / "chosen.json"
     assert json.loads(path.read_text())["anytime"] == [row]
     validate(path)

@@ -8,7 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from mess_tf.core.segmentation_metrics import count_areas, iou, mean_iou
+from mess_tf.core.segmentation_metrics import (
+    count_areas,
+    image_quality,
+    iou,
+    mean_iou,
+)
 from mess_tf.evaluation.predict import upsampled_classes
 
 
@@ -32,6 +37,14 @@ def test_a_data_sets_miou_comes_from_sums() -> None:
     together = mean_iou(first + second)
     assert together == pytest.approx((10 / 11 + 1 / 2) / 2)
     assert together != pytest.approx((mean_iou(first) + mean_iou(second)) / 2)
+
+
+def test_an_images_quality_leaves_out_classes_that_are_only_predicted() -> None:
+    areas = count_areas(np.array([[0, 0, 1, 1]]), np.array([[0, 2, 1, 1]]), 3)
+    assert mean_iou(areas) == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert image_quality(areas) == pytest.approx((1 / 2 + 1) / 2)
+    unlabelled = count_areas(np.array([[255]]), np.array([[0]]), 3)
+    assert math.isnan(image_quality(unlabelled))
 
 
 def test_upsampling_is_keras_bilinear_resize_and_argmax() -> None:

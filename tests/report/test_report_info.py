@@ -137,7 +137,7 @@ def test_parts_and_conditions(fake: FakeRun) -> None:
     assert deployment.measured is not None
     assert (deployment.measured.preset, deployment.measured.threads) == ("quick", 1)
     assert deployment.flags == {"unstable": 1}
-    assert deployment.first == "2026-01-02T03:04:05.000+00:00"
+    assert deployment.first_measured == "2026-01-02T03:04:05.000+00:00"
     assert report.on_host and not report.drawn
     assert report.created == "2026-01-02 03:04 UTC"
 

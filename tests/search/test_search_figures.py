@@ -6,28 +6,31 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.errors import MessError
-from mess_tf.core.latency import PathLatency
+from mess_tf.core.latency import PathLatency, UnmeasuredPieceError
 from mess_tf.core.quantiles import quantile
+from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import mean_iou_of_sums
 from mess_tf.core.statistics import Statistics, part_images
 from search.evaluation import RoutedEvaluation
+from search.infeasible import _p90_of
 from search.parameters import SearchParameters
 from search.pareto import load_pareto, pareto_front, save_pareto
 from search.problem import Problem, choose_thresholds
 from search.requirement import Requirement
 from search.result import load_results, save_results
 from search.run import InfeasibleError, search
-from search.solver.branch_and_bound import Search
+from search.solver.branch_and_bound import BranchAndBound, Progress
+from search.solver.options import SolverOptions
 from search.solver.target import Target
 from tests.support.search_problems import (
     plain_figures,
+    stopped_clock,
     tiny_latencies,
     tiny_spec,
     tiny_statistics,
@@ -98,6 +101,66 @@ def test_unfired_heads_and_decisions_are_paid_and_the_output_grid_is_free():
             111 + 0.1 + 0.01 + 0.2 + 0.02 + 0.4 + 0.003,
         ]
     )
+
+
+def test_terms_by_kind_sum_to_the_latency_of_each_path():
+    latency = PathLatency(SPEC, LATENCY_MS)
+    terms = latency.terms_ms(CHAIN)
+    assert terms == pytest.approx(
+        np.array(
+            [
+                [1, 0.1, 0.01, 0],
+                [11, 0.3, 0.03, 0.003],
+                [111, 0.7, 0.03, 0.003],
+            ]
+        )
+    )
+    assert terms.sum(1) == pytest.approx(latency.path_ms(CHAIN))
+    assert latency.mean_ms(CHAIN, (0.25, 0.5, 0.25)) == pytest.approx(
+        latency.image_ms(CHAIN, np.array([0, 1, 1, 2])).mean()
+    )
+
+
+def test_a_policy_of_the_last_exit_is_neither_asked_nor_paid():
+    last = dataclasses.replace(CHAIN.exits[-1], policy="mean", threshold=2.0)
+    chain = Configuration((*CHAIN.exits[:-1], last))
+    latency = PathLatency(SPEC, LATENCY_MS)
+    assert latency.path_ms(chain).tolist() == latency.path_ms(CHAIN).tolist()
+    positions = [
+        exit_position_per_image(hand_made(), c).tolist() for c in (chain, CHAIN)
+    ]
+    assert positions[0] == positions[1]
+
+
+def test_a_piece_without_a_latency_is_named():
+    rest = {k: v for k, v in LATENCY_MS.items() if k != "decision_mean_4x6"}
+    with pytest.raises(UnmeasuredPieceError, match="'decision_mean_4x6'"):
+        PathLatency(SPEC, rest).terms_ms(CHAIN)
+
+
+def test_an_image_right_at_the_threshold_leaves():
+    statistics = hand_made()
+    at = float(statistics.confidence["mean"][1, 0])
+    chain = Configuration((ExitChoice(1, FCN, "mean", at), ExitChoice(3, FCN)))
+    assert exit_position_per_image(statistics, chain).tolist() == [0, 0, 1, 1] * 2
+
+
+def test_the_p90_of_an_unmet_requirement_is_that_of_its_configuration():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        spec = tiny_spec((2, 2, 2))
+        statistics = tiny_statistics(spec, rng, 12, 4)
+        latency_ms = tiny_latencies(spec, rng)
+        problem = Problem.build(statistics, spec, latency_ms)
+        heads = (int(rng.integers(2)), 2 + int(rng.integers(2)), 4)
+        if not all(len(problem.gates[head]) for head in heads[:-1]):
+            continue
+        gates = tuple(int(rng.integers(len(problem.gates[h]))) for h in heads[:-1])
+        configuration = problem.configuration(heads, gates)
+        evaluation = RoutedEvaluation.of(statistics, spec, latency_ms, configuration)
+        images = part_images(statistics, "calibration")
+        wanted = evaluation.figures(images, Requirement()).p90_ms
+        assert _p90_of(problem, heads, gates) == pytest.approx(wanted)
 
 
 def test_figures_of_a_chain_by_hand():
@@ -182,12 +245,13 @@ def test_infeasible_requirement_names_the_nearest_feasible_ones():
     assert f"{least:.3f} ms" in message and "drop" in message and "\n" not in message
 
 
-def test_time_that_passes_before_anything_is_found_is_told_apart(monkeypatch):
-    monkeypatch.setattr(Search, "out_of_time", lambda self: True)
+def test_time_that_passes_before_anything_is_found_is_told_apart() -> None:
+    # The first look sets the deadline, which has passed at the second.
+    parameters = SearchParameters(solver=SolverOptions(clock=stopped_clock(1)))
     # Only a mix of exits keeps both limits.
     requirement = Requirement(max_drop_pp=0, max_latency_ms=60)
     with pytest.raises(MessError, match="nor shown not to exist") as error:
-        search(hand_made(), SPEC, LATENCY_MS, requirement)
+        search(hand_made(), SPEC, LATENCY_MS, requirement, parameters)
     assert not isinstance(error.value, InfeasibleError)
 
 
@@ -315,10 +379,7 @@ def test_results_survive_the_file(tmp_path: Path):
         load_results(tmp_path / "missing.json")
 
 
-def test_progress_of_a_front_tells_the_time_of_all_of_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
+def test_progress_of_a_front_tells_the_time_of_all_of_it() -> None:
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
@@ -328,6 +389,9 @@ def test_progress_of_a_front_tells_the_time_of_all_of_it(
         statistics,
         spec,
         latency_ms,
+        SearchParameters(
+            max_early_exits=2, solver=SolverOptions(progress_interval_s=0.0)
+        ),
         points=4,
         progress=lambda state: told.append(state.elapsed_s),
     )
@@ -354,7 +418,8 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
     problem = Problem.build(statistics, spec, latency_ms)
     for point, figures in zip(front, seen, strict=True):
         target = Target(False, 0.0, point.budget_ms)
-        best = Search(problem, target, 2, float("inf")).run().best
+        best = BranchAndBound(problem, target, 2, float("inf")).run().incumbent
+        assert best is not None
         assert best.miou == pytest.approx(figures.miou)
         assert figures.mean_ms <= point.budget_ms + 1e-9
     save_pareto(tmp_path / "pareto.csv", front)
@@ -363,17 +428,23 @@ def test_front_rises_and_every_point_is_the_best_within_its_budget(tmp_path: Pat
     assert [r["miou"] for r in rows] == [f.miou for f in seen]
 
 
-def test_progress_tells_value_and_bound(monkeypatch):
-    monkeypatch.setattr("search.solver.branch_and_bound._PROGRESS_EVERY_S", 0.0)
-    told: list[Any] = []
+def test_progress_states_value_and_bound() -> None:
+    reported: list[Progress] = []
     rng = np.random.default_rng(33)
     spec = tiny_spec((2, 2, 2))
     statistics = tiny_statistics(spec, rng, 10, 4)
     latency_ms = tiny_latencies(spec, rng)
     requirement = Requirement(max_drop_pp=0)
-    result = search(statistics, spec, latency_ms, requirement, progress=told.append)
-    assert told and all(p.bound <= result.value + 1e-9 for p in told)
-    assert all(p.value is None or p.value >= result.value for p in told)
+    result = search(
+        statistics,
+        spec,
+        latency_ms,
+        requirement,
+        SearchParameters(solver=SolverOptions(progress_interval_s=0.0)),
+        progress=reported.append,
+    )
+    assert reported and all(p.bound <= result.value + 1e-9 for p in reported)
+    assert all(p.value is None or p.value >= result.value for p in reported)
 
 
 def test_search_needs_neither_tensorflow_nor_adb():

@@ -16,11 +16,12 @@ from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.resources import Resources
 from search.run import InfeasibleError, search
-from search.solver import branch_and_bound as exact
+from search.solver.options import DEFAULT_OPTIONS, SolverOptions
 from tests.support.search_problems import (
     all_configurations,
     plain_figures,
     plain_takes,
+    stopped_clock,
     tiny_bytes,
     tiny_latencies,
     tiny_spec,
@@ -71,7 +72,7 @@ def draw_requirement(rng, rows):
     return Requirement(**limits, objective=objective)
 
 
-def check(seed, early, **size):
+def check(seed, early, solver=DEFAULT_OPTIONS, **size):
     rng, spec, statistics, latency_ms = draw_case(seed, **size)
     sizes, peaks = tiny_bytes(spec, rng)
     rows = brute_force(statistics, spec, latency_ms, early, sizes, peaks)
@@ -91,7 +92,7 @@ def check(seed, early, **size):
         spec,
         latency_ms,
         requirement,
-        SearchParameters(max_early_exits=early, time_limit_s=60.0),
+        SearchParameters(max_early_exits=early, time_limit_s=60.0, solver=solver),
     )
     resources = Resources(sizes, peaks)
     if not allowed.any():
@@ -143,22 +144,23 @@ def test_optimum_equals_brute_force_with_four_early_exits(seed):
 
 @pytest.mark.parametrize("leaf", [1, 7])
 @pytest.mark.parametrize("seed", sampled(range(100, 250), 5))
-def test_optimum_is_the_same_when_nodes_are_split_to_the_end(seed, leaf, monkeypatch):
-    monkeypatch.setattr(exact, "LEAF_SIZE", leaf)
-    monkeypatch.setattr(exact, "climb", lambda search, span: 0.1)
-    check(seed, 2, exits=2, images=6, levels=5)
+def test_optimum_is_the_same_when_nodes_are_branched_on_to_the_end(seed, leaf):
+    # Without a heuristic the incumbent is a single exit, so that little is pruned.
+    solver = SolverOptions(leaf_size=leaf, bisection_steps=0, max_sweeps=0)
+    check(seed, 2, solver, exits=2, images=6, levels=5)
 
 
 @pytest.mark.parametrize("seed", sampled(range(30), 8))
-def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
-    monkeypatch.setattr(exact, "LEAF_SIZE", 3)
-    monkeypatch.setattr(exact, "climb", lambda search, span: 0.1)
+def test_time_limit_gives_a_bound_that_holds(seed):
     rng, spec, statistics, latency_ms = draw_case(seed, exits=2, images=7)
     rows = brute_force(statistics, spec, latency_ms, 2)
     # A clock that ends the search after a few looks, whatever the machine's speed.
-    looks = iter(range(10**9))
-    stop = int(rng.integers(0, 12))
-    monkeypatch.setattr(exact.Search, "out_of_time", lambda self: next(looks) >= stop)
+    solver = SolverOptions(
+        leaf_size=3,
+        bisection_steps=0,
+        max_sweeps=0,
+        clock=stopped_clock(2 + int(rng.integers(0, 16))),
+    )
     goal = "latency" if seed % 2 else "accuracy"
     floor = -math.inf
     limits: dict[str, Any] = {"objective": goal}
@@ -171,7 +173,7 @@ def test_time_limit_gives_a_bound_that_holds(seed, monkeypatch):
         spec,
         latency_ms,
         Requirement(**limits),
-        SearchParameters(setting="input-dependent", max_early_exits=2),
+        SearchParameters(max_early_exits=2, solver=solver),
     )
     kept = rows[rows[:, 2] >= floor - 1e-11]
     if goal == "latency":

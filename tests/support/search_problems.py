@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from mess_tf.core.configuration import Configuration, ExitChoice
 from mess_tf.core.piece_names import decision_name, head_name, output_name, segment_name
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
+from search.problem import Problem
 
 HEADS = (HeadSpec("fcn", 1, 0), HeadSpec("dlb", 2, 0), HeadSpec("fcn", 4, 1))
 POLICIES = ("mean", "eq7@0.9", "eq7+9@0.9")
@@ -181,3 +183,22 @@ def all_configurations(
             choices = [*(early.get(e, []) for e in exits[:-1]), last[exits[-1]]]
             for chain in itertools.product(*choices):
                 yield Configuration(tuple(chain))
+
+
+def draw_problem(
+    seed: int, heads_per_exit: tuple[int, ...], images: int = 30, levels: int = 12
+) -> Problem:
+    """The solver's arrays of a small case that is drawn, calibration images only."""
+    rng = np.random.default_rng(seed)
+    spec = tiny_spec(heads_per_exit, classes=int(rng.integers(2, 6)))
+    statistics = tiny_statistics(spec, rng, images, 0, 2, levels)
+    return Problem.build(statistics, spec, tiny_latencies(spec, rng), 12)
+
+
+def stopped_clock(looks: int) -> Callable[[], float]:
+    """A clock that shows 0 s for some looks, and then that all time has passed.
+
+    So a search is interrupted at the same point whatever the machine's speed.
+    """
+    counter = itertools.count()
+    return lambda: 0.0 if next(counter) < looks else math.inf

@@ -19,7 +19,7 @@ from mess_tf.models.flatten import flatten
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.stage_one import Joint, StageOne, stage_one_spec
+from mess_tf.training.stage_one import ExitLossConfig, StageOne, stage_one_spec
 from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.teacher import Teacher
 from tests.support.little_network import little_model
@@ -117,7 +117,7 @@ def test_several_early_exits_take_their_turns_together(
     exits: int, per_step: int, turns: list[set[str]]
 ) -> None:
     one = build_supernet(stage_one_spec(little_spec(exits=exits)))
-    stage = StageOne(one, PLAIN, EQUAL, Joint(per_step))
+    stage = StageOne(one, PLAIN, EQUAL, ExitLossConfig(per_step))
     for step, turn in enumerate(turns):
         before = weights(one)
         stage.step(*batch(step), step)
@@ -133,7 +133,7 @@ def test_a_plain_head_beside_the_final_one_takes_a_turn_too() -> None:
     both = (full.final_head, HeadSpec())
     spec = dataclasses.replace(full, heads=(*full.heads[:-1], both))
     one = build_supernet(stage_one_spec(spec))
-    stage = StageOne(one, PLAIN, EQUAL, Joint(2))
+    stage = StageOne(one, PLAIN, EQUAL, ExitLossConfig(2))
     for step, turn in enumerate([{"1", "2"}, {"3", "1"}, {"2", "3"}]):
         before = weights(one)
         stage.step(*batch(step), step)
@@ -143,17 +143,17 @@ def test_a_plain_head_beside_the_final_one_takes_a_turn_too() -> None:
         assert f"head_3_{spec.final_head.id}_logits" in moved
 
 
-def moved_in_one_step(spec: Any, joint: Joint) -> set[str]:
+def moved_in_one_step(spec: Any, loss_config: ExitLossConfig) -> set[str]:
     supernet = build_supernet(spec)
     before = weights(supernet)
-    StageOne(supernet, PLAIN, EQUAL, joint).step(*batch(), 0)
+    StageOne(supernet, PLAIN, EQUAL, loss_config).step(*batch(), 0)
     return changed(before, weights(supernet), kernels=True)
 
 
 @pytest.mark.slow
 def test_end_to_end_all_heads_move_together() -> None:
     spec = supernet_spec()
-    moved = moved_in_one_step(spec, Joint(99, "kd"))
+    moved = moved_in_one_step(spec, ExitLossConfig(99, "kd"))
     logits = {f"head_{index}_{head}_logits" for index, head in spec.head_names()}
     assert logits | {"Conv1"} <= moved
 
@@ -161,7 +161,7 @@ def test_end_to_end_all_heads_move_together() -> None:
 def test_frozen_trains_the_final_exit_alone() -> None:
     spec = stage_one_spec(little_spec(), early=False)
     assert [len(heads) for heads in spec.heads] == [0, 0, 1]
-    moved = moved_in_one_step(spec, Joint())
+    moved = moved_in_one_step(spec, ExitLossConfig())
     assert {name.split("_")[1] for name in moved if name.startswith("head_")} == {"3"}
     assert "one" in moved
 
@@ -175,7 +175,9 @@ def test_no_gradient_flows_into_the_teacher() -> None:
         for layer in supernet.model.layers:
             rng = np.random.default_rng(len(layer.name))
             layer.set_weights([rng.uniform(0, 1, w.shape) for w in layer.get_weights()])
-        StageOne(supernet, PLAIN, EQUAL, Joint(99, "kd", alpha)).step(*batch(), 0)
+        StageOne(supernet, PLAIN, EQUAL, ExitLossConfig(99, "kd", alpha)).step(
+            *batch(), 0
+        )
         results.append(weights(supernet))
     for name, values in results[0].items():
         if name.startswith(f"head_3_{spec.final_head.id}_"):

@@ -19,7 +19,7 @@ from mess_tf.models.supernet import Supernet, design_supernet
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, run_stage
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.stage_one import Joint, StageOne, _JointModel
+from mess_tf.training.stage_one import ExitLossConfig, MultiExitModel, StageOne
 from mess_tf.training.teacher import Teacher, check_teacher
 from tests.support.interruption import Killed
 
@@ -127,9 +127,9 @@ def test_whose_loss_has_which_teacher(taught: Any) -> None:
     early, final, outside = rng.normal(size=(3, 2, 4, 4, 3)).astype(np.float32)
     labels = rng.integers(0, 3, (2, 4, 4))
     image = keras.Input((4, 4, 3))
-    model = _JointModel(image, [image, image])
+    model = MultiExitModel(image, [image, image])
     model.class_weights, model.final = EQUAL, 1
-    model.joint = Joint(1, "kd", 0.3, taught)
+    model.loss_config = ExitLossConfig(1, "kd", 0.3, taught)
     y = {"labels": keras.ops.array(labels), "turn": np.ones((2, 2), np.float32)}
     if taught:
         y["teacher"] = keras.ops.array(outside)
@@ -150,8 +150,10 @@ def batches(seed: int) -> list[Batch]:
 
 def taught_stage(spec: SupernetSpec) -> StageOne:
     teacher = Teacher(small(spec, seed=1), student_spec(spec))
-    joint = Joint(alpha=1.0, taught=("final",))
-    return StageOne(small(student_spec(spec), seed=2), SLOW, EQUAL, joint, teacher)
+    loss_config = ExitLossConfig(alpha=1.0, teacher_targets=("final",))
+    return StageOne(
+        small(student_spec(spec), seed=2), SLOW, EQUAL, loss_config, teacher
+    )
 
 
 def test_it_is_frozen_and_the_final_exit_comes_to_say_the_same(

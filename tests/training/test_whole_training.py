@@ -19,9 +19,9 @@ from mess_tf.models.blocks import normalised
 from mess_tf.models.supernet import Supernet
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.training.schedule import Optimisation
-from mess_tf.training.stage_one import Joint, _JointModel
+from mess_tf.training.stage_one import ExitLossConfig, MultiExitModel
 from mess_tf.training.step_model import compile_model, predicted
-from mess_tf.training.train import _sharing, train_supernet
+from mess_tf.training.train import _data_parallel, train_supernet
 from tests.support.interruption import Display, Killed
 from tests.support.little_network import little_network
 
@@ -236,13 +236,13 @@ def test_two_devices_train_as_one_does() -> None:
 
 def steps_on(devices: int) -> dict[str, Any]:
     """Two steps of stage 1's model on a small network, and three images predicted."""
-    with _sharing(devices):
+    with _data_parallel(devices):
         keras.utils.set_random_seed(0)
         image = keras.Input((32, 32, 3))
         logits = keras.layers.Conv2D(3, 4, strides=4)(normalised(image, "bn"))
-        model = _JointModel(image, [logits])
+        model = MultiExitModel(image, [logits])
         model.class_weights = np.ones(3, np.float32)
-        model.joint, model.final = Joint(), 0
+        model.loss_config, model.final = ExitLossConfig(), 0
         plain = Optimisation(100, learning_rate=0.1, momentum=0.0, weight_decay=0.0)
         compile_model(model, plain)
         rng = np.random.default_rng(0)
@@ -258,7 +258,7 @@ def steps_on(devices: int) -> dict[str, Any]:
 
 def test_several_devices_need_jax_and_an_even_share() -> None:
     with pytest.raises(MessError, match="KERAS_BACKEND=jax"):
-        _sharing(2)
+        _data_parallel(2)
     table = {**RECIPE, "training": {**RECIPE["training"], "devices": 3}}
     with pytest.raises(MessError, match="batch = 8 cannot be shared by 3 devices"):
         Recipe.from_table(table)
