@@ -19,6 +19,7 @@ from mess_tf.core.segmentation_metrics import background_class
 from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.recipe.sections import Training
+from mess_tf.reporting.anytime import deadline_answers
 from mess_tf.reporting.deployments import (
     LoadedInputs,
     PrecisionFiles,
@@ -90,6 +91,7 @@ def build_report(
         background=None if background is None else spec.classes[background],
         exports=export_rows(run),
         operators=stored_operator_costs(run),
+        deadlines=deadline_answers(run),
     )
 
 

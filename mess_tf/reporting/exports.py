@@ -55,7 +55,8 @@ class ExportRow:
 
     Attributes:
         inside: types of weights and what is computed in float, ready to print.
-        promised_ms, promised_miou: on the part that is reported.
+        promised_ms, promised_miou: on the part that is reported; of exits that answer
+            until a deadline, the last one's.
         measured_ms: on the same images; None without a check.
     """
 
@@ -81,12 +82,13 @@ def export_rows(run: Run) -> tuple[ExportRow, ...]:
     rows = []
     for folder in run.exports():
         card = read_json(folder / "card.json", "card", "mess export")
-        promise = card["promise"]
-        part = "calibration" if promise["report"] is None else "report"
-        measured = None
+        check = None
         if (folder / "check.json").is_file():
             check = read_json(folder / "check.json", "check", "mess check")
-            measured = check["parts"].get(part, {}).get("measured_ms")
+        if card.get("anytime") is not None:
+            promised_ms, promised_miou, measured_ms = _last_deadline(card, check)
+        else:
+            promised_ms, promised_miou, measured_ms = _one_answer(card, check)
         rows.append(
             ExportRow(
                 name=folder.name,
@@ -97,12 +99,32 @@ def export_rows(run: Run) -> tuple[ExportRow, ...]:
                 output=_output(card["outputs"]),
                 size_bytes=card["size_bytes"],
                 inside=_inside(card),
-                promised_ms=promise[part]["mean_ms"],
-                promised_miou=promise[part]["miou"],
-                measured_ms=measured,
+                promised_ms=promised_ms,
+                promised_miou=promised_miou,
+                measured_ms=measured_ms,
             )
         )
     return tuple(rows)
+
+
+def _one_answer(card: Json, check: Json | None) -> tuple[float, float, float | None]:
+    """Promised latency and mIoU of the part that is reported; measured latency."""
+    promise = card["promise"]
+    part = "calibration" if promise["report"] is None else "report"
+    measured = None if check is None else check["parts"].get(part, {})
+    measured_ms = None if measured is None else measured.get("measured_ms")
+    return promise[part]["mean_ms"], promise[part]["miou"], measured_ms
+
+
+def _last_deadline(card: Json, check: Json | None) -> tuple[float, float, float | None]:
+    """The same of the last exit, where all answer until a deadline."""
+    promise = card["anytime"]
+    part = "calibration" if promise["weighted_report_miou"] is None else "report"
+    last = promise["exits"][-1]
+    rows = [] if check is None else check["parts"].get(part, [])
+    measured = [row["measured_ready_ms"] for row in rows if row["exit"] == last["exit"]]
+    measured_ms = measured[-1] if measured else None
+    return last["completion_ms"], last[f"{part}_miou"], measured_ms
 
 
 def check_parts(check: Json) -> tuple[PartCheck, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mess_tf.reporting.anytime import DeadlineAnswers
 from mess_tf.reporting.configuration_records import (
     FrontPoint,
     ReportedConfiguration,
@@ -136,6 +137,7 @@ class RunReport:
         background: the class that Table 8 leaves out where it is right, if any.
         exports: all files made of the run.
         operators: per device with operator profiles.
+        deadlines: per result of the anytime setting.
     """
 
     run: str
@@ -152,6 +154,7 @@ class RunReport:
     background: str | None
     exports: tuple[ExportRow, ...]
     operators: tuple[OperatorCosts, ...] = ()
+    deadlines: tuple[DeadlineAnswers, ...] = ()
 
     @property
     def predicted(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mess_tf.core.files import write_atomically
+from mess_tf.reporting.anytime import write_deadlines
 from mess_tf.reporting.build_report import build_report
 from mess_tf.reporting.illustrate import (
     IllustratedReport,
@@ -88,6 +89,7 @@ def write_report(
             if options.figures:
                 figures += write_figures(reports[-1], run.folder / "report")
                 figures += write_operators(report.operators, run.folder / "report")
+                figures += write_deadlines(report.deadlines, run.folder / "report")
             step(1)
         rows = side_by_side(reports)
         if options.figures:

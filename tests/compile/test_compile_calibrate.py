@@ -136,6 +136,7 @@ def test_mse_serves_values_with_a_rare_large_one_better() -> None:
     assert _error("mse", samples) < 0.6 * _error("minmax", samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sampled(["percentile", "mse"], 1))
 def test_pieces_calibrated_otherwise_fit_together_and_say_so(
     supernet: Supernet,

@@ -354,6 +354,7 @@ def test_a_broken_plan_is_told_in_one_line(
         StagePlan.load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", sampled(["int8", "float32"], 1))
 def test_decisions_and_signatures_hardly_take_room(
     precision: Precision, tmp_path: Path

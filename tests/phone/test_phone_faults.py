@@ -98,6 +98,7 @@ def test_cable_pulled_mid_run(rows: Any, phone_double: PhoneDouble, of: Any) -> 
     assert failed(rows()) == {}
 
 
+@pytest.mark.slow
 def test_cable_pulled_in_every_run_of_a_model(
     rows: Any, phone_double: PhoneDouble, of: Any
 ) -> None:
@@ -115,6 +116,7 @@ def test_cable_pulled_mid_push(
     assert failed(rows(device)) == {}
 
 
+@pytest.mark.slow
 def test_cable_pulled_for_good(
     open_phone: Open,
     phone_double: PhoneDouble,
@@ -169,6 +171,7 @@ def test_phone_rebooted(rows: Any, phone_double: PhoneDouble, of: Any) -> None:
         assert ("rebooted" in row.flags) == (len(boots(row)) == 2)
 
 
+@pytest.mark.slow
 def test_unauthorised_in_the_middle(
     open_phone: Open,
     phone_double: PhoneDouble,
@@ -186,6 +189,7 @@ def test_unauthorised_in_the_middle(
             measure(device, models, SHORT, store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["server"], indirect=True)
 def test_adb_server_restarted(
     rows: Any, phone_double: PhoneDouble, shared_adb: Adb, of: Any
@@ -256,6 +260,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> MeasureSettings:
     )
 
 
+@pytest.mark.slow
 def test_benchmark_hangs(
     rows: Any, phone_double: PhoneDouble, of: Any, impatient: MeasureSettings
 ) -> None:
@@ -315,6 +320,7 @@ def test_files_that_arrive_damaged(
     assert failed(rows(device)) == {}
 
 
+@pytest.mark.slow
 def test_files_that_arrive_damaged_again_and_again(
     open_phone: Open, models: list[ModelFile], phone_double: PhoneDouble
 ) -> None:
@@ -349,6 +355,7 @@ def test_clock_jumps_once(
     assert failed(rows()) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_clock_jumps_in_every_run(
     rows: Any, phone_double: PhoneDouble, of: Any
@@ -361,6 +368,7 @@ def test_clock_jumps_in_every_run(
     assert "clock jumped" in failures["b"].message
 
 
+@pytest.mark.slow
 def test_noise_on_every_command(rows: Any, phone_double: PhoneDouble) -> None:
     phone_double.faults.shell_noise = b"WARNING: linker: noise\n\xff\xfe"
     assert failed(rows()) == {}
@@ -380,6 +388,7 @@ def test_services_that_answer_nonsense(
     assert found["a"].rounds[0].conditions.battery_percent is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_a_service_that_hangs(rows: Any, phone_double: PhoneDouble) -> None:
     phone_double.faults.answer("dumpsys battery", None)
@@ -389,6 +398,7 @@ def test_a_service_that_hangs(rows: Any, phone_double: PhoneDouble) -> None:
     assert found["a"].rounds[0].conditions.throttled is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_folder_removed_in_the_middle(
     open_phone: Open, rows: Any, phone_double: PhoneDouble, of: Any

@@ -82,6 +82,7 @@ def state(model: FakeQuantised) -> dict[str, np.ndarray]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_network_as_deployed_changes_nothing_when_it_runs(
     mobile: FakeQuantised,
 ) -> None:
@@ -101,6 +102,7 @@ def test_in_training_ranges_and_statistics_follow_but_the_images_range() -> None
     assert still == {image}
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_weight_of_the_network_as_deployed(
     mobile: FakeQuantised,
 ) -> None:

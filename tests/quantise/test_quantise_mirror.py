@@ -28,6 +28,7 @@ def test_the_mirror_gives_the_outputs_of_the_network(name: str) -> None:
         np.testing.assert_allclose(own, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sampled(["mobile_08", "resnet"], 1))
 def test_layers_keep_their_names(name: str) -> None:
     model, _ = network(name)

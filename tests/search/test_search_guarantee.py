@@ -88,6 +88,7 @@ def population(seed: int, images: int):
     return statistics, spec, tiny_latencies(spec, rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", sampled([0.15, 0.05], 1))
 def test_guarantee_holds_over_many_splits(share):
     statistics, spec, latency_ms = population(1, 6000)

@@ -104,6 +104,7 @@ def test_in_stage_one_the_early_exits_take_turns() -> None:
         assert "Conv1" in moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exits", "per_step", "turns"),
     [
@@ -125,6 +126,7 @@ def test_several_early_exits_take_their_turns_together(
         assert heads == turn | {str(exits)}
 
 
+@pytest.mark.slow
 def test_a_plain_head_beside_the_final_one_takes_a_turn_too() -> None:
     full = little_spec()
     assert [len(heads) for heads in stage_one_spec(full).heads] == [1, 1, 1]
@@ -148,6 +150,7 @@ def moved_in_one_step(spec: Any, loss_config: ExitLossConfig) -> set[str]:
     return changed(before, weights(supernet), kernels=True)
 
 
+@pytest.mark.slow
 def test_end_to_end_all_heads_move_together() -> None:
     spec = supernet_spec()
     moved = moved_in_one_step(spec, ExitLossConfig(99, "kd"))
