@@ -1,4 +1,4 @@
-"""The search's arrays: what leaves at each gate, what each head answers and costs."""
+"""Arrays of one search: gates' masks, heads' class areas, latencies and sizes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LARGEST_AREA = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Gates:
-    """All different ways to let images leave at one head.
+    """Gates of one head: policies and thresholds with different sets of leaving images.
 
     Attributes:
         masks: bool array of shape (G, I), True where the image would leave.
         policies: per gate, the policy key.
         thresholds: float64 array of shape (G,).
-        decision_ms: float64 array of shape (G,), cost of asking.
+        decision_ms: float64 array of shape (G,), cost of the decision.
         decision_bytes: float64 array of shape (G,), size of the decision's piece.
         grid_size: policy and threshold pairs before equal masks were merged and those
             that let none or all leave were dropped.
@@ -54,7 +54,7 @@ class Gates:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Everything the search may look at: the calibration images alone.
+    """Input of the solver, on the calibration images alone.
 
     H heads, I images, C classes. Areas are float32, which holds an image's pixels
     exactly (they are below 2^24); sums over images are taken in float64.
@@ -71,7 +71,8 @@ class Problem:
         intersection: float32 array of shape (H, I, C).
         union: float32 array of shape (H, I, C).
         labelled: bool array of shape (C,), classes that the labels contain.
-        reference: index of the final head, or of a stand-in where it may not be used.
+        reference: index of the final head; of the deepest allowed one where memory
+            excludes it.
         reference_miou: data-set mIoU of the final head alone, 0..1.
     """
 
@@ -185,15 +186,15 @@ class Problem:
         return self.union.shape[1]
 
     def size_of(self, heads: tuple[int, ...], gates: np.ndarray) -> np.ndarray:
-        """Bytes of the pieces that configurations of one chain keep, shape (B,).
+        """Bytes of the pieces of configurations that share their heads, shape (B,).
 
         Args:
             gates: int64 array of shape (B, n_heads - 1).
         """
         fixed = self.segments_bytes[heads[-1]] + self.head_bytes[list(heads)].sum()
         size = np.full(len(gates), fixed)
-        for place, head in enumerate(heads[:-1]):
-            size = size + self.gates[head].decision_bytes[gates[:, place]]
+        for position, head in enumerate(heads[:-1]):
+            size = size + self.gates[head].decision_bytes[gates[:, position]]
         return size
 
     def path_ms(self, heads: tuple[int, ...]) -> np.ndarray:
