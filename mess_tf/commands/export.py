@@ -90,6 +90,7 @@ def export(
                 f" are {', '.join(by_name) or 'none'}."
             )
     for wanted in choices:
+        _check_threshold_input(by_name[wanted], form)
         _check_form(by_name[wanted], form)
     results = [r for n, r in by_name.items() if n in choices or not choices]
     if not choices:
@@ -118,7 +119,8 @@ def export(
 def _fits(result: SearchResult | AnytimeResult, form: ExportForm) -> bool:
     """Whether a result can be written in a form; the default form suits all."""
     if isinstance(result, AnytimeResult):
-        return form.form in ("linked", "progressive")
+        decides = form.threshold_input or form.exit_signatures
+        return form.form in ("linked", "progressive") and not decides
     return form.form != "progressive"
 
 
