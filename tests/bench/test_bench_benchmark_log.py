@@ -22,6 +22,12 @@ def parse(name: str) -> BenchmarkLog:
     return parse_benchmark_log(read(name))
 
 
+def test_what_a_runtime_says_after_loading_is_no_setting() -> None:
+    loaded = "INFO: Loaded model /data/local/tmp/x/piece.tflite\n"
+    text = read("cpu").replace(loaded, f"{loaded}INFO: Num threads: [9]\n")
+    assert parse_benchmark_log(text).parameters["Num threads"] == "2"
+
+
 def test_a_new_log_tells_everything() -> None:
     log = parse("cpu")
     times = log.timings

@@ -31,6 +31,11 @@ def test_areas_by_hand() -> None:
     assert mean_iou(areas) == pytest.approx(1 / 3)
 
 
+def test_the_first_value_that_is_no_class_is_ignored() -> None:
+    areas = count_areas(np.array([[0, 1, 2]]), np.array([[0, 1, 1]]), 2)
+    assert areas.true.tolist() == areas.predicted.tolist() == [1, 1]
+
+
 def test_a_data_sets_miou_comes_from_sums() -> None:
     first = count_areas(np.zeros((1, 10), int), np.zeros((1, 10), int), 2)
     second = count_areas(np.ones((1, 2), int), np.array([[1, 0]]), 2)
