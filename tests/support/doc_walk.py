@@ -47,7 +47,8 @@ LEFT_OUT = {
     "mess train runs/unet": "tests/adopt/test_adopt_whole.py, smaller",
     "mess compile runs/unet": "tests/adopt/test_adopt_whole.py, smaller",
     "mess profile runs/mine --device 0A1B": "tests/phone/test_phone_many.py",
-    "mess profile runs/mine --operators --device 0A1B": "tests/phone/test_phone_device.py",
+    "mess profile runs/mine --operators --device 0A1B": "a phone;"
+    " tests/phone/test_phone_device.py",
     "mess profile runs/mine --device all --store postgresql": "needs PostgreSQL;"
     " tests/bench/test_bench_store_writers.py starts one where it is installed",
 }
