@@ -221,7 +221,9 @@ def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
 
 
 def test_files_that_users_read_fit_their_json_schemas(reported: Path) -> None:
-    for name in RECORDS:
+    # Exports for deadlines, whose checks are of a kind of their own, are checked in
+    # test_export_forms.py.
+    for name in RECORDS.keys() - {"check-anytime"}:
         files = list(reported.rglob(f"{name}.json"))
         assert files
         for file in files:
