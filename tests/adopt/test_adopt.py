@@ -31,6 +31,7 @@ from tests.support.imported_networks import (
     randomised,
     unet,
 )
+from tests.support.tiers import sampled
 
 layers = keras.layers
 
@@ -45,7 +46,7 @@ def answers(model: keras.Model, own: Any) -> np.ndarray:
     return np.asarray(own)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sampled(NETWORKS, 4))
 def test_the_final_exit_is_the_original_network(name: str) -> None:
     model = randomised(NETWORKS[name]())
     before = [w.copy() for w in model.get_weights()]

@@ -26,6 +26,8 @@ from mess_tf.runs import Run
 from mess_tf.training.train import design_from_recipe
 from tests.support.imported_networks import deeplab, unet
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 [data]
 kind = "drawn"

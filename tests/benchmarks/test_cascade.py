@@ -23,6 +23,8 @@ from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.models.macs import model_macs
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 
+pytestmark = pytest.mark.slow
+
 HEADS = ((1, "fcn_r1_b0"), (2, "fcn_r1_b0"))
 ALL_HEADS = (*HEADS, (3, "fcn_r1_b0"))
 NEVER = 2.0  # no probability reaches it

@@ -16,6 +16,8 @@ from mess_tf.models.backbones import get_backbone
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runtime.interpreter import LiteRTFile
 
+pytestmark = pytest.mark.slow
+
 
 def test_auto_deeplab_has_the_published_parameters_and_macs() -> None:
     # M is the paper's baseline; S and L, in docs/networks.md, differ in width alone.

@@ -125,6 +125,7 @@ def test_no_form_leaves_an_operator_in_float_without_a_reason(
         assert any("1,024 weights" in reason for reason in reasons)
 
 
+@pytest.mark.slow
 def test_float16_weights_are_counted_as_they_are_stored(
     compile_at: CompileAt, tmp_path: Path
 ) -> None:

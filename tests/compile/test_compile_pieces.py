@@ -94,6 +94,7 @@ def test_float_pieces_equal_the_keras_layers(compile_at: CompileAt) -> None:
 
 
 @pytest.mark.parametrize("precision", sampled(["int8", "float16", "dynamic"], 1))
+@pytest.mark.slow
 def test_pieces_lose_no_more_than_the_supernet_converted_as_one(
     compile_at: CompileAt, precision: Precision, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_values_between_operators_are_float_unless_the_precision_is_int8(
             assert {*row.reads, *row.writes} == {expected}, row
 
 
+@pytest.mark.slow
 def test_dynamic_leaves_small_kernels_in_float(compile_at: CompileAt) -> None:
     sizes: dict[str, list[int]] = {"int8": [], "float32": []}
     for graph in _graphs(compile_at("dynamic")).values():

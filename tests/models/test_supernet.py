@@ -61,6 +61,7 @@ def test_mobilenet_v2_is_that_of_keras_applications(tmp_path: Path) -> None:
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_resnet_takes_over_biases_and_channel_order(tmp_path: Path) -> None:
     source = keras.applications.ResNet50(
         weights=None, include_top=False, input_shape=(64, 64, 3)

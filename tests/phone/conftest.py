@@ -33,7 +33,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # What has to do with the way to the phone, or stands for the rest of the faults.
-BOTH_WAYS = ("test_cable_pulled_mid_run", "test_phone_rebooted", "test_adb_server_")
+BOTH_WAYS = ("test_cable_pulled_mid_run", "test_adb_server_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,6 +25,8 @@ from mess_tf.runtime.interpreter import quantise as to_int8
 from mess_tf.runtime.piece_runner import PieceRunner
 from tests.support.quantised_networks import awake, images, mobile_spec, quantised
 
+pytestmark = pytest.mark.slow
+
 KEPT = [(1, "fcn_r1_b0"), (2, "fcn_r1_b0_s1"), (4, "dlb_r1_b0_s2_s1")]
 
 

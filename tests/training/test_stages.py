@@ -158,6 +158,7 @@ def test_end_to_end_all_heads_move_together() -> None:
     assert logits | {"Conv1"} <= moved
 
 
+@pytest.mark.slow
 def test_frozen_trains_the_final_exit_alone() -> None:
     spec = stage_one_spec(little_spec(), early=False)
     assert [len(heads) for heads in spec.heads] == [0, 0, 1]
@@ -211,6 +212,7 @@ def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() ->
     assert trained <= moved
 
 
+@pytest.mark.slow
 def test_in_stage_two_the_final_exit_teaches_unless_another_network_does() -> None:
     spec = supernet_spec()
     full = build_supernet(spec)
@@ -245,6 +247,7 @@ def test_in_stage_two_the_final_exit_teaches_unless_another_network_does() -> No
     assert [(x is images, grid) for x, grid in asked] == [(True, (8, 8))]
 
 
+@pytest.mark.slow
 def test_heads_trained_together_are_heads_trained_alone() -> None:
     together = supernet_spec(("fcn_r1_b0", "fcn_r1_b1"))
     alone = supernet_spec(("fcn_r1_b0",))

@@ -25,6 +25,8 @@ from mess_tf.training.train import _data_parallel, train_supernet
 from tests.support.interruption import Display, Killed
 from tests.support.little_network import little_network
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE: dict[str, Any] = {
     "data": {"kind": "drawn", "size": 64, "count_train": 24, "count_val": 8, "seed": 1},
