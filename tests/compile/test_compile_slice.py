@@ -147,6 +147,23 @@ def test_pieces_of_random_graphs_chain_to_the_whole(
         np.testing.assert_array_equal(known[f"t{i - 1}"], values[i])
 
 
+def test_boundary_tensors_get_their_new_names() -> None:
+    builder = ModelBuilder()
+    graph = builder.add_graph("main")
+    image = graph.add_tensor("image", (1, 4), "float32")
+    inner = _add(graph, "inner", image, image)
+    graph.inputs, graph.outputs = [image], [_add(graph, "end", inner, image)]
+    parsed = Graph(read_model(builder.finish(), "test"))
+    first, second = cut_in_sequence(parsed, ["a", "b"], ["inner", "end"])
+    names = {parsed.tensor("inner"): "crossing", parsed.tensor("end"): "exit_2"}
+    piece = Graph(read_model(write_cut(parsed, first, names), "a"))
+    assert [piece.name(t) for t in piece.inputs] == ["image"]  # no new one: the old
+    assert [piece.name(t) for t in piece.outputs] == ["crossing"]
+    piece = Graph(read_model(write_cut(parsed, second, names), "b"))
+    assert sorted(piece.name(t) for t in piece.inputs) == ["crossing", "image"]
+    assert [piece.name(t) for t in piece.outputs] == ["exit_2"]
+
+
 def test_a_missing_name_and_a_missing_input_are_said() -> None:
     content = convert_model(_network(), ["image"], ENDS, "float32", None)
     graph = Graph(read_model(content, "test"))
