@@ -325,6 +325,7 @@ def encoder_decoder(
     return keras.Model(image, x, name="random")
 
 
+@pytest.mark.slow
 # Shrinking would build networks for minutes: what failed is small enough to read.
 @settings(max_examples=3, phases=[Phase.explicit, Phase.generate])
 @given(LEVELS, st.booleans(), st.integers(1, 3))

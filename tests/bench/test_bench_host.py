@@ -22,6 +22,7 @@ from android_bench.measure import measure, run_inference
 from android_bench.profile import profile
 from android_bench.records import MeasureSettings, ModelFile
 from android_bench.store import Store
+from tests.support.tiers import sampled
 
 ROOT = Path(__file__).parents[2]
 Copies = Callable[..., list[ModelFile]]
@@ -227,7 +228,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", sampled([signal.SIGKILL, signal.SIGINT], 1))
 def test_a_killed_process_keeps_what_was_committed_and_the_next_goes_on(
     copies: Copies, tmp_path: Path, short: MeasureSettings, number: signal.Signals
 ) -> None:

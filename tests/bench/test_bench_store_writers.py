@@ -106,6 +106,7 @@ def test_threads_lose_nothing_with_one_store_or_one_each(
     assert names == sorted(f"m{n}-{c}" for n in range(8) for c in range(25))
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_whole_rows_and_a_store_that_opens(
     tmp_path: Path, round_of: Make, measurement_of: Make
 ) -> None:

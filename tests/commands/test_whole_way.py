@@ -19,24 +19,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import mess_tf
 from android_bench.records import PRESETS
-from mess_tf.commands.json_schemas import RECORDS
 from mess_tf.commands.latencies import measured_latencies
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.drawn import open_drawn
 from mess_tf.runs import Run
 from tests.phone_double import PhoneDouble, convolutions, write_tool
 from tests.support.doc_blocks import ROOT, Block, blocks, commands_of
-from tests.support.doc_walk import LEFT_OUT, REPLACED, Walk
-from tests.support.json_schemas import validate
+from tests.support.doc_walk import BRIEF, LEFT_OUT, REPLACED, Walk
 
 RECIPE = """
 [data]
@@ -71,13 +66,6 @@ settled = 0.0
 max_early_exits = 2
 drops_pp = [1.0, 50.0]
 """
-# A fraction of the time that the preset takes, and no second go of what is noisy.
-BRIEF = {
-    "rounds": 2,
-    "runs_per_round": 2,
-    "min_seconds_per_round": 0.01,
-    "max_spread": 1e9,
-}
 PROGRAM = f"""
 import sys
 from android_bench.records import PRESETS
@@ -220,63 +208,6 @@ def test_a_killed_evaluation_ends_as_one_of_one_go(evaluated: Path) -> None:
         np.testing.assert_array_equal(killed.confidence[key], values)
 
 
-def test_files_that_users_read_fit_their_json_schemas(reported: Path) -> None:
-    # Exports for deadlines, whose checks are of a kind of their own, are checked in
-    # test_export_forms.py.
-    for name in RECORDS.keys() - {"check-anytime"}:
-        files = list(reported.rglob(f"{name}.json"))
-        assert files
-        for file in files:
-            validate(file)
-
-
-def test_what_was_promised_is_measured(reported: Path) -> None:
-    for name in ("drop1_int8", "drop50_int8"):
-        check = json.loads((reported / "export" / name / "check.json").read_text())
-        assert check["images_with_other_exit"] == 0
-        for part in check["parts"].values():
-            assert part["measured_exit_rates"] == pytest.approx(
-                part["promised_exit_rates"]
-            )
-            # Exits of an int8 file share one output scale: rounding, no more.
-            assert part["measured_miou"] == pytest.approx(
-                part["promised_miou"], abs=0.005
-            )
-            assert part["measured_ms"] > 0
-    card = json.loads((reported / "export/drop50_int8/card.json").read_text())
-    assert card["exits"][-1]["policy"] is None
-    assert card["input"]["dtype"] == "int8"
-    assert (reported / "report.html").is_file()
-
-
-def test_the_finalist_that_measures_best_is_chosen(profiled: Path) -> None:
-    (found,) = mess_tf.search(
-        profiled,
-        mess_tf.Requirement(max_latency_ms=1e3),
-        mess_tf.SearchOptions(finalists=3),
-    )["devices"]
-    (result,) = found["results"]
-    finalists = result["finalists"]
-    assert len(finalists) > 1
-
-    def rank(finalist: dict[str, Any]) -> tuple[float, float]:
-        return -finalist["outcome"]["calibration"]["miou"], finalist["measured_ms"]
-
-    assert result["chosen"] == min(finalists, key=rank)["outcome"]
-    promised = finalists[0]["outcome"]["calibration"]["miou"]
-    assert promised == pytest.approx(result["bound"])
-
-
-def test_an_image_becomes_an_overlay(walk: Walk, reported: Path) -> None:
-    image = walk.folder / "one.png"
-    Image.fromarray(open_drawn("val", count=1, size=48).load(0).image).save(image)
-    model = reported / "export/drop50_int8/model.tflite"
-    shown = walk.type(["mess", "run", str(model), "one.png", "--output", "seen"])
-    assert "one.png: exit " in shown
-    with Image.open(walk.folder / "seen" / "one.png") as overlay:
-        assert overlay.size == (48, 48)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: block.place)
 def test_commands_of_the_pages(walk: Walk, reported: Path, block: Block) -> None:
@@ -323,28 +254,3 @@ def test_what_is_typed_differently_or_not_at_all_stands_in_a_page() -> None:
     typed = [words for block in blocks("sh") for words in commands_of(walk.text(block))]
     for start in LEFT_OUT:
         assert any(" ".join(words).startswith(start) for words in typed), start
-
-
-def test_an_impossible_requirement_is_told_with_the_nearest(
-    walk: Walk, profiled: Path
-) -> None:
-    told = walk.refused("search", "runs/mine", "--max-latency-ms", "1e-6")
-    assert told.startswith("mess: error: NOT MET: no configuration keeps the")
-    assert told.count("\n") == 1
-
-
-def test_what_is_missing_names_the_command(walk: Walk, folder: Path) -> None:
-    told = walk.refused("search", "runs/mine", "--precision", "float32")
-    assert "mess evaluate" in told
-    told = walk.refused("check", "runs/mine", "--name", "nothing")
-    assert "No export named 'nothing'" in told
-    assert "No run folder" in walk.refused("train", "none")
-
-
-def test_another_recipe_in_the_same_folder_is_refused(walk: Walk, folder: Path) -> None:
-    other = RECIPE.replace("alpha = 0.35", "alpha = 0.5")
-    (walk.folder / "other.toml").write_text(other)
-    told = walk.refused(
-        "train", "runs/mine", "--recipe", "other.toml", "--data", "mine"
-    )
-    assert "trained with another recipe: network.alpha" in told

@@ -43,7 +43,7 @@ def _told(path: Path, *openers: Callable[[Path], object]) -> None:
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_truncated_file_is_told(
     content: bytes, share: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

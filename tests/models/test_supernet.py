@@ -160,6 +160,7 @@ def test_a_head_on_features_equals_the_whole_network() -> None:
     np.testing.assert_allclose(cut, whole[3, "dlb_r2_b0_s2_s1"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_supernet_comes_back_from_its_folder(tmp_path: Path) -> None:
     supernet = build_supernet(spec_of(["fcn_r1_b0_s1"]))
     randomise(supernet.model, 5)

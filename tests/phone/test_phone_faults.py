@@ -108,6 +108,7 @@ def test_cable_pulled_in_every_run_of_a_model(
     assert "lost twice while it ran" in failures["b"].message
 
 
+@pytest.mark.slow
 def test_cable_pulled_mid_push(
     open_phone: Open, rows: Any, phone_double: PhoneDouble
 ) -> None:
@@ -160,6 +161,7 @@ def test_phone_falls_silent(
         assert "b" not in {row.name for row in store.measurements()}
 
 
+@pytest.mark.slow
 def test_phone_rebooted(rows: Any, phone_double: PhoneDouble, of: Any) -> None:
     # In the second round: figures from before and after stand in one row.
     acts = iter([lambda: None, phone_double.reboot])
@@ -294,6 +296,7 @@ def test_out_of_space_from_the_start(
         list(device.benchmark(models, SHORT))
 
 
+@pytest.mark.slow
 def test_out_of_space_for_a_model(
     open_phone: Open, rows: Any, phone_double: PhoneDouble, tmp_path: Path
 ) -> None:
@@ -312,6 +315,7 @@ def test_read_only_folder(open_phone: Open, phone_double: PhoneDouble) -> None:
     phone_double.host_path(BASE).chmod(0o777)
 
 
+@pytest.mark.slow
 def test_files_that_arrive_damaged(
     open_phone: Open, rows: Any, phone_double: PhoneDouble
 ) -> None:
@@ -346,6 +350,7 @@ def set_clock(phone: PhoneDouble, seconds: float) -> Callable[[], None]:
     return jump
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", sampled([3600.0, -3600.0], 1))
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 def test_clock_jumps_once(
@@ -374,6 +379,7 @@ def test_noise_on_every_command(rows: Any, phone_double: PhoneDouble) -> None:
     assert failed(rows()) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["direct"], indirect=True)
 @pytest.mark.parametrize(
     "text",

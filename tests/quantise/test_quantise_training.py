@@ -232,6 +232,7 @@ def test_another_number_of_epochs_starts_anew_and_spoils_nothing(
         np.testing.assert_array_equal(own, theirs)
 
 
+@pytest.mark.slow
 def test_only_chosen_heads_are_in_the_network() -> None:
     spec = mobile_spec(16)
     chosen = spec.with_heads([(2, "fcn_r1_b0_s1"), (4, "dlb_r1_b0_s2_s1")])

@@ -13,6 +13,14 @@ from unittest import mock
 from mess_tf import cli
 from tests.support.doc_blocks import ROOT, Block, commands_of
 
+# A fraction of the time that the preset takes, and no second go of what is noisy.
+BRIEF = {
+    "rounds": 2,
+    "runs_per_round": 2,
+    "min_seconds_per_round": 0.01,
+    "max_spread": 1e9,
+}
+
 # What is typed instead of what a page says, in this order. SERIAL is the phone's.
 REPLACED = {
     "path/to/folder": "mine",

@@ -93,7 +93,7 @@ def changed(
 
 
 def test_in_stage_one_the_early_exits_take_turns() -> None:
-    one = build_supernet(stage_one_spec(supernet_spec()))
+    one = build_supernet(stage_one_spec(little_spec()))
     stage = StageOne(one, PLAIN, EQUAL)
     for step, turn in ((0, 1), (1, 2), (2, 1)):
         before = weights(one)
@@ -101,7 +101,7 @@ def test_in_stage_one_the_early_exits_take_turns() -> None:
         moved = changed(before, weights(one), kernels=True)
         heads = {name.split("_")[1] for name in moved if name.startswith("head_")}
         assert heads == {str(turn), "3"}
-        assert "Conv1" in moved
+        assert "one" in moved
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_no_gradient_flows_into_the_teacher() -> None:
 
 
 def test_stage_two_leaves_backbone_and_final_head_alone_and_trains_the_rest() -> None:
-    spec = supernet_spec()
+    spec = little_spec(("fcn_r1_b0", "fcn_r1_b0_s1"))
     one = build_supernet(stage_one_spec(spec))
     StageOne(one, PLAIN, EQUAL).step(*batch(), 0)
     full = supernet_after_stage_one(spec, one)

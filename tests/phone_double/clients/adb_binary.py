@@ -60,8 +60,16 @@ class Adb:
 
     def connect(self, serial: str, state: str = "device") -> None:
         """Connects and waits for a state. Raises TimeoutError after some seconds."""
-        self("connect", serial)
-        self.wait_until(lambda: self.state(serial) == state, f"{serial} is {state}")
+
+        def reached() -> bool:
+            # A server that has not yet let go of an earlier connection answers "already
+            # connected", and then lets go.
+            found = self.state(serial)
+            if found in ("", "offline"):
+                self("connect", serial)
+            return found == state
+
+        self.wait_until(reached, f"{serial} is {state}", timeout=60)
 
     def state(self, serial: str) -> str:
         """As ``adb devices`` lists it; "" where it does not."""

@@ -29,6 +29,7 @@ def test_the_list_of_devices_names_the_phone(
     assert {"product:doublet", "model:Doublet_8", "device:doublet"} <= set(line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phone", ["phone_double", "old_phone"])
 def test_a_hundred_megabytes_go_there_and_back_byte_for_byte(
     phone: str, request: pytest.FixtureRequest, adb: Adb, tmp_path: Path
