@@ -86,6 +86,8 @@ class Recipe:
                 f"training.batch = {training.batch} cannot be shared by"
                 f" {training.devices} devices; make it a multiple of training.devices."
             )
+        if training.scheme == "heads-only":
+            self._check_heads_only()
         self._check_teacher()
         for policy in self.statistics.policies:
             needs = POLICIES[policy].needs_pixel_threshold
@@ -100,6 +102,23 @@ class Recipe:
                 " with no earlier one; add another, e.g. 'mean'."
             )
         self._check_heads()
+
+    def _check_heads_only(self) -> None:
+        network = self.network
+        if not network.is_imported or self.heads.final != OWN:
+            raise MessError(
+                "training.scheme = 'heads-only' is not accepted with network.backbone ="
+                f" {as_toml(network.backbone)} and heads.final ="
+                f" {as_toml(self.heads.final)}: it trains heads on a finished network."
+                " Name the network's .keras file as network.backbone, with heads.final"
+                " = 'own'; or take another scheme."
+            )
+        if network.weights == "random":
+            raise MessError(
+                "training.scheme = 'heads-only' is not accepted with network.weights ="
+                " 'random', since nothing of the network is trained; accepted: 'own',"
+                " or another .keras file of it."
+            )
 
     def _check_teacher(self) -> None:
         training = self.training

@@ -38,7 +38,7 @@ AUTO_DEEPLAB = ("auto_deeplab_s", "auto_deeplab_m", "auto_deeplab_l")
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101", *AUTO_DEEPLAB)
 NETWORK_FILE = ".keras"
 BUILT_IN_WEIGHTS = ("imagenet", "random", "own")
-Scheme = Literal["two-stage", "e2e", "frozen"]
+Scheme = Literal["two-stage", "e2e", "frozen", "heads-only"]
 ExitLoss = Literal["ce", "kd", "pfd", "pfd-full"]
 OptimizerName = Literal["sgd", "adamw"]
 Taught = Literal["final", "early"]
@@ -216,7 +216,8 @@ class Training(Section):
 
     Attributes:
         scheme: ``two-stage``; ``e2e`` (all heads and the backbone jointly, in stage 1
-            alone); ``frozen`` (stage 1 trains the final exit alone).
+            alone); ``frozen`` (stage 1 trains the final exit alone); ``heads-only`` (no
+            stage 1: a trained network of your own stays as it is, bit for bit).
         loss: of early exits in stage 2 (in stage 1 for ``e2e``), with the final exit as
             teacher: ``pfd``, ``pfd-full`` (its other reading), ``kd`` or ``ce`` (none).
         seed: of weights, order and augmentation.
@@ -225,6 +226,8 @@ class Training(Section):
         early_exits_per_step: early exits that count in one step of stage 1, taken in
             round-robin; 1 is the paper's, more shape the backbone more for early exits.
         stage2_epochs: all other heads on the frozen backbone.
+        stage2_min_gain_pp: stage 2 ends after an epoch in which no head gained as many
+            points of mIoU (on the calibration part) over its best before; 0 = never.
         optimizer: ``sgd`` or ``adamw``.
         learning_rate, stage2_learning_rate: before decay.
         momentum: of SGD.
@@ -257,6 +260,7 @@ class Training(Section):
     batch: int = setting(32, integer(1, 4096))
     stage1_epochs: int = setting(180, integer(1))
     stage2_epochs: int = setting(180, integer(1))
+    stage2_min_gain_pp: float = setting(0.0, number(0, 100))
     early_exits_per_step: int = setting(1, integer(1, 64))
     optimizer: OptimizerName = setting("sgd", one_of(*get_args(OptimizerName)))
     learning_rate: float = setting(0.02, number(0, above=True))

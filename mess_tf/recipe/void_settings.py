@@ -57,6 +57,11 @@ def _void(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
         reason = "with training.scheme = 'e2e', which trains all heads in stage 1"
         for key in ("stage2_epochs", "stage2_learning_rate", "early_exits_per_step"):
             yield ("training", key), f"{reason}; leave it out."
+        yield ("training", "stage2_min_gain_pp"), f"{reason}; leave it out."
+    if scheme == "heads-only":
+        reason = "with training.scheme = 'heads-only', which has no stage 1"
+        for key in ("stage1_epochs", "learning_rate", "early_exits_per_step"):
+            yield ("training", key), f"{reason}; leave it out."
     if scheme == "frozen":
         yield (
             ("training", "early_exits_per_step"),

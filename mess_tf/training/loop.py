@@ -20,6 +20,9 @@ from mess_tf.training.checkpoint import load_checkpoint, save_checkpoint
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.step_model import total_areas
 
+FINAL = "final"
+"""Name of the final exit among those of ``Stage.evaluate``."""
+
 Batch = tuple[np.ndarray, np.ndarray]
 Progress = Callable[[int, str], None]
 """Called as f(finished steps since the last call, a few words on how it goes)."""
@@ -46,13 +49,16 @@ class EpochData:
         train: epoch number (0-based) -> its batches, the same for the same number.
         evaluation: a function that gives the evaluation batches anew.
         steps: batches in an epoch.
-        epochs: how many.
+        epochs: how many at most.
+        min_gain: training ends after an epoch in which no exit but ``final`` gained as
+            much mIoU (0..1) over its best before; 0 = never.
     """
 
     train: Callable[[int], Iterable[Batch]]
     evaluation: Callable[[], Iterable[Batch]]
     steps: int
     epochs: int
+    min_gain: float = 0.0
 
 
 def run_stage(
@@ -83,6 +89,9 @@ def run_stage(
     _drop_lines_after(history, done)
     progress(done * data.steps, "")
     for epoch in range(done, data.epochs):
+        if _has_settled(history, data.min_gain):
+            progress((data.epochs - epoch) * data.steps, f"settled at epoch {epoch}")
+            break
         started = time.monotonic()
         losses: list[float] = []
         images = 0
@@ -111,6 +120,21 @@ def run_stage(
         # The checkpoint comes last: a kill before it repeats this epoch, and the line
         # written for it is dropped when the stage goes on.
         save_checkpoint(checkpoint, stage.variables(), epoch + 1, fingerprint)
+
+
+def _has_settled(history: Path, min_gain: float) -> bool:
+    """Whether no exit but the final one gained ``min_gain`` in the last epoch."""
+    if not min_gain or not history.is_file():
+        return False
+    lines = history.read_text(encoding="utf-8").splitlines()
+    if len(lines) < 2:
+        return False
+    *before, last = (json.loads(line)["miou"] for line in lines)
+    return all(
+        value - max(row[name] for row in before) < min_gain
+        for name, value in last.items()
+        if name != FINAL
+    )
 
 
 def _drop_lines_after(path: Path, count: int) -> None:

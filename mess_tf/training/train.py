@@ -133,19 +133,25 @@ def _train(
             supernet = build_supernet(_stage_one_layout(spec, training))
             load_backbone_weights(supernet, _weights(recipe))
             step(1, "")
-        one = stage_batches(recipe, spec, data, training.stage1_epochs)
-        optimisation = _optimisation(training, one.total_steps, training.learning_rate)
-        loss_config = _exit_loss_config(training)
-        exit_teacher = teacher if loss_config.teacher_targets else None
-        stage_one = StageOne(supernet, optimisation, weights, loss_config, exit_teacher)
-        run(stage_one, one, "Stage 1")
+        if training.scheme != "heads-only":
+            one = stage_batches(recipe, spec, data, training.stage1_epochs)
+            optimisation = _optimisation(
+                training, one.total_steps, training.learning_rate
+            )
+            losses = _exit_loss_config(training)
+            exit_teacher = teacher if losses.teacher_targets else None
+            stage_one = StageOne(supernet, optimisation, weights, losses, exit_teacher)
+            run(stage_one, one, "Stage 1")
         if training.scheme != "e2e":
             # Initial weights of the heads must not depend on where stage 1 was resumed.
             keras.utils.set_random_seed(training.seed + 1)
             with open_progress("Building all heads", 1) as step:
                 supernet = supernet_after_stage_one(spec, supernet)
                 step(1, "")
-            two = stage_batches(recipe, spec, data, training.stage2_epochs)
+            two = dataclasses.replace(
+                stage_batches(recipe, spec, data, training.stage2_epochs),
+                min_gain=training.stage2_min_gain_pp / 100,
+            )
             optimisation = _optimisation(
                 training, two.total_steps, training.stage2_learning_rate
             )
@@ -257,6 +263,7 @@ class StageBatches:
     epochs: int
     workers: int
     processes: bool
+    min_gain: float = 0.0
 
     @property
     def total_steps(self) -> int:
@@ -280,7 +287,9 @@ class StageBatches:
             def evaluate() -> Iterator[Batch]:
                 return evaluation.epoch(0)
 
-            data = EpochData(train.epoch, evaluate, len(self.train), self.epochs)
+            data = EpochData(
+                train.epoch, evaluate, len(self.train), self.epochs, self.min_gain
+            )
             run_stage(stage, data, work, fingerprint, log, progress)
 
 
@@ -340,9 +349,11 @@ def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -
     if network["weights"] not in BUILT_IN_WEIGHTS:
         del network["weights"]
     teacher, taught = training.pop("teacher"), training.pop("taught")
+    if not training["stage2_min_gain_pp"]:  # as before there was such a setting
+        del training["stage2_min_gain_pp"]
     if stage.name == StageOne.name:
         taught = _exit_loss_config(recipe.training).teacher_targets
-        late = {"stage2_epochs", "stage2_learning_rate"}
+        late = {"stage2_epochs", "stage2_learning_rate", "stage2_min_gain_pp"}
         if training["scheme"] != "e2e":
             late |= {"loss"} if taught else {"loss", "alpha"}
         training = {key: value for key, value in training.items() if key not in late}
