@@ -60,7 +60,7 @@ from mess_tf.policies.full_resolution import Edges, full_size_confidence
 from mess_tf.policies.registry import POLICIES, Policy, family_of
 from mess_tf.runs import Run
 from search.evaluation import RoutedEvaluation, final_configuration
-from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
+from search.generalisation.parts import calibration_groups, leave_groups_out, with_parts
 from search.parameters import SearchParameters
 from search.requirement import Requirement
 from search.run import search
@@ -221,7 +221,7 @@ def _left_out(
     """(promised drop, promised ms, kept drop, kept ms), folds taken together."""
     promised, kept = [], []
     for group in calibration_groups(statistics):
-        rest = leave_group_out(statistics, group)
+        rest = leave_groups_out(statistics, {group})
         wish = Requirement(max_drop_pp=drop)
         try:
             configuration = search(

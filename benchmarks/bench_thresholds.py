@@ -53,7 +53,7 @@ from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.runs import Run
 from search.evaluation import RoutedEvaluation, final_configuration
 from search.generalisation.guarantees import Guarantee
-from search.generalisation.parts import calibration_groups, leave_group_out, with_parts
+from search.generalisation.parts import calibration_groups, leave_groups_out, with_parts
 from search.generalisation.threshold_transfer import transfer_thresholds
 from search.parameters import SearchParameters
 from search.requirement import ROBUST, OneAnswerSetting, Requirement, Robust
@@ -124,7 +124,7 @@ def _left_out(
     tallies = {DYNAMIC: Tally(), STATIC: Tally()}
     groups = calibration_groups(statistics)
     for group in groups:
-        rest = leave_group_out(statistics, group)
+        rest = leave_groups_out(statistics, {group})
         for setting, tally in tallies.items():
             chosen = _chosen(rest, spec, latency_ms, drop, way, setting, args)
             tally.fell_back += chosen is None

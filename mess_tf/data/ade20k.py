@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mess_tf.core.errors import MessError
 from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
-from mess_tf.data.sources import IGNORE_LABEL, default_palette, group_names
+from mess_tf.data.sources import BY_IMAGE, IGNORE_LABEL, default_palette, group_names
 
 _NAMES_FILE = "objectInfo150.txt"
 
@@ -18,7 +18,7 @@ def open_ade20k(split: str, *, path: Path | str, group: str = "") -> PairSource:
         split: ``training`` or ``validation``.
         path: ``ADEChallengeData2016``: folder with ``images``, ``annotations`` and
             ``objectInfo150.txt``, which gives the classes their names.
-        group: regular expression, see ``sources.group_names``.
+        group: regular expression, see ``sources.group_names``; empty: every image.
 
     Raises:
         MessError: a folder, an image or a mask is missing; the message names it.
@@ -40,7 +40,7 @@ def open_ade20k(split: str, *, path: Path | str, group: str = "") -> PairSource:
         classes,
         id_table(range(1, len(classes) + 1), [0, IGNORE_LABEL]),
         default_palette(len(classes)),
-        group_names([pair.name for pair in pairs], group, split),
+        group_names([pair.name for pair in pairs], group or BY_IMAGE, split),
     )
 
 

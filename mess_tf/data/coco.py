@@ -22,7 +22,7 @@ from mess_tf.core.errors import MessError
 from mess_tf.data.coco_masks import Region, paint, read_region
 from mess_tf.data.images import read_image
 from mess_tf.data.pairs import Summary, checked_size, summarise
-from mess_tf.data.sources import IGNORE_LABEL, Sample, group_names
+from mess_tf.data.sources import BY_IMAGE, IGNORE_LABEL, Sample, group_names
 from mess_tf.data.voc import CLASSES, voc_palette
 
 CATEGORIES = {
@@ -61,7 +61,7 @@ class CocoSource:
     ) -> None:
         self.palette = voc_palette(len(CLASSES))
         self.names = tuple(Path(image.file).stem for image in images)
-        self.groups = group_names(self.names, group, folder.name)
+        self.groups = group_names(self.names, group or BY_IMAGE, folder.name)
         self._folder = folder
         self._annotations = annotations
         self._images = images
@@ -108,7 +108,7 @@ def open_coco(
             or ``images/<split>``.
         path: of COCO's folder.
         training: leaves out images with (nearly) nothing but background.
-        group: regular expression, see ``sources.group_names``.
+        group: regular expression, see ``sources.group_names``; empty: every image.
 
     Raises:
         MessError: annotations or images are missing or broken; the file is named.

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.data.sources import IGNORE_LABEL, Sample, group_names
+from mess_tf.data.sources import BY_IMAGE, IGNORE_LABEL, Sample, group_names
 
 CLASSES = ("background", "disc", "box", "triangle", "ring", "star")
 PALETTE = np.array(
@@ -64,7 +64,7 @@ class DrawnSource:
         self.size = (int(size[0]), int(size[1]))
         self.seed = seed
         self.names = tuple(f"{split}_{i:05d}" for i in range(count))
-        self.groups = group_names(self.names, "", split)
+        self.groups = group_names(self.names, BY_IMAGE, split)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,11 +1,14 @@
 """Parts of a data set that must not share anything: train, calibration, report.
 
 Frames of one video differ little from their neighbours, so parts are cut along groups
-(sequences, scenes) or, within one group, at a single place in the order of names.
+(sequences, scenes) or, within one group, at a single place in the order of names. Where
+every image is a group of its own, images are dealt out by a hash of their names: names
+often tell the year or the collection, and parts have to be alike.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -64,7 +67,8 @@ def hold_out(
     """Takes the last contiguous part of every group, in the order of names.
 
     Args:
-        names, groups: of the samples.
+        names, groups: of the samples. If each is a group of its own, all count as one,
+            in the order of their names' hashes.
         fraction: of every group, 0 to below 1; rounded to whole samples. A group keeps
             at least one sample.
 
@@ -77,7 +81,10 @@ def hold_out(
     if not 0 <= fraction < 1:
         raise MessError(f"The hold-out fraction is {fraction}; accepted: 0 to below 1.")
     held: set[int] = set()
-    for members in _by_group(names, groups).values():
+    blocks = list(_by_group(names, groups).values())
+    if _are_single(blocks):
+        blocks = [_by_hash(names)]
+    for members in blocks:
         count = min(round(fraction * len(members)), len(members) - 1)
         held.update(members[len(members) - count :])
     everything = range(len(names))
@@ -90,7 +97,8 @@ def split_report(
     """Cuts a validation split into calibration and report.
 
     Several groups: the first ones, in the order of their first names, calibrate; as
-    many as come closest to the fraction. One group: it is cut once.
+    many as come closest to the fraction. One group: it is cut once. Every sample a
+    group of its own: the first in the order of their names' hashes calibrate.
 
     Args:
         names, groups: of the samples.
@@ -113,7 +121,9 @@ def split_report(
             " and report; it needs two or more."
         )
     blocks = list(_by_group(names, groups).values())
-    if len(blocks) == 1:
+    if _are_single(blocks):
+        blocks = [[i] for i in _by_hash(names)]
+    elif len(blocks) == 1:
         blocks = [[i] for i in blocks[0]]
     wanted = calibration_fraction * len(names)
     sizes = [len(block) for block in blocks]
@@ -121,6 +131,17 @@ def split_report(
     calibration = sorted(i for block in blocks[:cut] for i in block)
     report = sorted(i for block in blocks[cut:] for i in block)
     return tuple(calibration), tuple(report)
+
+
+def _are_single(blocks: Sequence[Sequence[int]]) -> bool:
+    return all(len(block) == 1 for block in blocks)
+
+
+def _by_hash(names: Sequence[str]) -> list[int]:
+    """Indices in an order that has nothing to do with what the names say."""
+    return sorted(
+        range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest()
+    )
 
 
 def _by_group(names: Sequence[str], groups: Sequence[str]) -> dict[str, list[int]]:

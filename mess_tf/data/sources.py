@@ -23,6 +23,8 @@ IGNORE_LABEL = 255
 """In memory, the label that counts nowhere, whatever a data set's files use."""
 
 DEFAULT_BLOCKS = 8
+BY_IMAGE = "image"
+"""As a group pattern: every image shows a scene of its own."""
 
 OPENERS = {
     "folder": "mess_tf.data.folder:open_folder",
@@ -177,13 +179,16 @@ def group_names(
     Args:
         names: of the samples, sorted.
         pattern: regular expression searched in a name; its first group (or the whole
-            match) is the sample's group. Empty: ``blocks`` contiguous blocks.
+            match) is the sample's group. ``BY_IMAGE``: every sample is a group of its
+            own. Empty: ``blocks`` contiguous blocks.
         prefix: of the blocks' names; the split, so that splits do not share groups.
         blocks: how many, at most one per sample.
 
     Raises:
         UsageError: the pattern is no regular expression, or a name does not match.
     """
+    if pattern == BY_IMAGE:
+        return tuple(f"{prefix}/{name}" for name in names)
     if not pattern:
         count = min(blocks, len(names))
         return tuple(
@@ -201,7 +206,8 @@ def group_names(
         if match is None:
             raise UsageError(
                 f"The group pattern {pattern!r} does not match the image name {name!r};"
-                " every image needs a group. An empty pattern makes contiguous blocks."
+                " every image needs a group. 'image' makes each a group of its own, an"
+                " empty pattern contiguous blocks."
             )
         group = match.group(1) if expression.groups else match.group(0)
         groups.append(group or "")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
-from mess_tf.data.sources import IGNORE_LABEL, group_names
+from mess_tf.data.sources import BY_IMAGE, IGNORE_LABEL, group_names
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
@@ -47,7 +47,7 @@ def open_voc(
             ``benchmark_RELEASE/dataset``; not needed where ``path`` has
             ``SegmentationClassAug`` and ``trainaug.txt``.
         trainaug_images: how many ``trainaug`` must have; 0 = any number.
-        group: regular expression, see ``sources.group_names``.
+        group: regular expression, see ``sources.group_names``; empty: every image.
 
     Raises:
         MessError: a list, an image or a mask is missing, or ``trainaug`` has another
@@ -74,7 +74,7 @@ def open_voc(
         CLASSES,
         id_table(range(len(CLASSES)), [IGNORE_LABEL]),
         voc_palette(len(CLASSES)),
-        group_names([pair.name for pair in pairs], group, split),
+        group_names([pair.name for pair in pairs], group or BY_IMAGE, split),
     )
 
 

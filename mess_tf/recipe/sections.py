@@ -55,8 +55,12 @@ class Data(Section):
         sbd: folder of SBD, for VOC's split ``trainaug``; relative like ``path``.
         trainaug_images: how many images VOC's ``trainaug`` must have; 0 = any number.
         train, val: names of the splits.
-        group: pattern whose first bracket is the image's group (video, scene).
-        hold_out: last part of every training group that is kept for calibration, 0..1.
+        group: pattern whose first bracket is the image's group (video, scene);
+            ``image``: every image shows a scene of its own. Empty is what fits the
+            kind: the city of ``cityscapes``, 8 contiguous blocks of ``folder``, and
+            ``image`` of the others.
+        hold_out: last part of every training group that is kept for calibration, 0..1;
+            with ``group = "image"`` that part of the images.
         calibration_fraction: of ``val``, the part that thresholds may see, 0..1.
         ignore_label: label that counts nowhere (``folder``).
         size: side of a drawn image in pixels.

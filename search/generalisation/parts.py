@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
 from mess_tf.core.statistics import Statistics
+
+FOLDS = 10
+"""Folds of a cross-validation at most."""
 
 
 def with_parts(statistics: Statistics, parts: tuple[str, ...]) -> Statistics:
@@ -14,12 +18,12 @@ def with_parts(statistics: Statistics, parts: tuple[str, ...]) -> Statistics:
     return dataclasses.replace(statistics, parts=parts)
 
 
-def leave_group_out(statistics: Statistics, group: str) -> Statistics:
-    """Calibration images of one group are reported on; the others stay, no others."""
+def leave_groups_out(statistics: Statistics, groups: Collection[str]) -> Statistics:
+    """Calibration images of these groups are reported on; the other ones stay."""
     return with_parts(
         statistics,
         tuple(
-            "left out" if part != "calibration" else "report" if g == group else part
+            "left out" if part != "calibration" else "report" if g in groups else part
             for part, g in zip(statistics.parts, statistics.groups, strict=True)
         ),
     )
@@ -29,6 +33,19 @@ def calibration_groups(statistics: Statistics) -> list[str]:
     """Names of the groups that calibration images come from, sorted."""
     pairs = zip(statistics.parts, statistics.groups, strict=True)
     return sorted({group for part, group in pairs if part == "calibration"})
+
+
+def folds(statistics: Statistics, seed: int) -> list[set[str]]:
+    """The calibration's groups, dealt out for cross-validation.
+
+    Returns:
+        one group each, of up to ``FOLDS`` groups; of more as many folds, alike in size.
+    """
+    names = calibration_groups(statistics)
+    if len(names) <= FOLDS:
+        return [{name} for name in names]
+    order = np.random.default_rng(seed).permutation(len(names))
+    return [{names[i] for i in order[fold::FOLDS]} for fold in range(FOLDS)]
 
 
 def split_groups_in_half(

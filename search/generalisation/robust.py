@@ -11,8 +11,8 @@ objective is taken. ``search.run`` does all that for single exits as well and ta
 better choice. The estimates are:
 
 - ``worst-group``: the maximum over the groups (sequences);
-- ``left-out``: leave-one-group-out cross-validation: each group is answered by the
-  optimum of a search without it; figures over all groups together;
+- ``left-out``: cross-validation: each group (of more than ten: each tenth of them) is
+  answered by the optimum of a search without it; figures over all groups together;
 - ``upper-bound``: the upper end of the 90 % percentile bootstrap interval over groups
   (5 % lie above).
 """
@@ -30,7 +30,11 @@ from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import Statistics, part_images
 from search.evaluation import RoutedEvaluation
-from search.generalisation.parts import calibration_groups, leave_group_out
+from search.generalisation.parts import (
+    calibration_groups,
+    folds,
+    leave_groups_out,
+)
 from search.requirement import Objective, Requirement
 
 # The first step by which limits are tightened; each further one is larger by GROWTH.
@@ -107,8 +111,15 @@ def tighten_until_met(
             f"The calibration part has {len(groups)} group; robust choices need at"
             " least 2. Leave `robust` out or evaluate more sequences."
         )
-    plain = dataclasses.replace(requirement, robust=None)
     images = part_images(statistics, "calibration")
+    if requirement.robust == "worst-group" and len(groups) == len(images):
+        raise MessError(
+            "Robust choices by 'worst-group' need groups of several images; here each"
+            f" of the {len(groups)} calibration images is a group of its own, and the"
+            " mIoU of one image is no estimate. Take 'left-out' or 'upper-bound', or set"
+            " data.group to a pattern."
+        )
+    plain = dataclasses.replace(requirement, robust=None)
     itself = evaluate(statistics, final).figures(images, plain)
     last_resorts = []
     if all(itself.met.values()):
@@ -186,7 +197,7 @@ def pessimistic_figures(
 ) -> PessimisticFigures:
     """Estimates by the measure that ``requirement.robust`` names."""
     if requirement.robust == "left-out":
-        return _leave_one_group_out(statistics, asked, find, evaluate)
+        return _cross_validation(statistics, asked, find, evaluate, seed)
     evaluation = evaluate(statistics, found)
     images = part_images(statistics, "calibration")
     if requirement.robust == "upper-bound":
@@ -202,13 +213,17 @@ def pessimistic_figures(
     return PessimisticFigures(float(np.nanmax(drops)), max(means))
 
 
-def _leave_one_group_out(
-    statistics: Statistics, asked: Requirement, find: Find, evaluate: Evaluate
+def _cross_validation(
+    statistics: Statistics,
+    asked: Requirement,
+    find: Find,
+    evaluate: Evaluate,
+    seed: int,
 ) -> PessimisticFigures:
-    """Leave-one-group-out cross-validation of the search, figures over all groups."""
+    """Cross-validation of the search, figures over all groups together."""
     images, parts = [], []
-    for group in calibration_groups(statistics):
-        other = leave_group_out(statistics, group)
+    for fold in folds(statistics, seed):
+        other = leave_groups_out(statistics, fold)
         own = part_images(other, "report")
         images.append(own)
         parts.append(evaluate(other, find(other, asked)).restricted(own))

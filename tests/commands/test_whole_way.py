@@ -3,7 +3,7 @@
 One run folder goes through all commands of the README's first use. `train`, `evaluate`
 and `profile` are killed (SIGKILL) once they have finished something, and typed again.
 Then every code block of the pages is run on it that can be; what is typed differently,
-and what is not typed at all, stands in ``page_walk.py``.
+and what is not typed at all, stands in ``tests/support/doc_walk.py``.
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ def test_hold_out_takes_the_end_of_every_group(
     kept, held = hold_out(names, groups, fraction)
     assert sorted(kept + held) == list(range(len(names)))
     assert list(kept) == sorted(kept) and list(held) == sorted(held)
+    if len(set(groups)) == len(groups):  # every image a scene of its own
+        assert kept
+        assert abs(len(held) - fraction * len(names)) <= 1
+        return
     for group in set(groups):
         mine = [names[i] for i in kept if groups[i] == group]
         theirs = [names[i] for i in held if groups[i] == group]
@@ -97,7 +101,27 @@ def test_evaluation_source_loads_the_sample_that_its_name_says() -> None:
         original = {"train": train, "val": val}[split].load(int(number))
         assert (source.load(i).image == original.image).all()
         assert split == "val" or int(number) in parts.held_out
-        assert (labels[i] == "report") == (split == "val" and int(number) >= 4)
+        reported = split == "val" and int(number) in parts.report
+        assert (labels[i] == "report") == reported
+
+
+def test_images_of_independent_scenes_are_dealt_out_alike() -> None:
+    """Names tell the year: their order must not decide who calibrates."""
+    names = [f"{2007 + i // 100}_{i:06d}" for i in range(400)]
+    calibration, report = split_report(names, names, 0.5)
+    assert len(calibration) == len(report) == 200
+    assert sorted(calibration + report) == list(range(400))
+    _, held = hold_out(names, names, 0.25)
+    assert len(held) == 100
+    for part, expected in ((calibration, 50), (report, 50), (held, 25)):
+        for year in range(4):
+            count = sum(i // 100 == year for i in part)
+            # Four standard deviations of drawing without replacement.
+            assert abs(count - expected) < 4 * 4.4, (year, count)
+    # An image's part does not depend on the others' number: it stays when some are added.
+    more = [*names, *(f"2011_{i:06d}" for i in range(400, 440))]
+    rank = set(split_report(more, more, 0.5)[0])
+    assert len(rank & set(calibration)) > 180
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])

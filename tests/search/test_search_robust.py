@@ -11,7 +11,11 @@ import pytest
 from mess_tf.core.errors import MessError
 from mess_tf.core.statistics import part_images
 from search.evaluation import final_configuration
-from search.generalisation.parts import calibration_groups, leave_group_out
+from search.generalisation.parts import (
+    calibration_groups,
+    folds,
+    leave_groups_out,
+)
 from search.generalisation.robust import STEPS
 from search.parameters import SearchParameters
 from search.requirement import ROBUST, Requirement
@@ -79,7 +83,7 @@ def test_left_out_never_shows_a_search_the_group_it_is_judged_on():
     assert len(found.configuration.exits) == 2  # else it is the same without a group
     ms = []
     for group in calibration_groups(statistics):
-        rest = leave_group_out(statistics, group)
+        rest = leave_groups_out(statistics, {group})
         assert set(part_images(rest, "calibration")).isdisjoint(
             np.flatnonzero(np.array(statistics.groups) == group)
         )
@@ -174,3 +178,18 @@ def test_one_group_says_nothing_about_others():
     alone = dataclasses.replace(statistics, groups=("s",) * len(statistics.groups))
     with pytest.raises(MessError, match="at least 2"):
         search(alone, spec, latency_ms, Requirement(max_drop_pp=5, robust="left-out"))
+
+
+def test_many_groups_are_left_out_in_ten_folds():
+    statistics, spec, latency_ms = drawn(1)
+    names = [f"image_{i:02d}" for i in range(len(statistics.groups))]
+    many = dataclasses.replace(statistics, groups=tuple(names))
+    dealt = folds(many, seed=3)
+    assert len(dealt) == 10
+    assert sorted(name for fold in dealt for name in fold) == calibration_groups(many)
+    sizes = sorted(len(fold) for fold in dealt)
+    assert sizes[-1] - sizes[0] <= 1
+    assert folds(statistics, seed=3) == [{g} for g in calibration_groups(statistics)]
+    wish = Requirement(max_drop_pp=12.0, robust="worst-group")
+    with pytest.raises(MessError, match="need groups of several images"):
+        search(many, spec, latency_ms, wish, SearchParameters(max_early_exits=1))
