@@ -51,7 +51,7 @@ def fit_policies(
         source: training images with labels.
         families: fitted families, of ``cbt`` and ``gate``.
         images: at most so many, spread evenly.
-        progress: told how many more images are done.
+        progress: called with how many more images are done.
 
     Returns:
         Per family, float32 array of shape (H, P).
