@@ -131,7 +131,7 @@ def median_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Ratio
 
     Args:
         values: float array of shape (n,), n >= 1.
-        confidence: wanted; less is reached (and told) with fewer than six values.
+        confidence: wanted; less is reached (and reported) with fewer than six values.
     """
     ordered = np.sort(values)
     n, k, below = len(ordered), 1, 0.5 ** len(ordered)

@@ -69,8 +69,8 @@ def measure_many(
         One ``DeviceRun`` per name, in their order.
 
     Raises:
-        BenchError: the store cannot be used; all devices were told to stop.
-        KeyboardInterrupt: Ctrl-C, after every device was told to stop; what was
+        BenchError: the store cannot be used; all devices were asked to stop.
+        KeyboardInterrupt: Ctrl-C, after every device was asked to stop; what was
             finished is in the store.
     """
     Store(store).close()  # a store that cannot be used is one error, not one per device
@@ -188,7 +188,7 @@ class _Worker:
             self._tell_loss()
         except _Stopped:
             self._lost = "stopped"
-        # A mistake of ours is no lost device; the others go on until it is told.
+        # A mistake of ours is no lost device; the others go on until it is reported.
         except Exception as error:
             self.error = error
         finally:

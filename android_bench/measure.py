@@ -2,7 +2,7 @@
 
 Separate runs of one model differ by far more than its samples do (frequency, caches,
 neighbours), so a model is visited in several rounds with other models in between, in
-an order shuffled anew for each round, and the rounds' disagreement is told with the
+an order shuffled anew for each round, and the rounds' disagreement is reported with the
 figure.
 
 Models are taken in blocks: all rounds of a block are interleaved, and each model is

@@ -78,7 +78,7 @@ def read_models(models: Sequence[Path] | Mapping[str, Path]) -> list[ModelFile]:
         return [ModelFile.read(Path(path), name) for name, path in models.items()]
     paths = [Path(path) for path in models]
     stems = [path.stem for path in paths]
-    # Two files of one name are told apart by their paths.
+    # Two files of one name are distinguished by their paths.
     names = [
         s if stems.count(s) == 1 else str(p) for s, p in zip(stems, paths, strict=True)
     ]

@@ -273,11 +273,11 @@ class Summary:
     def at_most_us(self, share: float) -> float:
         """A latency that at least ``share`` of the runs are proven not to exceed.
 
-        The next percentile told above ``share``, and never more than the largest run;
+        The next percentile reported above ``share``, at most the largest run;
         without percentiles, Cantelli's inequality on mean and standard deviation.
         """
-        told = [(0.5, self.median_us), (0.95, self.p95_us), (1.0, self.max_us)]
-        bounds = [us for part, us in told if us is not None and share <= part]
+        reported = [(0.5, self.median_us), (0.95, self.p95_us), (1.0, self.max_us)]
+        bounds = [us for part, us in reported if us is not None and share <= part]
         if self.p95_us is None and share < 1:
             # What the tool cut off the deviation is added again.
             deviations = (share / (1 - share)) ** 0.5
@@ -293,7 +293,7 @@ class Round:
         samples_us: latency of each run kept, microseconds, in the order taken; with a
             ``summary``, one value: its median, or its mean where it tells no median.
         conditions: while they were taken.
-        init_us: opening the model and preparing it, None where not told.
+        init_us: opening the model and preparing it, None where not reported.
         runs: runs made; more than the samples where a device thins them out.
         summary: the runs' statistics where the device's tool gives no samples.
     """

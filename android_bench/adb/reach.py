@@ -187,7 +187,7 @@ def find_again(endpoint: Endpoint) -> Endpoint:
 
 
 def _of_server(serial: str) -> Endpoint:
-    """A phone that the running server lists, or finds on the network when told to.
+    """A phone that the running server lists, or finds on the network when asked to.
 
     A restarted server has forgotten phones on the network, and one that has lost such a
     phone looks for it only now and then.

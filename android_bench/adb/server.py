@@ -159,8 +159,8 @@ def features(address: ServerAddress, phone: AdbListed) -> list[str]:
     with ServerClient(address).make_connection() as connection:
         connection.send_command(f"{whose}:features")
         connection.check_okay()
-        told: str = connection.read_string_block()
-    return told.split(",")
+        reported: str = connection.read_string_block()
+    return reported.split(",")
 
 
 def _transport_id(phone: AdbListed) -> str:

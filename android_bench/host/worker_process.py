@@ -58,7 +58,7 @@ class WorkerProcess:
         """Sends one request and waits for its answer.
 
         Returns:
-            The answer, a dict; or a Failure when the child told of an error, died, or
+            The answer, a dict; or a Failure when the child reported an error, died, or
             gave no answer within ``timeout_s`` seconds (it is then killed).
         """
         if self._process is None or self._process.poll() is not None:

@@ -85,7 +85,7 @@ def _check_operator(graph: Graph, index: int, path: Path) -> None:
     name = graph.operator_name(index)
     if not graph.is_builtin(index):
         raise BenchError(
-            f"{path} contains the custom operator {name}: what it does cannot be told"
+            f"{path} contains the custom operator {name}: what it does is not known"
             " from the file, so its latency cannot be predicted. Measure it (`mess"
             " profile`)."
         )

@@ -150,15 +150,15 @@ class LatencyModel:
         base_ms = self._base_ms(operator_set.operators)
         covariance = self._covariance(operator_set, base_ms)
         counts, asked = operator_set.counts[:measured], operator_set.counts[measured:]
-        told = counts @ covariance
-        factor = cho_factor(told @ counts.T + np.diag(self._noise_ms2()))
+        reported = counts @ covariance
+        factor = cho_factor(reported @ counts.T + np.diag(self._noise_ms2()))
         missing_ms = self._measured_ms() - counts @ base_ms
-        operator_ms = base_ms + told.T @ cho_solve(factor, missing_ms)
+        operator_ms = base_ms + reported.T @ cho_solve(factor, missing_ms)
         operator_ms = operator_set.monotone(
             np.maximum(operator_ms, LEAST_TIME_FACTOR * base_ms)
         )
         typical = asked @ operator_ms
-        shared = asked @ told.T
+        shared = asked @ reported.T
         variance = np.einsum("ij,jk,ik->i", asked, covariance, asked)
         variance -= np.einsum("ij,ij->i", shared, cho_solve(factor, shared.T).T)
         relative = np.maximum(variance, 0) / typical**2 + NOISE_VARIANCE

@@ -17,7 +17,7 @@ class AppliedDelegate:
         name: the tool's own: ``GPU``, ``NNAPI``, ``XNNPACK``, ``EXTERNAL``, ...
         extent: ``full``, ``partial``, ``none`` (a silent run on the CPU) or ``unknown``
             (the run failed, or the tool is of 2018 or 2019 and does not tell).
-        kernels: delegate kernels in the graph, where told.
+        kernels: delegate kernels in the graph, where reported.
     """
 
     name: str
@@ -108,7 +108,7 @@ def parse_applied(
 
 
 def parse_partitions(log: LogLines) -> tuple[Partition, ...]:
-    """What delegates took of each subgraph, in the order told."""
+    """What delegates took of each subgraph, in the order reported."""
     found = []
     for line in log.lines:
         text = line.text.strip()

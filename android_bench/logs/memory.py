@@ -12,7 +12,7 @@ from android_bench.logs.phases import NUMBER, unreadable
 
 @dataclass(frozen=True)
 class Memory:
-    """The tool's own approximate figures, megabytes; None where not told.
+    """The tool's own approximate figures, megabytes; None where not reported.
 
     Attributes:
         init_mb, overall_mb: growth since the tool's start (called "peak" in old tools).
@@ -45,9 +45,9 @@ def parse_memory(log: LogLines) -> Memory | None:
     """The memory lines; None where there are none.
 
     Raises:
-        LogError: a figure is not a finite number, or one is told twice.
+        LogError: a figure is not a finite number, or one is reported twice.
     """
-    told: dict[str, float] = {}
+    reported: dict[str, float] = {}
     for line in log.lines:
         text = line.text.strip()
         pairs: list[tuple[str, str]] = []
@@ -59,7 +59,7 @@ def parse_memory(log: LogLines) -> Memory | None:
         for name, value in pairs:
             # Growth may be negative, when the system took memory back.
             number = NUMBER.fullmatch(value.removeprefix("-"))
-            if name in told or not number or not math.isfinite(float(value)):
+            if name in reported or not number or not math.isfinite(float(value)):
                 raise unreadable(log, f"memory line {text!r} is repeated or damaged")
-            told[name] = float(value)
-    return Memory(**told) if told else None
+            reported[name] = float(value)
+    return Memory(**reported) if reported else None

@@ -31,7 +31,7 @@ class Timings:
     Attributes:
         init_ms: loading the model, delegates and allocation.
         inference_avg_ms: mean of the regular runs.
-        first_ms: the first warm-up run; None where not told or nothing warmed up.
+        first_ms: the first warm-up run; None where not reported or nothing warmed up.
         warmup_avg_ms: mean of the warm-up runs; None where nothing warmed up.
         warmup, regular: the phases' own lines; None where the log lacks them.
     """
@@ -209,9 +209,9 @@ def _timings(
     none_warmed_up = len(phases) == 2 and phases[0] is None
     pairs = [(regular, result.inference, "avg_ms"), (warmup, result.warmup, "avg_ms")]
     pairs.append((warmup, result.first, "first_ms"))
-    for stats, told, name in pairs:
-        if stats is not None and told is not None:
-            if not agrees(told, getattr(stats, name)):
+    for stats, reported, name in pairs:
+        if stats is not None and reported is not None:
+            if not agrees(reported, getattr(stats, name)):
                 raise unreadable(log, "its result and its count lines disagree")
     if regular is not None and result.runs not in (None, regular.count):
         raise unreadable(log, "its result and its count lines disagree")

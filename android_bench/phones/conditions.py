@@ -34,14 +34,14 @@ _NUMBER = r"(\d+(?:\.\d+)?)"
 
 @dataclass(frozen=True)
 class QuickState:
-    """What can be read in a few milliseconds; None is what is not told.
+    """What can be read in a few milliseconds; None is what is not reported.
 
     Attributes:
         uptime_s: seconds since boot; it never jumps.
         boot_s: when the phone was started, by its own clock: it moves when that clock
             is set.
         busy_s: seconds that each core was busy since boot, by number; offline cores are
-            not told.
+            not reported.
         caps_khz: highest frequency that each core may take now.
     """
 
@@ -170,7 +170,7 @@ def as_conditions(
         governor=shown[-1] if shown else next(iter(governors.values()), None),
         frequencies_khz=tuple(c.current_khz for c in quick.cores if c.current_khz),
         other={
-            **{flag: "yes" for flag, told in flags.items() if told},
+            **{flag: "yes" for flag, reported in flags.items() if reported},
             **({} if status is None else {"thermal_status": str(status)}),
             **({} if quick.boot_id is None else {"boot": quick.boot_id}),
         },

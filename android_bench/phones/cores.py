@@ -34,7 +34,7 @@ def choose_cores(
 
     Args:
         affinity: ``auto``, ``none`` or a mask in hexadecimal digits.
-        max_khz: highest frequency of each core that is online, None where not told.
+        max_khz: highest frequency of each core that is online, None where not reported.
 
     Raises:
         BenchError: no such affinity, a mask of absent cores, more threads than cores.
@@ -62,8 +62,10 @@ def mask_of(cores: tuple[int, ...]) -> str:
 
 def clusters(max_khz: Mapping[int, int | None]) -> list[tuple[int, ...]]:
     """Cores of equal highest frequency, fastest first; without those that hide it."""
-    told = sorted({khz for khz in max_khz.values() if khz}, reverse=True)
-    return [tuple(sorted(c for c, own in max_khz.items() if own == k)) for k in told]
+    reported = sorted({khz for khz in max_khz.values() if khz}, reverse=True)
+    return [
+        tuple(sorted(c for c, own in max_khz.items() if own == k)) for k in reported
+    ]
 
 
 def _fastest(threads: int, max_khz: Mapping[int, int | None]) -> CoreChoice | None:

@@ -56,7 +56,7 @@ from android_bench.records import (
     Tool,
 )
 
-DAMAGED = Failure("log", "its output is damaged: where it ends is not told")
+DAMAGED = Failure("log", "its output is damaged: where it ends is not reported")
 FRESH_S = 10.0
 """A state younger than this is not asked again before a script."""
 
@@ -266,7 +266,9 @@ class AdbDevice:
         if isinstance(log, Failure):
             return log
         if log.timings is None or log.timings.regular is None:
-            return Failure("log", "the tool told no statistics of its runs", log.tail)
+            return Failure(
+                "log", "the tool reported no statistics of its runs", log.tail
+            )
         before, after = (self._conditions(q) for q in (frame.before, frame.after))
         notes = {
             "affinity": plan.cores.mask or "none",
@@ -328,5 +330,5 @@ def _remote_name(model: ModelFile) -> str:
 
 
 def _either(one: bool | None, other: bool | None) -> bool | None:
-    told = [value for value in (one, other) if value is not None]
-    return any(told) if told else None
+    reported = [value for value in (one, other) if value is not None]
+    return any(reported) if reported else None

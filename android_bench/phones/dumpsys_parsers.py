@@ -22,7 +22,7 @@ class Battery:
         level_percent: 0 to 100, whatever the phone's own scale is.
         status: ``charging``, ``discharging``, ``not charging``, ``full``, ``unknown``.
         powered_by: of ``ac``, ``usb``, ``wireless``, ``dock``, those that supply it.
-        temperature_c, voltage_v: None where not told (0 V is not told).
+        temperature_c, voltage_v: None where not reported (0 V is not reported).
     """
 
     level_percent: float | None
@@ -44,7 +44,7 @@ class Temperature:
 
     Attributes:
         kind: ``cpu``, ``gpu``, ``battery``, ``skin``, ... or ``type N`` for others.
-        value_c: None for what is no temperature (battery current limits) or not told.
+        value_c: None where not reported, and for battery current limits.
         status: 0 none, 1 light, 2 moderate, 3 severe, 4 critical, 5 emergency, 6 off.
     """
 
@@ -70,10 +70,10 @@ class Thermal:
     @property
     def worst_status(self) -> int | None:
         """Worst of the overall and the sensors' own: some phones say 0 overall."""
-        told = [t.status for t in self.temperatures]
+        reported = [t.status for t in self.temperatures]
         if self.status is not None:
-            told.append(self.status)
-        return max(told, default=None)
+            reported.append(self.status)
+        return max(reported, default=None)
 
     def hottest_c(self, *kinds: str) -> float | None:
         """Highest temperature of these kinds (of all without), None where unknown."""
@@ -181,8 +181,8 @@ def parse_thermal(text: str) -> Thermal:
             sections.setdefault(section, []).append(_temperature(*match.groups()))
         elif line.endswith(":"):
             section = line
-    told = status is not None or sections
-    if not told and text.strip() and not _NO_SERVICE.search(text):
+    reported = status is not None or sections
+    if not reported and text.strip() and not _NO_SERVICE.search(text):
         raise AnswerError(f"This is no dumpsys thermalservice: {_start(text)}.")
     return Thermal(status, tuple(sections.get("Current temperatures from HAL:", ())))
 

@@ -30,7 +30,7 @@ class PhoneFacts:
     Attributes:
         core_max_khz: by core number, of the cores that are online; None for one that
             does not tell its highest frequency.
-        properties: all that ``getprop`` told.
+        properties: all that ``getprop`` reported.
     """
 
     properties: Mapping[str, str]
@@ -44,10 +44,10 @@ class PhoneFacts:
         maker = self._first("ro.product.manufacturer", "ro.product.brand")
         model = self._first("ro.product.model", "ro.product.name") or "unknown phone"
         name = self._first("ro.product.marketname", "ro.config.marketing_name")
-        told = name or model
-        if maker and not told.lower().startswith(maker.lower()):
-            told = f"{maker} {told}"
-        return f"{told} ({model})" if name and name != model else told
+        reported = name or model
+        if maker and not reported.lower().startswith(maker.lower()):
+            reported = f"{maker} {reported}"
+        return f"{reported} ({model})" if name and name != model else reported
 
     @property
     def soc(self) -> str:

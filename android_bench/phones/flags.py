@@ -115,12 +115,12 @@ def check_echo(log: BenchmarkLog, flags: Sequence[str]) -> Failure | None:
     for flag in flags:
         name, _, asked = flag.removeprefix("--").partition("=")
         labels = _ECHOES.get(name, ())
-        told = [echoed[label] for label in labels if label in echoed]
-        if labels and not told:
+        reported = [echoed[label] for label in labels if label in echoed]
+        if labels and not reported:
             said = f"the tool does not say that it took {flag}; is it too old?"
             return Failure("settings", said, log.tail)
-        if told and not _same(asked, told[0]):
-            said = f"the tool ran with {labels[0]} = {told[0]}, asked was {flag}"
+        if reported and not _same(asked, reported[0]):
+            said = f"the tool ran with {labels[0]} = {reported[0]}, asked was {flag}"
             return Failure("settings", said, log.tail)
     return None
 
@@ -155,12 +155,13 @@ def delegates_text(log: BenchmarkLog) -> str:
     )
 
 
-def _same(asked: str, told: str) -> bool:
+def _same(asked: str, reported: str) -> bool:
     truths = {"true": 1.0, "false": 0.0}
     try:
         one, other = (
-            truths[text] if text in truths else float(text) for text in (asked, told)
+            truths[text] if text in truths else float(text)
+            for text in (asked, reported)
         )
     except ValueError:
-        return asked == told
+        return asked == reported
     return abs(one - other) <= 1e-4 * max(1.0, abs(one))

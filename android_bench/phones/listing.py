@@ -126,5 +126,5 @@ def _told_model(endpoint: Endpoint) -> str | None:
     """What is known of a phone without asking it."""
     if endpoint.usb is not None:
         return endpoint.usb.product or None
-    told = endpoint.listed.details.get("model") if endpoint.listed else None
-    return told.replace("_", " ") if told else None
+    reported = endpoint.listed.details.get("model") if endpoint.listed else None
+    return reported.replace("_", " ") if reported else None

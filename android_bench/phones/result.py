@@ -68,7 +68,7 @@ def summary_of(stats: RunStats) -> Summary:
         return None if ms is None else ms * 1000
 
     same = stats.min_ms if stats.min_ms == stats.max_ms else None
-    told = [same if ms is None else ms for ms in (stats.p5_ms, stats.median_ms)]
+    reported = [same if ms is None else ms for ms in (stats.p5_ms, stats.median_ms)]
     last = same if stats.p95_ms is None else stats.p95_ms
     return Summary(
         count=stats.count,
@@ -76,8 +76,8 @@ def summary_of(stats: RunStats) -> Summary:
         max_us=stats.max_ms * 1000,
         mean_us=stats.avg_ms * 1000,
         std_us=stats.std_ms * 1000,
-        p5_us=us(told[0]),
-        median_us=us(told[1]),
+        p5_us=us(reported[0]),
+        median_us=us(reported[1]),
         p95_us=us(last),
     )
 
@@ -91,11 +91,11 @@ def foreign_load(frame: Frame, cores: Sequence[int]) -> float | None:
         None where the phone does not tell.
     """
     before, after = frame.before.busy_s, frame.after.busy_s
-    told = [core for core in cores if core in before and core in after]
+    reported = [core for core in cores if core in before and core in after]
     elapsed_s = _elapsed_s(frame)
-    if not told or not elapsed_s or frame.cpu_s is None:
+    if not reported or not elapsed_s or frame.cpu_s is None:
         return None
-    others_s = sum(after[core] - before[core] for core in told) - frame.cpu_s
+    others_s = sum(after[core] - before[core] for core in reported) - frame.cpu_s
     return round(max(0.0, others_s / elapsed_s), 3)
 
 
@@ -110,9 +110,9 @@ def _parse(frame: Frame) -> BenchmarkLog | Failure:
         stage = "load" if _LOAD.search(log.failure) else "run"
         return Failure(stage, f"{log.failure}{f' ({how})' if how else ''}", tail)
     if how:
-        return Failure("run", f"{how}, although it told a result", tail)
+        return Failure("run", f"{how}, although it reported a result", tail)
     if log.timings is None or log.timings.regular is None:
-        return Failure("log", "the tool told no statistics of its runs", tail)
+        return Failure("log", "the tool reported no statistics of its runs", tail)
     return log
 
 

@@ -71,7 +71,7 @@ class Frame:
     Attributes:
         number: position in the script.
         log: its stdout and stderr, as printed: a last line without its end has none.
-        cpu_s: processor time the benchmark took, seconds; None where not told.
+        cpu_s: processor time the benchmark took, seconds; None where not reported.
     """
 
     number: int

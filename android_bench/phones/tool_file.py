@@ -165,10 +165,10 @@ def _kept(path: Path, abi: str) -> Path | None:
     note = path.with_name(path.name + ".json")
     if note.is_file():
         try:
-            told = json.loads(note.read_text(encoding="utf-8"))["sha256"]
+            reported = json.loads(note.read_text(encoding="utf-8"))["sha256"]
         except (ValueError, KeyError, TypeError):
             return None
-        return path if hashlib.sha256(content).hexdigest() == told else None
+        return path if hashlib.sha256(content).hexdigest() == reported else None
     if _elf_machine(content[:20]) != _MACHINES.get(abi):
         return None
     _write_note(path, content, "put here by hand")

@@ -60,10 +60,10 @@ def _what(device: dict[str, Any]) -> str:
 
 def _clusters(core_max_khz: Sequence[int | None]) -> str:
     """`` (4x1.70, 4x2.36 GHz)``: how many cores reach which frequency."""
-    told = [khz for khz in core_max_khz if khz is not None]
-    if not told:
+    reported = [khz for khz in core_max_khz if khz is not None]
+    if not reported:
         return ""
-    parts = [f"{told.count(khz)}x{khz / 1e6:.2f}" for khz in sorted(set(told))]
+    parts = [f"{reported.count(khz)}x{khz / 1e6:.2f}" for khz in sorted(set(reported))]
     return f" ({', '.join(parts)} GHz)"
 
 

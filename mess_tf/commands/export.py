@@ -278,10 +278,10 @@ def _must_be_current(source: Source, result: SearchResult, outcome: Outcome) -> 
         now = routed(statistics, configuration, place, final, part)
     if now is not None and math.isclose(now.miou, promised.miou, abs_tol=1e-9):
         return
-    told = "not in them" if now is None else f"{now.miou:.2%} now"
+    reported = "not in them" if now is None else f"{now.miou:.2%} now"
     raise MessError(
         f"{result.name} was found with other statistics of {source.pieces.precision}"
-        f" (mIoU {promised.miou:.2%} on the {part} part, {told}); run `mess search`"
+        f" (mIoU {promised.miou:.2%} on the {part} part, {reported}); run `mess search`"
         " again, or `mess quantise` for int8-qat."
     )
 

@@ -34,7 +34,7 @@ def measure_finalists(
         source: what they are linked from.
         result: of a search for several finalists.
         reached: the opened device.
-        step: told after every round of a finalist.
+        step: called after every round of a finalist.
 
     Returns:
         Per finalist the median latency of each image, ms, float64 array of shape (I,).

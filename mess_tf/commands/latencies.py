@@ -173,18 +173,18 @@ def _conditions(measurement: Any) -> dict[str, Any]:
     Of numbers the least and the largest; None is what the device does not tell.
     """
     rounds = [taken.conditions for taken in measurement.rounds]
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "time": measurement.time,
         "tool": measurement.tool_key,
         "flags": list(measurement.flags),
     }
     for key in ("temperature_c", "battery_percent", "load", "foreign_load"):
         values = [getattr(r, key) for r in rounds if getattr(r, key) is not None]
-        told[key] = [min(values), max(values)] if values else None
+        reported[key] = [min(values), max(values)] if values else None
     for key in ("throttled", "charging", "governor"):
         states = {getattr(r, key) for r in rounds} - {None}
-        told[key] = sorted(states)[-1] if states else None
-    return told
+        reported[key] = sorted(states)[-1] if states else None
+    return reported
 
 
 def network_input(

@@ -145,7 +145,7 @@ def profile(
 
 
 def _to_search(precision: Precision | None, models: dict[str, Path]) -> str | None:
-    """What `mess search` has to be told; it takes int8 by itself."""
+    """What `mess search` has to be given; it takes int8 by itself."""
     measured = precision or next(iter(models)).split("/")[0]
     return None if any(n.startswith("int8/") for n in models) else measured
 
@@ -187,7 +187,7 @@ def _failures(run: Any) -> list[dict[str, Any]]:
 def _models(
     target: Path, precision: Precision | None, share: float | None
 ) -> tuple[dict[str, Path], dict[str, Any], dict[str, str]]:
-    """Files by name in tables, what is not told, and the groups of the probes."""
+    """Files by name in tables, what is not reported, and the groups of the probes."""
     if share is not None and not 0 < share <= 1:
         raise UsageError(f"Share {share:g} is no part; give more than 0, at most 1.")
     if target.is_file() and share is not None:
@@ -293,10 +293,13 @@ _MEANING = {
 def _doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What flags mean, how many have them, and what to do."""
     counts = Counter(flag for row in rows for flag in row["flags"])
-    told = [f"  {n} {flag}: {_MEANING[flag]}" for flag, n in counts.items()]
-    if not told:
+    reported = [f"  {n} {flag}: {_MEANING[flag]}" for flag, n in counts.items()]
+    if not reported:
         return []
-    return [*told, "  They are kept and used; on a calm device --fresh measures again."]
+    return [
+        *reported,
+        "  They are kept and used; on a calm device --fresh measures again.",
+    ]
 
 
 def _table(devices: Sequence[dict[str, Any]]) -> list[str]:

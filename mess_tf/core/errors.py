@@ -2,7 +2,7 @@
 
 
 class MessError(Exception):
-    """A mistake or a condition the user can act on, told in one line.
+    """A mistake or a condition the user can act on, reported in one line.
 
     The message names the thing, the value received, what is accepted and what to do.
     The command line prints it without a trace and exits with ``exit_code``.

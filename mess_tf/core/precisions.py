@@ -11,7 +11,7 @@ Precision = Literal[ConvertedPrecision, "int8-qat"]
 weights, float32 activations; both int8, ranges from calibration or from training."""
 CalibrationMethod = Literal["minmax", "percentile", "mse"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-"""float32 first: the others are told beside it."""
+"""float32 first: the others are shown beside it."""
 CONVERTED: tuple[ConvertedPrecision, ...] = get_args(ConvertedPrecision)
 CALIBRATION_METHODS: tuple[CalibrationMethod, ...] = get_args(CalibrationMethod)
 

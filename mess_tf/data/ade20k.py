@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mess_tf.core.errors import MessError
-from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
+from mess_tf.data.pairs import ImageMaskPair, PairSource, id_table, require_files
 from mess_tf.data.sources import BY_IMAGE, IGNORE_LABEL, default_palette, group_names
 
 _NAMES_FILE = "objectInfo150.txt"
@@ -32,7 +32,10 @@ def open_ade20k(split: str, *, path: Path | str, group: str = "") -> PairSource:
             " ADEChallengeData2016, data.train to training, data.val to validation."
         )
     masks = root / "annotations" / split
-    pairs = [Pair(image.stem, image, masks / f"{image.stem}.png") for image in images]
+    pairs = [
+        ImageMaskPair(image.stem, image, masks / f"{image.stem}.png")
+        for image in images
+    ]
     require_files(pairs)
     classes = _read_names(root / _NAMES_FILE)
     return PairSource(

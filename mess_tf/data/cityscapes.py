@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
+from mess_tf.data.pairs import ImageMaskPair, PairSource, id_table, require_files
 from mess_tf.data.sources import IGNORE_LABEL, group_names
 
 # Class -> id in *_labelIds.png and official colour; all other ids are void.
@@ -50,7 +50,7 @@ def open_cityscapes(split: str, *, path: Path | str, group: str = "") -> PairSou
     for image in images:
         name = image.stem.removesuffix(_IMAGE_END)
         mask = masks / image.parent.name / f"{name}_gtFine_labelIds.png"
-        pairs.append(Pair(name, image, mask))
+        pairs.append(ImageMaskPair(name, image, mask))
     require_files(pairs)
     ids = [number for number, _ in _CLASSES.values()]
     # A licence plate is -1 among the labels' definitions, 255 in an 8-bit file.

@@ -13,7 +13,7 @@ import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.data.images import IMAGE_SUFFIXES
-from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
+from mess_tf.data.pairs import ImageMaskPair, PairSource, id_table, require_files
 from mess_tf.data.sources import IGNORE_LABEL, default_palette, group_names
 
 _MOST_CLASSES = 254
@@ -97,7 +97,7 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return classes
 
 
-def _find_pairs(path: Path, split: str) -> list[Pair]:
+def _find_pairs(path: Path, split: str) -> list[ImageMaskPair]:
     """Images of a split sorted by name, with their masks (that exist)."""
     folder = path / "images" / split
     if not folder.is_dir():
@@ -127,6 +127,9 @@ def _find_pairs(path: Path, split: str) -> list[Pair]:
                 " rename or remove one."
             )
     masks = path / "masks" / split
-    pairs = [Pair(image.stem, image, masks / f"{image.stem}.png") for image in images]
+    pairs = [
+        ImageMaskPair(image.stem, image, masks / f"{image.stem}.png")
+        for image in images
+    ]
     require_files(pairs)
     return pairs

@@ -1,4 +1,4 @@
-"""Reads image and mask files; whatever is wrong with one is told in one line."""
+"""Reads image and mask files; whatever is wrong with one is reported in one line."""
 
 from __future__ import annotations
 

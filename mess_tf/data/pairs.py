@@ -20,7 +20,7 @@ from mess_tf.data.sources import IGNORE_LABEL, Sample, Source
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImageMaskPair:
     """An image, its mask and the name that both go by."""
 
     name: str
@@ -69,7 +69,7 @@ class PairSource:
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        pairs: Sequence[ImageMaskPair],
         classes: Sequence[str],
         table: np.ndarray,
         palette: np.ndarray,
@@ -119,7 +119,7 @@ class PairSource:
         np.add.at(counts, self._labels, ids)
         return size, counts
 
-    def _check_ids(self, pair: Pair, counts: np.ndarray) -> None:
+    def _check_ids(self, pair: ImageMaskPair, counts: np.ndarray) -> None:
         unknown = np.flatnonzero((counts > 0) & (self._table < 0))
         if unknown.size:
             listed = ", ".join(str(i) for i in unknown[:8])
@@ -189,7 +189,7 @@ def id_table(ids: Sequence[int], void: Sequence[int]) -> np.ndarray:
     return table
 
 
-def require_files(pairs: Sequence[Pair]) -> None:
+def require_files(pairs: Sequence[ImageMaskPair]) -> None:
     """Refuses pairs of which a file is missing; the first is named.
 
     Raises:
@@ -210,7 +210,9 @@ def _read_mask(path: Path) -> np.ndarray:
     return read_sbd_labels(path) if path.suffix == ".mat" else read_labels(path)
 
 
-def _check_size(pair: Pair, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+def _check_size(
+    pair: ImageMaskPair, image: tuple[int, ...], mask: tuple[int, ...]
+) -> None:
     if image != mask:
         raise MessError(
             f"The mask {pair.mask} is {mask[1]}x{mask[0]} pixels, its image"

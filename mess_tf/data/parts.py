@@ -1,4 +1,4 @@
-"""Parts of a data set that must not share anything: train, calibration, report.
+"""SplitIndices of a data set that must not share anything: train, calibration, report.
 
 Frames of one video differ little from their neighbours, so parts are cut along groups
 (sequences, scenes) or, within one group, at a single place in the order of names. Where
@@ -20,7 +20,7 @@ Part = Literal["calibration", "report"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitIndices:
     """Indices of the samples of every part, ascending; no sample is in two.
 
     Attributes:
@@ -38,15 +38,15 @@ class Parts:
 
 def make_parts(
     train: Source, val: Source, hold_out_fraction: float, calibration_fraction: float
-) -> Parts:
+) -> SplitIndices:
     """Cuts a training and a validation split; see ``hold_out`` and ``split_report``."""
     kept, held = hold_out(train.names, train.groups, hold_out_fraction)
     calibration, report = split_report(val.names, val.groups, calibration_fraction)
-    return Parts(kept, held, calibration, report)
+    return SplitIndices(kept, held, calibration, report)
 
 
 def evaluation_source(
-    train: Source, val: Source, parts: Parts
+    train: Source, val: Source, parts: SplitIndices
 ) -> tuple[Source, tuple[Part, ...]]:
     """Everything that is evaluated, and the part of each of its samples.
 

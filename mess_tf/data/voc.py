@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mess_tf.core.errors import MessError
-from mess_tf.data.pairs import Pair, PairSource, id_table, require_files
+from mess_tf.data.pairs import ImageMaskPair, PairSource, id_table, require_files
 from mess_tf.data.sources import BY_IMAGE, IGNORE_LABEL, group_names
 
 CLASSES = (
@@ -65,7 +65,9 @@ def open_voc(
     else:
         names = _read_list(root / _LISTS, split)
     pairs = [
-        Pair(name, root / "JPEGImages" / f"{name}.jpg", _mask(root, extra, name))
+        ImageMaskPair(
+            name, root / "JPEGImages" / f"{name}.jpg", _mask(root, extra, name)
+        )
         for name in sorted(names)
     ]
     require_files(pairs)

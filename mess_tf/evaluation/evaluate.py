@@ -52,7 +52,7 @@ def evaluate(
         policy_keys: those of ``runner``, e.g. ``["mean", "eq7@0.9"]``.
         path: of the ``.npz``; finished chunks lie in a folder beside it until the end.
         fingerprint: of the model's files; chunks of another one are not reused.
-        progress: told how many more images are done.
+        progress: called with how many more images are done.
 
     Raises:
         MessError: an image cannot be read (the file is named), or the disk is full.

@@ -51,7 +51,7 @@ def fit_policies(
         source: training images with labels.
         families: fitted families, of ``cbt`` and ``gate``.
         images: at most so many, spread evenly.
-        progress: told how many more images are done.
+        progress: called with how many more images are done.
 
     Returns:
         Per family, float32 array of shape (H, P).
@@ -60,19 +60,19 @@ def fit_policies(
         MessError: fewer than two labelled images.
     """
     chosen = np.linspace(0, len(source) - 1, images).round().astype(int)
-    seen = _Seen(spec)
+    observed = _HeadObservations(spec)
     for index in np.unique(chosen).tolist():
         sample = source.load(index)
         image = evaluation_image(
             sample.image, spec.image_height, spec.image_width, spec.preprocessing
         )
-        seen.add(runner, image, sample.labels, source.groups[index])
+        observed.add(runner, image, sample.labels, source.groups[index])
         progress(1)
-    fits = {"cbt": seen.class_based, "gate": seen.gate}
+    fits = {"cbt": observed.class_based, "gate": observed.gate}
     return {family: fits[family]() for family in families}
 
 
-class _Seen:
+class _HeadObservations:
     """What the fits need to know of all heads on all images."""
 
     def __init__(self, spec: SupernetSpec) -> None:

@@ -49,7 +49,7 @@ class Backbone:
             input: (tensor, prefix, dilation) -> tensor.
         relu6: whether its activations are ReLU6 (its heads follow).
         head_options: widths that fit it; see ``mess_tf.models.heads``.
-        preprocessing: of its ImageNet weights; of an adopted network as it was told.
+        preprocessing: of its ImageNet weights; of an adopted network as given.
         options: accepted options and their defaults.
         end: adds an adopted network's own end: (features, name of the logits) ->
             logits; None where there is none.

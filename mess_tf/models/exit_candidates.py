@@ -24,12 +24,12 @@ LEAST_CELLS = 2
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation of a flat network.
 
     Attributes:
         name: of the layer.
-        inputs: positions of the steps it reads.
+        inputs: positions of the operations it reads.
         grid: (height, width) of its output; None where that is no map.
         size: elements of its output.
         macs: of the operation.
@@ -45,29 +45,29 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutPoint:
     """A place for an exit.
 
     Attributes:
-        step: position of the step whose output the exit reads.
-        live: positions of all steps that the rest of the network reads, growing.
+        operation: position of the operation whose output the exit reads.
+        live: positions of all operations that the rest of the network reads, growing.
         macs: of the prefix.
         size: elements of all live tensors.
     """
 
-    step: int
+    operation: int
     live: tuple[int, ...]
     macs: int
     size: int
 
 
-def read_steps(model: Any) -> list[Step]:
+def read_operations(model: Any) -> list[Operation]:
     """Steps of a flat functional model of fixed image size; the first is the image.
 
     Raises:
         MessError: a size that is not known, by the layer's name.
     """
-    steps: list[Step] = []
+    operations: list[Operation] = []
     positions: dict[int, int] = {}
     for node in nodes_in_order(model.outputs):
         operation, outputs = node.operation, node.outputs
@@ -78,9 +78,9 @@ def read_steps(model: Any) -> list[Step]:
         macs = layer_macs(operation)
         given = [tuple(tensor.shape) for tensor in node.input_tensors]
         norm = type(operation).__name__.endswith("Normalization")
-        positions.update({id(output): len(steps) for output in outputs})
-        steps.append(
-            Step(
+        positions.update({id(output): len(operations) for output in outputs})
+        operations.append(
+            Operation(
                 name=operation.name,
                 inputs=tuple(positions[id(t)] for t in node.input_tensors),
                 grid=shape[1:3] if len(shape) == 4 and len(outputs) == 1 else None,
@@ -89,59 +89,61 @@ def read_steps(model: Any) -> list[Step]:
                 pointwise=given == [shape] and (norm or not macs),
             )
         )
-    return steps
+    return operations
 
 
-class Flow:
-    """What depends on what among steps.
+class DataflowGraph:
+    """What depends on what among operations.
 
     Args:
-        steps: in an order in which they can run; all that the last needs.
+        operations: in an order in which they can run; all that the last needs.
 
     Attributes:
-        readers: per step, the steps that read it.
-        before: per step, the steps it needs and itself, as bits of a whole number.
-        after: per step, the steps that need it.
+        readers: per operation, the operations that read it.
+        before: per operation, those it needs and itself, as bits of a whole number.
+        after: per operation, the operations that need it.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = steps
-        self.readers: list[list[int]] = [[] for _ in steps]
-        self.before = [1 << i for i in range(len(steps))]
-        self.after = [0] * len(steps)
-        for i, step in enumerate(steps):
-            for source in dict.fromkeys(step.inputs):
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.operations = operations
+        self.readers: list[list[int]] = [[] for _ in operations]
+        self.before = [1 << i for i in range(len(operations))]
+        self.after = [0] * len(operations)
+        for i, operation in enumerate(operations):
+            for source in dict.fromkeys(operation.inputs):
                 self.readers[source].append(i)
                 self.before[i] |= self.before[source]
-        for i in reversed(range(len(steps))):
+        for i in reversed(range(len(operations))):
             for reader in self.readers[i]:
                 self.after[i] |= self.after[reader] | 1 << reader
 
-    def live(self, step: int) -> tuple[int, ...]:
-        """Steps of the prefix that the rest reads, and ``step`` itself."""
-        prefix = self.before[step]
+    def live(self, operation: int) -> tuple[int, ...]:
+        """Operations of the prefix that the rest reads, and ``operation`` itself."""
+        prefix = self.before[operation]
         return tuple(
             i
-            for i in range(step + 1)
+            for i in range(operation + 1)
             if prefix >> i & 1
-            and (i == step or any(not prefix >> r & 1 for r in self.readers[i]))
+            and (i == operation or any(not prefix >> r & 1 for r in self.readers[i]))
         )
 
-    def macs(self, step: int) -> int:
+    def macs(self, operation: int) -> int:
         """Of the prefix."""
-        prefix = self.before[step]
-        return sum(s.macs for i, s in enumerate(self.steps) if prefix >> i & 1)
+        prefix = self.before[operation]
+        return sum(s.macs for i, s in enumerate(self.operations) if prefix >> i & 1)
 
-    def joined(self, step: int) -> bool:
-        """Whether another path joins before the grid becomes finer than at ``step``."""
-        grid = self.steps[step].grid
-        own = self.after[step] | 1 << step
-        stack, seen = [step], {step}
+    def joined(self, operation: int) -> bool:
+        """Whether another path joins before the grid becomes finer than here."""
+        grid = self.operations[operation].grid
+        own = self.after[operation] | 1 << operation
+        stack, seen = [operation], {operation}
         while stack:
             for reader in self.readers[stack.pop()]:
-                if reader in seen or finer(self.steps[reader].grid, grid):
+                if reader in seen or finer(self.operations[reader].grid, grid):
                     continue
-                if any(not own >> source & 1 for source in self.steps[reader].inputs):
+                if any(
+                    not own >> source & 1 for source in self.operations[reader].inputs
+                ):
                     return True
                 seen.add(reader)
                 stack.append(reader)
@@ -153,70 +155,76 @@ def finer(grid: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
     return grid is not None and other is not None and math.prod(grid) > math.prod(other)
 
 
-def find_cuts(steps: Sequence[Step]) -> list[Cut]:
-    """All places for an exit before the last step, in order of depth.
+def find_cut_points(operations: Sequence[Operation]) -> list[CutPoint]:
+    """All places for an exit before the last operation, in order of depth.
 
     Each is a map of a whole-numbered stride with at least 2x2 cells. A tensor that is
-    only read by a pointwise step (normalisation, activation) is none: the exit belongs
-    behind that. Of cuts of which none lies before the other, the ones on the way to the
-    last cut are kept.
+    only read by a pointwise operation (normalisation, activation) is none: the exit
+    belongs behind that. Of cuts of which none lies before the other, the ones on the
+    way to the last cut are kept.
 
     Args:
-        steps: the first is the image, the last the network's output.
+        operations: the first is the image, the last the network's output.
     """
-    flow, image = Flow(steps), steps[0].grid
+    graph, image = DataflowGraph(operations), operations[0].grid
     cuts = []
-    for i, step in enumerate(steps[:-1]):
-        if stride_of(step, image) is None or not flow.macs(i):
+    for i, operation in enumerate(operations[:-1]):
+        if stride_of(operation, image) is None or not graph.macs(i):
             continue
-        readers = flow.readers[i]
-        if len(readers) == 1 and steps[readers[0]].pointwise:
+        readers = graph.readers[i]
+        if len(readers) == 1 and operations[readers[0]].pointwise:
             continue
-        live = flow.live(i)
-        others_finer = all(finer(steps[j].grid, step.grid) for j in live if j != i)
-        if others_finer and not flow.joined(i):
-            cuts.append(Cut(i, live, flow.macs(i), sum(steps[j].size for j in live)))
-    chain: list[Cut] = []
+        live = graph.live(i)
+        others_finer = all(
+            finer(operations[j].grid, operation.grid) for j in live if j != i
+        )
+        if others_finer and not graph.joined(i):
+            cuts.append(
+                CutPoint(i, live, graph.macs(i), sum(operations[j].size for j in live))
+            )
+    chain: list[CutPoint] = []
     for cut in reversed(cuts):
-        if not chain or flow.before[chain[-1].step] >> cut.step & 1:
+        if not chain or graph.before[chain[-1].operation] >> cut.operation & 1:
             chain.append(cut)
     return chain[::-1]
 
 
-def stride_of(step: Step, image: tuple[int, int] | None) -> int | None:
+def stride_of(operation: Operation, image: tuple[int, int] | None) -> int | None:
     """Image pixels per cell; None where it is no map of such a grid."""
-    if step.grid is None or image is None or min(step.grid) < LEAST_CELLS:
+    if operation.grid is None or image is None or min(operation.grid) < LEAST_CELLS:
         return None
-    (height, width), (rows, columns) = image, step.grid
+    (height, width), (rows, columns) = image, operation.grid
     fits = height % rows == 0 and (height // rows) * columns == width
     return height // rows if fits else None
 
 
-def end_cut(cuts: Sequence[Cut], near: float) -> Cut | None:
+def cut_before_head(cuts: Sequence[CutPoint], near: float) -> CutPoint | None:
     """The last cut that nothing passes by: what follows is the network's own end.
 
     Args:
-        cuts: of ``find_cuts``.
+        cuts: of ``find_cut_points``.
         near: MACs within which the smallest tensor is taken.
     """
     alone = [cut for cut in cuts if len(cut.live) == 1]
     if not alone:
         return None
     late = [cut for cut in alone if cut.macs >= alone[-1].macs - near]
-    return min(late, key=lambda cut: (cut.size, -cut.step))
+    return min(late, key=lambda cut: (cut.size, -cut.operation))
 
 
-def apart(cuts: Sequence[Cut], last: Cut, near: float) -> list[Cut]:
+def spaced_cut_points(
+    cuts: Sequence[CutPoint], last: CutPoint, near: float
+) -> list[CutPoint]:
     """Of cuts nearer to one another than ``near`` MACs, those that hand on least.
 
     Args:
-        cuts: of ``find_cuts``.
+        cuts: of ``find_cut_points``.
         last: is kept in any case, and none behind it.
         near: distance in MACs.
     """
     kept = [last]
-    before = [cut for cut in cuts if cut.step < last.step]
-    for cut in sorted(before, key=lambda c: (c.size, -c.step)):
+    before = [cut for cut in cuts if cut.operation < last.operation]
+    for cut in sorted(before, key=lambda c: (c.size, -c.operation)):
         if all(abs(cut.macs - other.macs) >= near for other in kept):
             kept.append(cut)
-    return sorted(kept, key=lambda c: c.step)
+    return sorted(kept, key=lambda c: c.operation)

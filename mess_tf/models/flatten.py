@@ -102,7 +102,7 @@ class Copier:
             self._copied.add(id(operation))
         args, kwargs = node.arguments.fill_in(here)
         kwargs.pop("training", None)
-        copied = self._twin(operation, outer)
+        copied = self._copy_layer(operation, outer)
         results = keras.tree.flatten(copied(*args, **kwargs))
         if operation_weights(operation):
             copied.set_weights(operation.get_weights())
@@ -130,7 +130,7 @@ class Copier:
         values = {id(stand_in): here[key] for key, stand_in in stand_ins.items()}
         return self.copy(outputs, values, layer.name)
 
-    def _twin(self, operation: Any, outer: str) -> Any:
+    def _copy_layer(self, operation: Any, outer: str) -> Any:
         try:
             config = keras.saving.serialize_keras_object(operation)
             config["config"]["name"] = self._name(operation, outer)

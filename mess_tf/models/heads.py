@@ -76,7 +76,7 @@ def build_head(
             x, stride // skip_stride, skip, f"{prefix}_skip{index}", relu6, options
         )
         stride = skip_stride
-    # Losses and confidences are told from float32, whatever the rest computes in.
+    # Losses and confidences are computed from float32, whatever the rest computes in.
     return keras.layers.Conv2D(classes, 1, dtype="float32", name=f"{prefix}_logits")(x)
 
 

@@ -20,12 +20,12 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.files import UNREADABLE
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.models.exit_candidates import (
-    Cut,
-    Step,
-    apart,
-    end_cut,
-    find_cuts,
-    read_steps,
+    CutPoint,
+    Operation,
+    cut_before_head,
+    find_cut_points,
+    read_operations,
+    spaced_cut_points,
     stride_of,
 )
 from mess_tf.models.flatten import Copier, output_of
@@ -58,20 +58,20 @@ def open_model(path: Path) -> keras.Model:
 
 
 @dataclass(frozen=True, eq=False)
-class _Parts:
+class _SplitNetwork:
     """A flat network with its places for exits.
 
     Attributes:
-        steps: up to its logits, or to its features.
+        operations: up to its logits, or to its features.
         cuts: in order of depth.
         last: where the final exit point is.
         features: Keras tensor of ``last``.
         logits: Keras tensor of the network's own logits; None where it has no end.
     """
 
-    steps: list[Step]
-    cuts: list[Cut]
-    last: Cut
+    operations: list[Operation]
+    cuts: list[CutPoint]
+    last: CutPoint
     features: Any
     logits: Any
 
@@ -90,25 +90,28 @@ def network_options(
         flat: of ``flatten``.
         preprocessing: how it takes images.
         own_end: whether it ends in logits; else its output is the last features.
-        exits: exit points that will be placed: cuts nearer than a quarter of a step are
-            thinned out. None keeps all.
+        exits: exit points that will be placed: cuts nearer than a quarter of a step
+            are thinned out. None keeps all.
         logits_stride: cuts on finer grids are left out; None is the end's own stride,
             or 4.
 
     Raises:
         MessError: it ends in no map, or there is no place for a final exit.
     """
-    parts = _with_end(flat) if own_end else _without_end(flat)
-    image = parts.steps[0].grid
-    strides = {c.step: stride_of(parts.steps[c.step], image) or 0 for c in parts.cuts}
+    split = _with_end(flat) if own_end else _without_end(flat)
+    image = split.operations[0].grid
+    strides = {
+        c.operation: stride_of(split.operations[c.operation], image) or 0
+        for c in split.cuts
+    }
     end_stride = None
-    if parts.logits is not None:
-        end_stride = stride_of(parts.steps[-1], image)
+    if split.logits is not None:
+        end_stride = stride_of(split.operations[-1], image)
     least = logits_stride or end_stride or 4
-    fitting = [c for c in parts.cuts if strides[c.step] % least == 0]
-    near = parts.last.macs / (4 * exits) if exits else 0.0
-    kept = apart(fitting, parts.last, near)
-    features = keras.Model(flat.input, parts.features)
+    fitting = [c for c in split.cuts if strides[c.operation] % least == 0]
+    near = split.last.macs / (4 * exits) if exits else 0.0
+    kept = spaced_cut_points(fitting, split.last, near)
+    features = keras.Model(flat.input, split.features)
     depthwise = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
     options: dict[str, Any] = {
         "name": flat.name,
@@ -116,16 +119,18 @@ def network_options(
         "end": None,
         "end_stride": end_stride,
         "coarsest": max(strides.values()),
-        "cuts": [[parts.steps[c.step].name, strides[c.step]] for c in kept],
+        "cuts": [
+            [split.operations[c.operation].name, strides[c.operation]] for c in kept
+        ],
         "size": None,
         "mobile": any(isinstance(layer, depthwise) for layer in flat.layers),
-        "wide": parts.features.shape[-1] >= 1024,
+        "wide": split.features.shape[-1] >= 1024,
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
     }
-    if parts.logits is not None:
-        given = keras.Input(parts.features.shape[1:], name="features")
-        (own,) = Copier().copy([parts.logits], {id(parts.features): given})
+    if split.logits is not None:
+        given = keras.Input(split.features.shape[1:], name="features")
+        (own,) = Copier().copy([split.logits], {id(split.features): given})
         end = keras.Model(given, own, name="end")
         options["end"] = keras.saving.serialize_keras_object(end)
         options["classes"] = int(own.shape[-1])
@@ -183,26 +188,28 @@ def _read(config: Mapping[str, Any]) -> Any:
     return keras.saving.deserialize_keras_object(own, safe_mode=True)
 
 
-def _without_end(flat: keras.Model) -> _Parts:
-    steps = read_steps(flat)
+def _without_end(flat: keras.Model) -> _SplitNetwork:
+    operations = read_operations(flat)
     operation = flat.output._keras_history.operation
-    if stride_of(steps[-1], steps[0].grid) is None:
+    if stride_of(operations[-1], operations[0].grid) is None:
         raise MessError(
             f"Model {flat.name!r} ends in {operation.name!r} of shape"
             f" {tuple(flat.output.shape)}, which is no map of features with a whole"
-            f" number of pixels per cell at {steps[0].grid}. End it before its"
+            f" number of pixels per cell at {operations[0].grid}. End it before its"
             " classifier (include_top=False), or take another image size."
         )
-    last = Cut(
-        step=len(steps) - 1,
-        live=(len(steps) - 1,),
-        macs=sum(step.macs for step in steps),
-        size=steps[-1].size,
+    last = CutPoint(
+        operation=len(operations) - 1,
+        live=(len(operations) - 1,),
+        macs=sum(operation.macs for operation in operations),
+        size=operations[-1].size,
     )
-    return _Parts(steps, [*find_cuts(steps), last], last, flat.output, None)
+    return _SplitNetwork(
+        operations, [*find_cut_points(operations), last], last, flat.output, None
+    )
 
 
-def _with_end(flat: keras.Model) -> _Parts:
+def _with_end(flat: keras.Model) -> _SplitNetwork:
     """Parts a segmenting network; its end is as small as it can be.
 
     Bilinear enlarging at the very end is left out: outside of the exits, all logits are
@@ -212,16 +219,16 @@ def _with_end(flat: keras.Model) -> _Parts:
     for own in (logits, enlarged):
         if own is None:
             continue
-        steps = read_steps(keras.Model(flat.input, own))
-        if stride_of(steps[-1], steps[0].grid) is None:
+        operations = read_operations(keras.Model(flat.input, own))
+        if stride_of(operations[-1], operations[0].grid) is None:
             continue
-        total = sum(step.macs for step in steps)
-        cuts = find_cuts(steps)
-        last = end_cut(cuts, NEAR_END * total)
+        total = sum(operation.macs for operation in operations)
+        cuts = find_cut_points(operations)
+        last = cut_before_head(cuts, NEAR_END * total)
         if last is not None and last.macs >= (1 - LARGEST_END) * total:
-            kept = [cut for cut in cuts if cut.step <= last.step]
-            features = output_of(flat, steps[last.step].name)
-            return _Parts(steps, kept, last, features, own)
+            kept = [cut for cut in cuts if cut.operation <= last.operation]
+            features = output_of(flat, operations[last.operation].name)
+            return _SplitNetwork(operations, kept, last, features, own)
     operation = logits._keras_history.operation
     raise MessError(
         f"Layer {operation.name!r} ({type(operation).__name__}) of {flat.name!r} cannot"

@@ -50,8 +50,8 @@ def confidence_ops(
     cells = family.ops(logits, *further)
     if policy.pixel_threshold is not None:
         cells = ops.cast(cells >= policy.pixel_threshold, "float32")
-    if family.vote_ops is not None:
-        cells = family.vote_ops(cells, logits)
+    if family.filter_cells is not None:
+        cells = family.filter_cells(cells, logits)
     return ops.mean(cells, axis=(1, 2))
 
 

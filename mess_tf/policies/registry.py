@@ -127,15 +127,15 @@ class Family:
         needs_pixel_threshold: whether the confidence of an image is the share of cells
             that reach a threshold, or the mean over cells.
         parameters: number of classes -> how many numbers a fitted family has per head.
-        vote_ops: cells that reach the threshold (B, h, w) and logits -> those that do
-            after smoothing, where ``ops`` does not smooth but ``numpy`` does.
+        filter_cells: cells that reach the threshold (B, h, w) and logits -> those that
+            do after smoothing, where ``ops`` does not smooth but ``numpy`` does.
     """
 
     numpy: Callable[..., np.ndarray]
     ops: Callable[..., Any]
     needs_pixel_threshold: bool = False
     parameters: Callable[[int], int] | None = None
-    vote_ops: Callable[[Any, Any], Any] | None = None
+    filter_cells: Callable[[Any, Any], Any] | None = None
     compares: bool = False
 
 
@@ -193,7 +193,7 @@ POLICIES: dict[str, Family] = {
         median_smoothed_numpy,
         top1_ops,
         needs_pixel_threshold=True,
-        vote_ops=majority_ops,
+        filter_cells=majority_ops,
     ),
     "entropy": Family(entropy_confidence_numpy, entropy_confidence_ops),
     "cbt": Family(

@@ -81,7 +81,7 @@ def run_stage(
         fingerprint: of everything that decides the result; a checkpoint of another one
             is refused.
         log: scalars for TensorBoard.
-        progress: told after every step.
+        progress: called after every step.
     """
     checkpoint = folder / f"{stage.name}.npz"
     history = folder / f"{stage.name}.jsonl"
