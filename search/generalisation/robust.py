@@ -116,8 +116,8 @@ def tighten_until_met(
         raise MessError(
             "Robust choices by 'worst-group' need groups of several images; here each"
             f" of the {len(groups)} calibration images is a group of its own, and the"
-            " mIoU of one image is no estimate. Take 'left-out' or 'upper-bound', or set"
-            " data.group to a pattern."
+            " mIoU of one image is no estimate. Take 'left-out' or 'upper-bound', or"
+            " set data.group to a pattern."
         )
     plain = dataclasses.replace(requirement, robust=None)
     itself = evaluate(statistics, final).figures(images, plain)

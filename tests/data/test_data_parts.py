@@ -118,7 +118,7 @@ def test_images_of_independent_scenes_are_dealt_out_alike() -> None:
             count = sum(i // 100 == year for i in part)
             # Four standard deviations of drawing without replacement.
             assert abs(count - expected) < 4 * 4.4, (year, count)
-    # An image's part does not depend on the others' number: it stays when some are added.
+    # When images are added, those that were there mostly keep their part.
     more = [*names, *(f"2011_{i:06d}" for i in range(400, 440))]
     rank = set(split_report(more, more, 0.5)[0])
     assert len(rank & set(calibration)) > 180
