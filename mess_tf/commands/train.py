@@ -41,7 +41,8 @@ def train(
 
     Returns:
         ``run``, ``final_miou`` and ``best_heads``: the last epoch's mIoU on the
-        calibration part, on the output grid (``mess evaluate`` measures exactly);
+        calibration part, on the output grid (``mess evaluate`` measures exactly), None
+        where there was nothing to train;
         ``next``: the command to type next, as in every command's result.
 
     Raises:
@@ -69,8 +70,7 @@ def train(
 
         step()
     train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
-    last_stage = 1 if opened.recipe.training.scheme == "e2e" else 2
-    miou = _last_line(opened.checkpoints / f"stage{last_stage}.jsonl")["miou"]
+    miou = _last_miou(opened.checkpoints)
     best: dict[str, tuple[str, float]] = {}
     for name, value in miou.items():
         point, _, head = name.partition("/")
@@ -78,7 +78,7 @@ def train(
             best[point] = (head, value)
     return {
         "run": str(run),
-        "final_miou": miou["final"],
+        "final_miou": miou.get("final"),
         "best_heads": best,
         "next": next_command("compile", run),
     }
@@ -107,6 +107,8 @@ def _validate(run: Run) -> None:
 
 def render(result: dict[str, Any]) -> str:
     """The result as text."""
+    if result["final_miou"] is None:
+        return "Nothing was to be trained: the network stays as it is, without exits."
     lines = [f"Trained. mIoU on the calibration part: final {result['final_miou']:.1%}"]
     lines += [
         f"  {point}: {value:.1%} ({head})"
@@ -115,6 +117,12 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _last_line(path: Path) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-    return row
+def _last_miou(folder: Path) -> dict[str, float]:
+    """mIoU by exit and head after the last epoch of the last stage; empty for none."""
+    for stage in ("stage2", "stage1"):
+        history = folder / f"{stage}.jsonl"
+        if history.is_file():
+            line = history.read_text(encoding="utf-8").splitlines()[-1]
+            miou: dict[str, float] = json.loads(line)["miou"]
+            return miou
+    return {}

@@ -23,11 +23,11 @@ from mess_tf.recipe.settings import (
     Rule,
     Section,
     boolean,
+    group_pattern,
     integer,
     list_of,
     number,
     one_of,
-    regular_expression,
     setting,
     text,
 )
@@ -77,7 +77,7 @@ class Data(Section):
     trainaug_images: int = setting(10_582, integer(0))
     train: str = setting("train", text(empty=False))
     val: str = setting("val", text(empty=False))
-    group: str = setting("", regular_expression())
+    group: str = setting("", group_pattern())
     hold_out: float = setting(0.0, number(0, 0.9))
     calibration_fraction: float = setting(0.5, number(0, 1))
     ignore_label: int = setting(255, integer(0, 255))

@@ -91,18 +91,20 @@ def text(*, empty: bool = True) -> Rule:
     return Rule("text in quotes" + ("" if empty else ", not empty"), read)
 
 
-def regular_expression() -> Rule:
-    """A regular expression with one group at least, or nothing."""
+def group_pattern() -> Rule:
+    """A regular expression with one group at least, ``image``, or nothing."""
 
     def read(value: Any) -> str:
         result: str = _typed(value, str)
+        if result == "image":
+            return result
         try:
             groups = re.compile(result).groups
         except re.error:
             return _refuse()
         return result if groups or not result else _refuse()
 
-    return Rule("a regular expression with a group in brackets, or ''", read)
+    return Rule("a regular expression with a group in brackets, 'image' or ''", read)
 
 
 def list_of(rule: Rule, *, least: int = 0) -> Rule:

@@ -163,7 +163,8 @@ def _train(
                 alpha=training.alpha,
                 teacher=teacher if "early" in training.taught else None,
             )
-            run(stage, two, "Stage 2")
+            if stage.groups:  # a network with the final exit alone has none
+                run(stage, two, "Stage 2")
     return supernet
 
 
