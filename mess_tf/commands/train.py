@@ -69,7 +69,12 @@ def train(
         from mess_tf.training.train import train_supernet
 
         step()
-    train_supernet(opened.recipe, opened.folder, opened.checkpoints, progress)
+    recipe_to_train = opened.recipe
+    if opened.recipe.network.exit_placement == "latency":
+        from mess_tf.commands.place_exits import recipe_with_placed_exits
+
+        recipe_to_train = recipe_with_placed_exits(opened)
+    train_supernet(recipe_to_train, opened.folder, opened.checkpoints, progress)
     miou = _last_miou(opened.checkpoints)
     best: dict[str, tuple[str, float]] = {}
     for name, value in miou.items():

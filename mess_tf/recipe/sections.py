@@ -42,6 +42,7 @@ Scheme = Literal["two-stage", "e2e", "frozen", "heads-only"]
 ExitLoss = Literal["ce", "kd", "pfd", "pfd-full"]
 OptimizerName = Literal["sgd", "adamw"]
 Taught = Literal["final", "early"]
+ExitPlacement = Literal["macs", "latency"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ class Network(Section):
         weights: ``imagenet``, ``random`` (Auto-DeepLab takes no other) or a file,
             relative to the recipe's folder; for a network of your own ``own`` (those in
             its file), ``random`` or another file of it.
-        exits: exit points at equal steps of MACs, the final one included.
+        exits: exit points, the final one included.
+        exit_placement: ``macs`` (at equal steps of MACs) or ``latency``: at equal steps
+            of the latency measured on ``profile.device``, of what an image that leaves
+            there takes; heads that could save nothing are left out.
         exit_layers: layers to put exit points at instead; the last block is added.
         head_width, decoder_width, skip_width: channels of ASPP, merged skips and
             reduced skips; 0 = what fits the backbone.
@@ -135,6 +139,7 @@ class Network(Section):
     width: int = setting(512, integer(32, 4096))
     weights: str = setting("imagenet", text(empty=False))
     exits: int = setting(6, integer(1, 64))
+    exit_placement: ExitPlacement = setting("macs", one_of(*get_args(ExitPlacement)))
     exit_layers: tuple[str, ...] = setting((), list_of(text(empty=False)))
     head_width: int = setting(0, integer(0, 2048))
     fcn_width: int = setting(0, integer(0, 2048))

@@ -69,10 +69,11 @@ def _void(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
             " it out.",
         )
     if _value(table, "network", "exit_layers"):
-        yield (
-            ("network", "exits"),
-            "beside network.exit_layers; leave one of them out.",
-        )
+        for key in ("exits", "exit_placement"):
+            yield (
+                ("network", key),
+                "beside network.exit_layers; leave one of them out.",
+            )
     kind = _value(table, "data", "kind")
     for key, only in _OF_ONE_KIND.items():
         if kind != only:

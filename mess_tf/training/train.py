@@ -16,14 +16,16 @@ import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.supernet_spec import Preprocessing, SupernetSpec
+from mess_tf.core.supernet_spec import OWN, HeadSpec, Preprocessing, SupernetSpec
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.open import OpenedData, open_data
 from mess_tf.data.prefetch import Prefetcher
 from mess_tf.models.adoption import design_adopted
+from mess_tf.models.backbones import get_backbone
+from mess_tf.models.exit_placement import narrow_maps
 from mess_tf.models.flatten import flatten
-from mess_tf.models.imported_network import open_model
+from mess_tf.models.imported_network import ADOPTED, network_options, open_model
 from mess_tf.models.supernet import Supernet, build_supernet, design_supernet
 from mess_tf.models.weights import load_backbone_weights
 from mess_tf.recipe.recipe import Recipe
@@ -198,6 +200,38 @@ def design_from_recipe(recipe: Recipe, classes: tuple[str, ...]) -> SupernetSpec
             f" {recipe.training.crop:g})."
         )
     return spec
+
+
+def candidate_exit_layers(recipe: Recipe) -> tuple[str, ...]:
+    """Layers of a recipe's network that may carry an early exit, in order of depth.
+
+    Maps inside of an expansion are left out, and those on grids that are no multiple of
+    the logits' stride.
+    """
+    network, size = recipe.network, (recipe.network.height, recipe.network.width)
+    name, options = network.backbone, network.backbone_options()
+    if network.is_imported:
+        flat = flatten(open_model(Path(network.backbone)), size)
+        name, options = (
+            ADOPTED,
+            network_options(
+                flat,
+                Preprocessing(_triple(network.mean), _triple(network.std)),
+                own_end=HeadSpec(OWN) in recipe.heads.final_heads(),
+                exits=None,
+                logits_stride=network.logits_stride,
+            ),
+        )
+    stride = network.output_stride
+    backbone = get_backbone(name, stride, options)
+    image = keras.Input((*size, 3))
+    *ends, _ = backbone.build(image, stride, {**backbone.options, **options})
+    ends = [end for end in ends if end.stride % network.logits_stride == 0]
+    shapes = [tuple(end.tensor.shape[1:]) for end in ends]
+    narrow = narrow_maps(
+        [(h, w) for h, w, _ in shapes], [h * w * c for h, w, c in shapes]
+    )
+    return tuple(ends[i].layer for i in narrow)
 
 
 def _triple(values: tuple[float, ...]) -> tuple[float, float, float]:
