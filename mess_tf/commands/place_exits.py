@@ -21,7 +21,7 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.json_files import read_record, write_record
 from mess_tf.core.piece_names import head_name, segment_name
 from mess_tf.core.pieces import PieceKind, Pieces
-from mess_tf.core.precisions import ConvertedPrecision
+from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.open import open_data
 from mess_tf.models.exit_placement import TimedCandidate, place_exits_by_latency
@@ -70,7 +70,7 @@ class Placement:
 
     schema: int
     device: str
-    precision: ConvertedPrecision
+    precision: Precision
     threads: int
     network_ms: float
     candidates: dict[str, float]
@@ -224,9 +224,9 @@ def _measured(run: Run, pieces: Pieces) -> dict[str, float]:
                 f"Timing exit candidates on {name}"
             ).at(done, planned, text),
         )
-    failed = [row for row in measured.measurements if row.failed]
+    failed = [row.failure for row in measured.measurements if row.failure]
     if failed or len(measured.measurements) < len(files):
-        reason = failed[0].failure.message if failed else measured.lost
+        reason = failed[0].message if failed else measured.lost
         raise MessError(
             f"Exits cannot be placed by latency on {measured.name}: {reason}. Set"
             " network.exit_placement to 'macs', or repair the device."
@@ -234,10 +234,9 @@ def _measured(run: Run, pieces: Pieces) -> dict[str, float]:
     return {row.name: row.p50_ms for row in measured.measurements}
 
 
-def _precision(recipe: Recipe) -> ConvertedPrecision:
+def _precision(recipe: Recipe) -> Precision:
     precisions = recipe.compile.precisions
-    found: ConvertedPrecision = "int8" if "int8" in precisions else precisions[0]
-    return found
+    return "int8" if "int8" in precisions else precisions[0]
 
 
 def _early_heads(recipe: Recipe) -> list[str]:

@@ -10,7 +10,7 @@ from mess_tf.core.errors import MessError
 LEAST_SAVING = 0.05
 """Part of the network's latency that leaving at an exit saves at least."""
 LARGEST_EXPANSION = 2.0
-"""A map with more than so many times the values of a later one on the same grid is inside
+"""A map with more than so many times the values of a later one on the same grid is part
 of an expansion: heads on it would be wide, and what is handed on large."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +17,7 @@ import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.supernet_spec import OWN, HeadSpec, Preprocessing, SupernetSpec
+from mess_tf.core.supernet_spec import OWN, Preprocessing, SupernetSpec
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
 from mess_tf.data.open import OpenedData, open_data
@@ -217,7 +218,7 @@ def candidate_exit_layers(recipe: Recipe) -> tuple[str, ...]:
             network_options(
                 flat,
                 Preprocessing(_triple(network.mean), _triple(network.std)),
-                own_end=HeadSpec(OWN) in recipe.heads.final_heads(),
+                own_end=OWN in [head.kind for head in recipe.heads.final_heads()],
                 exits=None,
                 logits_stride=network.logits_stride,
             ),
@@ -228,9 +229,8 @@ def candidate_exit_layers(recipe: Recipe) -> tuple[str, ...]:
     *ends, _ = backbone.build(image, stride, {**backbone.options, **options})
     ends = [end for end in ends if end.stride % network.logits_stride == 0]
     shapes = [tuple(end.tensor.shape[1:]) for end in ends]
-    narrow = narrow_maps(
-        [(h, w) for h, w, _ in shapes], [h * w * c for h, w, c in shapes]
-    )
+    grids = [(height, width) for height, width, _ in shapes]
+    narrow = narrow_maps(grids, [math.prod(shape) for shape in shapes])
     return tuple(ends[i].layer for i in narrow)
 
 
