@@ -10,8 +10,8 @@ from mess_tf.core.errors import MessError
 LEAST_SAVING = 0.05
 """Part of the network's latency that leaving at an exit saves at least."""
 LARGEST_EXPANSION = 2.0
-"""A map with more than so many times the values of a later one on the same grid is part
-of an expansion: heads on it would be wide, and what is handed on large."""
+"""A map with more than so many times the channels of a later one, on the same grid or a
+coarser one, is part of an expansion: heads on it would be wide."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,19 @@ class TimedCandidate:
         return tuple(head for head, ms in self.head_latency_ms.items() if ms <= most_ms)
 
 
-def narrow_maps(grids: Sequence[tuple[int, int]], sizes: Sequence[int]) -> list[int]:
-    """Positions of maps that are not inside of an expansion.
+def narrow_maps(maps: Sequence[tuple[int, int, int]]) -> list[int]:
+    """Positions of maps that are not part of an expansion.
 
     Args:
-        grids: (height, width) of each map, in order of depth.
-        sizes: values of each.
+        maps: (height, width, channels) of each, in order of depth.
     """
     return [
         i
-        for i, (grid, size) in enumerate(zip(grids, sizes, strict=True))
+        for i, (height, width, channels) in enumerate(maps)
         if all(
-            size <= LARGEST_EXPANSION * later
-            for other, later in zip(grids[i + 1 :], sizes[i + 1 :], strict=True)
-            if other == grid
+            channels <= LARGEST_EXPANSION * later
+            for rows, columns, later in maps[i + 1 :]
+            if rows <= height and columns <= width
         )
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -228,9 +227,7 @@ def candidate_exit_layers(recipe: Recipe) -> tuple[str, ...]:
     image = keras.Input((*size, 3))
     *ends, _ = backbone.build(image, stride, {**backbone.options, **options})
     ends = [end for end in ends if end.stride % network.logits_stride == 0]
-    shapes = [tuple(end.tensor.shape[1:]) for end in ends]
-    grids = [(height, width) for height, width, _ in shapes]
-    narrow = narrow_maps(grids, [math.prod(shape) for shape in shapes])
+    narrow = narrow_maps([tuple(end.tensor.shape[1:]) for end in ends])
     return tuple(ends[i].layer for i in narrow)
 
 
