@@ -46,7 +46,7 @@ def test_head_space_has_56_distinct_heads() -> None:
     assert not any(head.skips for head in space)
 
 
-@pytest.mark.parametrize("name", ["quickstart", "camvid", "voc", "coco"])
+@pytest.mark.parametrize("name", ["quickstart", "camvid", "voc", "coco", "published"])
 def test_built_in_recipes_load_and_survive_writing(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     write_recipe(tmp_path / "recipe.toml", recipe)
@@ -285,7 +285,9 @@ def test_what_nobody_wrote_down_as_such_is_not_refused(
 
 
 def test_unknown_or_broken_recipe_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MessError, match="'nope'.*camvid, coco, own, quickstart, voc"):
+    with pytest.raises(
+        MessError, match="'nope'.*camvid, coco, own, published, qui"
+    ):
         find_recipe("nope")
     broken = write(tmp_path / "broken.toml", "[data\n")
     with pytest.raises(MessError, match=r"broken\.toml cannot be read"):
