@@ -181,7 +181,7 @@ class _Task:
         ).run()
         best = optimum.incumbent
         if best is None:
-            raise failure(problem, requirement, target, early, optimum, time_limit_s)
+            raise failure(problem, requirement, target, early, optimum, self.parameters)
         value = best.latency_ms if target.minimise_latency else best.miou
         chosen = problem.configuration(best.heads, best.gates)
         runner_ups = tuple(
