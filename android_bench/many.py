@@ -176,7 +176,7 @@ class _Worker:
         self._lost = self._same_as = ""
 
     def work(self) -> None:
-        """Measures; what goes wrong is kept."""
+        """Measures; an error is stored, not raised."""
         try:
             with Store(self._store) as store, self._open_one(self.name) as device:
                 self._measure(device, store)

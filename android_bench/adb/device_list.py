@@ -17,7 +17,7 @@ class AdbListed:
         state: ``device`` (usable), ``unauthorized``, ``offline``, ``no permissions``,
             ... as adb says it.
         details: ``model``, ``product``, ``usb``, ``transport_id``, ... as listed; for
-            ``no permissions`` adb's own reason under ``reason``.
+            ``no permissions`` adb's reason under ``reason``.
     """
 
     serial: str
@@ -34,7 +34,7 @@ _DETAIL = re.compile(r"(.*\S)\s+([a-z_]+):(\S+)")
 
 
 def parse_adb_devices(text: str) -> list[AdbListed]:
-    """Devices in the order listed; lines about adb's own server are skipped.
+    """Devices in the order listed; lines about adb's server are skipped.
 
     Raises:
         AnswerError: the heading is missing or a line cannot be read.

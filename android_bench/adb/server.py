@@ -29,7 +29,7 @@ class ServerAddress:
 
 
 def server_address(environ: Mapping[str, str] = os.environ) -> ServerAddress:
-    """Where adb's own environment variables say that the server listens.
+    """Where adb's environment variables say that the server listens.
 
     Raises:
         BenchError: they say something that cannot be.

@@ -134,7 +134,7 @@ def as_conditions(
     Args:
         used_cores: those that models run on.
         best_caps_khz: the highest caps seen since the phone was opened.
-        max_khz: the cores' own highest frequencies.
+        max_khz: the cores' highest frequencies.
     """
     battery, thermal = slow.battery, slow.thermal
     status = thermal.worst_status if thermal else None
@@ -178,7 +178,7 @@ def as_conditions(
 
 
 def temperature_c(slow: SlowState) -> float | None:
-    """What a hand would feel, else the battery: the chip's own swings by the second."""
+    """Temperature of the skin, else of the battery; the chip's varies by the second."""
     skin = slow.thermal.hottest_c("skin") if slow.thermal else None
     if skin is not None:
         return skin

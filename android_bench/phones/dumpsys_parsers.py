@@ -19,7 +19,7 @@ class Battery:
     """``dumpsys battery``.
 
     Attributes:
-        level_percent: 0 to 100, whatever the phone's own scale is.
+        level_percent: 0 to 100, whatever the phone's scale is.
         status: ``charging``, ``discharging``, ``not charging``, ``full``, ``unknown``.
         powered_by: of ``ac``, ``usb``, ``wireless``, ``dock``, those that supply it.
         temperature_c, voltage_v: None where not reported (0 V is not reported).
@@ -69,7 +69,7 @@ class Thermal:
 
     @property
     def worst_status(self) -> int | None:
-        """Worst of the overall and the sensors' own: some phones say 0 overall."""
+        """Worst of the overall status and the sensors': some phones say 0 overall."""
         reported = [t.status for t in self.temperatures]
         if self.status is not None:
             reported.append(self.status)
@@ -140,7 +140,7 @@ def parse_battery(text: str) -> Battery:
     fields: dict[str, str] = {}
     for line in _lines(text):
         if match := _BATTERY_LINE.fullmatch(line):
-            # Makers append sections of their own, which repeat names.
+            # Makers append further sections, which repeat names.
             fields.setdefault(match[1].lower(), match[2])
     status = _integer(fields.get("status"))
     if status is None or "level" not in fields:
@@ -166,7 +166,7 @@ def parse_battery(text: str) -> Battery:
 
 
 def parse_thermal(text: str) -> Thermal:
-    """A phone without the service gives a Thermal that tells nothing.
+    """Thermal state; nothing is known of a phone without the service.
 
     Raises:
         AnswerError: it is no ``dumpsys thermalservice``.

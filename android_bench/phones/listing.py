@@ -29,7 +29,7 @@ class PhoneListing:
         name: what to type to reach it over this transport, e.g. ``server:0A1B``.
         serial: its serial number; ``host:port`` where only that is known.
         transport: ``server`` (a running adb server holds it), ``usb`` or ``tcp``.
-        state: ``device`` (usable) or what is wrong, in adb's own words: ``offline``,
+        state: ``device`` (usable) or what is wrong, as adb says it: ``offline``,
             ``unauthorized``, ``no permissions``, ...
         core_max_khz: highest frequency of each core by number; None for cores that do
             not tell theirs.

@@ -90,7 +90,7 @@ class ResilientRunner(Generic[T]):
             raise BenchError(
                 f"The connection was lost {self._losses} times in a row ({error});"
                 " check the cable or the network and repeat the command: what was"
-                " measured is kept."
+                " measured is stored."
             ) from error
         self.recover(lost)
         if running and self._strikes[model.sha256] > 1:

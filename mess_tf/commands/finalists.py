@@ -58,7 +58,7 @@ def measure_finalists(
             except OSError as error:
                 raise MessError(
                     f"Finalists cannot be written to {folder} ({error.strerror}); free"
-                    " some space, or set TMPDIR. The answers by promise are kept."
+                    " some space, or set TMPDIR. The results by promise are stored."
                 ) from error
             cards.append(card)
         images = _images(source, cards[0])

@@ -40,7 +40,7 @@ _LIMITS = {
 }
 FRONT = "Pareto front"
 ROBUST_GROUPS = 8
-"""Groups to calibrate on from which `--robust upper-bound` is worth while
+"""Groups to calibrate on from which `--robust upper-bound` is recommended
 (docs/results.md, thresholds on sequences left out)."""
 
 
@@ -80,8 +80,8 @@ def search(
         run: the run folder.
         requirement: limits to keep.
         options: how to search.
-        device: device to search for, e.g. host; may be repeated: each gets its own
-            configurations (default: the recipe's).
+        device: device to search for, e.g. host; may be repeated: each gets
+            configurations for it (default: the recipe's).
         precision: precision of the pieces.
         threads: CPU threads the pieces were measured with (default: the recipe's).
         predicted: predict the latencies of heads that are not measured (after ``mess
@@ -226,7 +226,7 @@ def _hint(source: Source) -> str | None:
     if groups < ROBUST_GROUPS:
         return None
     return (
-        f"Limits were kept on the calibration images. With their {groups} groups"
+        f"Limits hold on the calibration images. With their {groups} groups"
         " `--robust upper-bound` keeps them on other scenes more often"
         " (docs/search.md)."
     )

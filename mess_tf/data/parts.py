@@ -37,9 +37,9 @@ def make_parts(
     train: Source, val: Source, hold_out_fraction: float, calibration_fraction: float
 ) -> SplitIndices:
     """Cuts a training and a validation split; see ``hold_out`` and ``split_report``."""
-    kept, held = hold_out(train.names, train.groups, hold_out_fraction)
+    training, held = hold_out(train.names, train.groups, hold_out_fraction)
     calibration, report = split_report(val.names, val.groups, calibration_fraction)
-    return SplitIndices(kept, held, calibration, report)
+    return SplitIndices(training, held, calibration, report)
 
 
 def evaluation_source(
@@ -69,7 +69,7 @@ def hold_out(
             at least one sample.
 
     Returns:
-        Indices kept and indices held out, ascending.
+        Indices for training and indices held out, ascending.
 
     Raises:
         MessError: a fraction out of range.

@@ -41,7 +41,7 @@ def evaluate(
 ) -> Statistics:
     """Runs every head on every image and stores ``Statistics`` at ``path``.
 
-    mIoU will be at the labels' own resolution: the logits that leave the network (on
+    mIoU will be at the resolution of the labels: the logits that leave the network (on
     the common output grid) are upsampled to each label map.
 
     Args:
@@ -128,8 +128,8 @@ def _evaluate_chunk(
             areas.append([future.result() for future in futures])
             confidence.append(
                 [
-                    [own[key] if key in keys else np.nan for key in policy_keys]
-                    for own, keys in zip(outputs, has, strict=True)
+                    [values[key] if key in keys else np.nan for key in policy_keys]
+                    for values, keys in zip(outputs, has, strict=True)
                 ]
             )
             progress(1)

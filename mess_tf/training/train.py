@@ -37,7 +37,7 @@ from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.teacher import load_teacher
 
 OpenProgress = Callable[[str, int], AbstractContextManager[Progress]]
-"""Called as f(what is done, total steps); gives a ``Progress``."""
+"""Called as f(what is done, total steps); returns a ``Progress``."""
 
 
 def train_supernet(
@@ -52,7 +52,7 @@ def train_supernet(
         recipe: what to train.
         folder: of the run.
         work: folder of checkpoints and logs.
-        open_progress: gives a progress display per stage.
+        open_progress: opens a progress display per stage.
 
     Raises:
         MessError: data, recipe or checkpoints cannot be used.
@@ -313,7 +313,7 @@ def stage_batches(
         **common,
     )
     # The grid on which logits leave is exact enough to watch training by; `mess
-    # evaluate` measures at the labels' own resolution.
+    # evaluate` measures at the resolution of the labels.
     evaluation = BatchMaker(
         calibration,
         range(len(calibration)),
