@@ -35,7 +35,7 @@ from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import Areas, count_areas, mean_iou
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import OpenedData, open_data
+from mess_tf.data.dataset import Dataset, open_dataset
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
@@ -84,7 +84,7 @@ def check(
             )
     if not folders:
         raise MessError(f"Nothing is exported in {run}. Run `mess export {run}` first.")
-    data = open_data(opened.recipe.data)
+    data = open_dataset(opened.recipe.data)
     checks = []
     for wanted in names or folders:
         checked = _check_one(opened, folders[wanted], data, device, threads)
@@ -106,7 +106,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _check_one(
     run: Run,
     folder: Path,
-    data: OpenedData,
+    data: Dataset,
     device: str | None,
     threads: int | None,
 ) -> CheckFile | AnytimeCheckFile:
@@ -144,7 +144,7 @@ class _Session:
     threads: int
 
     def measure(
-        self, data: OpenedData, follow: Callable[..., tuple[np.ndarray, list[Any]]]
+        self, data: Dataset, follow: Callable[..., tuple[np.ndarray, list[Any]]]
     ) -> tuple[np.ndarray, list[Any], float]:
         """Runs the export over all images.
 
@@ -181,7 +181,7 @@ class _Session:
         return latency_ms, answers, (before + after) / 2 / promised.whole_ms
 
 
-def _check_routing(session: _Session, data: OpenedData) -> CheckFile:
+def _check_routing(session: _Session, data: Dataset) -> CheckFile:
     """Checks an export that answers once per image."""
     card = session.card
     configuration = Configuration.from_json(card["promise"]["configuration"])
@@ -217,7 +217,7 @@ def _check_routing(session: _Session, data: OpenedData) -> CheckFile:
     )
 
 
-def _check_deadlines(session: _Session, data: OpenedData) -> AnytimeCheckFile:
+def _check_deadlines(session: _Session, data: Dataset) -> AnytimeCheckFile:
     """Checks an export whose exits answer one after the other."""
     path = session.folder / "card.json"
     promised = from_json(session.card["anytime"], AnytimeResult, f"The card {path}")
@@ -248,7 +248,7 @@ def _check_deadlines(session: _Session, data: OpenedData) -> AnytimeCheckFile:
     )
 
 
-def _parts(data: OpenedData) -> Iterator[tuple[str, list[int]]]:
+def _parts(data: Dataset) -> Iterator[tuple[str, list[int]]]:
     """The parts that have images, with these."""
     for part in ("calibration", "report"):
         chosen = [i for i, p in enumerate(data.parts) if p == part]
@@ -301,7 +301,7 @@ def _checked_part(
 
 
 def _miou(
-    data: OpenedData, spec: SupernetSpec, chosen: list[int], answers: list[Any]
+    data: Dataset, spec: SupernetSpec, chosen: list[int], answers: list[Any]
 ) -> float:
     total: Areas | None = None
     for index in chosen:

@@ -16,7 +16,7 @@ from mess_tf.commands.export import write_export
 from mess_tf.commands.latencies import network_input, tensor_of
 from mess_tf.commands.on_device import answers_on_device
 from mess_tf.core.errors import MessError
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.exporting.options import ExportForm
 from mess_tf.terminal.progress import Step, progress
 from search.finalists import rerank_by_measurement
@@ -75,7 +75,7 @@ def measure_finalists(
 
 def _images(source: Source, card: dict[str, Any]) -> list[np.ndarray]:
     """The calibration images as the files take them: what was chosen on is measured."""
-    data = open_data(source.run.recipe.data)
+    data = open_dataset(source.run.recipe.data)
     image_input = tensor_of(card["input"])
     return [
         network_input(

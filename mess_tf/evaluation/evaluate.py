@@ -16,8 +16,8 @@ from mess_tf.core.segmentation_metrics import Areas, count_areas
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.parts import Part
 from mess_tf.data.sources import Source
+from mess_tf.data.splits import Part
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.evaluation.runners import Runner
 from mess_tf.policies.comparison_exit import reference_exit

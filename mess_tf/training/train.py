@@ -19,7 +19,7 @@ from mess_tf.core.files import sha256_of
 from mess_tf.core.supernet_spec import Preprocessing, SupernetSpec
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
-from mess_tf.data.open import OpenedData, open_data
+from mess_tf.data.dataset import Dataset, open_dataset
 from mess_tf.data.prefetch import Prefetcher
 from mess_tf.models.adoption import design_adopted
 from mess_tf.models.flatten import flatten
@@ -57,7 +57,7 @@ def train_supernet(
     Raises:
         MessError: data, recipe or checkpoints cannot be used.
     """
-    data = open_data(recipe.data)
+    data = open_dataset(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
     with _data_parallel(recipe.training.devices):
         if recipe.training.mixed_precision:
@@ -109,7 +109,7 @@ def _in_bfloat16() -> Iterator[None]:
 def _train(
     recipe: Recipe,
     spec: SupernetSpec,
-    data: OpenedData,
+    data: Dataset,
     work: Path,
     open_progress: OpenProgress,
 ) -> Supernet:
@@ -221,7 +221,7 @@ def _exit_loss_config(training: Training) -> ExitLossConfig:
 
 
 def pixel_weights(
-    recipe: Recipe, data: OpenedData, open_progress: OpenProgress
+    recipe: Recipe, data: Dataset, open_progress: OpenProgress
 ) -> np.ndarray:
     """Pixel weights by class; the training labels are only read where they count."""
     classes = len(data.train.classes)
@@ -285,7 +285,7 @@ class StageBatches:
 
 
 def stage_batches(
-    recipe: Recipe, spec: SupernetSpec, data: OpenedData, epochs: int
+    recipe: Recipe, spec: SupernetSpec, data: Dataset, epochs: int
 ) -> StageBatches:
     """A recipe's batches for ``epochs`` epochs, augmented as it says."""
     training = recipe.training
@@ -325,7 +325,7 @@ def stage_batches(
     )
 
 
-def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -> str:
+def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: Dataset) -> str:
     """Of all that decides the weights after a stage; places and workers do not.
 
     What stage 2 alone reads is no part of stage 1's, so that its checkpoint serves

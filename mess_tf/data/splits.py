@@ -1,4 +1,4 @@
-"""SplitIndices of a data set that must not share anything: train, calibration, report.
+"""Splits of a data set that share nothing: training, calibration and report.
 
 Frames of one video differ little from their neighbours, so parts are cut along groups
 (sequences, scenes) or, within one group, at a single place in the order of names.
@@ -33,7 +33,7 @@ class SplitIndices:
     report: tuple[int, ...]
 
 
-def make_parts(
+def split_indices(
     train: Source, val: Source, hold_out_fraction: float, calibration_fraction: float
 ) -> SplitIndices:
     """Cuts a training and a validation split; see ``hold_out`` and ``split_report``."""
