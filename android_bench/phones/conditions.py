@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from android_bench.errors import AnswerError
+from android_bench.errors import ParseError
 from android_bench.phones.cpu import CoreFrequency, parse_cpufreq, parse_files
 from android_bench.phones.dumpsys_parsers import (
     Battery,
@@ -101,11 +101,11 @@ def parse_slow(answers: Mapping[str, str]) -> SlowState:
     screen = re.search(r"Display Power: state=([A-Z_]+)|mWakefulness=(\w+)", power)
     try:
         battery = parse_battery(answers.get("battery", ""))
-    except AnswerError:  # a phone without battery: a board, an emulator
+    except ParseError:  # a phone without battery: a board, an emulator
         battery = None
     try:
         thermal = parse_thermal(answers.get("thermal", ""))
-    except AnswerError:
+    except ParseError:
         thermal = None
     return SlowState(
         battery=battery,

@@ -20,7 +20,7 @@ from android_bench.phones.flags import check_known, timing_flags
 from android_bench.phones.folder import NoSpace
 from android_bench.phones.resilient_runner import MOST_LOSSES
 from android_bench.phones.result import read_frame, summary_of
-from android_bench.phones.rounds import Plan, ScriptBroken, in_order, run_commands
+from android_bench.phones.rounds import Plan, ScriptInterrupted, in_order, run_commands
 from android_bench.phones.session import PhoneSession
 from android_bench.phones.tool import PhoneTool, command_of
 from android_bench.records import Failure, MeasureSettings, ModelFile
@@ -81,7 +81,7 @@ class PhoneInference:
             try:
                 with tempfile.TemporaryDirectory(prefix="android_bench-") as folder:
                     return self._once(batch, first, Path(folder))
-            except ScriptBroken as broken:
+            except ScriptInterrupted as broken:
                 if broken.lost is None:
                     self.session.end_script()
                     raise self._failed(first, "run", str(broken)) from broken
