@@ -28,7 +28,7 @@ class Device(Protocol):
 
     What is wrong with a model is a ``Failure`` value; what is wrong with the device as
     a whole (gone, refused, unusable settings) is a BenchError. Every call ends: each
-    wait is bounded by ``settings.timeout_s`` or a limit of the device's own.
+    wait is bounded by ``settings.timeout_s`` or a limit of the device.
     """
 
     def describe(self) -> DeviceInfo:

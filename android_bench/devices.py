@@ -39,6 +39,15 @@ def open_device(name: str, benchmark_model: Path | None = None) -> Device:
     return AdbDevice(find(name), benchmark_model)
 
 
+def refuse_unused_tool(names: Sequence[str], benchmark_model: Path | None) -> None:
+    """Raises BenchError for a benchmark tool for phones where no phone is measured."""
+    if benchmark_model is not None and set(names) == {HOST}:
+        raise BenchError(
+            f"The benchmark tool {benchmark_model} is for phones, and only {HOST!r} is"
+            " measured; leave --benchmark-model out, or name a phone with --device."
+        )
+
+
 def resolve_names(devices: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Names of the devices to open, with ``all`` resolved and repetitions dropped.
 

@@ -12,5 +12,5 @@ class BenchError(MessError):
     """
 
 
-class AnswerError(BenchError):
+class ParseError(BenchError):
     """Output of a phone's command that is of another kind than expected."""

@@ -176,7 +176,7 @@ class _Worker:
         self._lost = self._same_as = ""
 
     def work(self) -> None:
-        """Measures; what goes wrong is kept."""
+        """Measures; an error is stored, not raised."""
         try:
             with Store(self._store) as store, self._open_one(self.name) as device:
                 self._measure(device, store)
@@ -185,7 +185,7 @@ class _Worker:
             self._shared.stopped.set()
         except BenchError as error:
             self._lost = str(error)
-            self._tell_loss()
+            self._report_loss()
         except _Stopped:
             self._lost = "stopped"
         # A mistake of ours is no lost device; the others go on until it is reported.
@@ -214,18 +214,18 @@ class _Worker:
             self._settings,
             store,
             self._fresh,
-            self._tell,
+            self._report_progress,
             self._keep,
         )
 
     def _keep(self, row: Measurement) -> None:
         self._rows[row.sha256] = row
 
-    def _tell(self, done: int, planned: int, text: str) -> None:
+    def _report_progress(self, done: int, planned: int, text: str) -> None:
         self._visits = done, planned
         self._shared.report(self.name, done, planned, text)
 
-    def _tell_loss(self) -> None:
+    def _report_loss(self) -> None:
         _LOG.warning("%s is lost: %s", self.name, self._lost)
         done, planned = self._visits
         try:

@@ -161,12 +161,12 @@ def run_inference(
     inputs: Iterable[ModelInputs],
     settings: MeasureSettings | None = None,
 ) -> InferenceRun:
-    """Runs a model over real inputs and keeps every output.
+    """Runs a model over real inputs and returns every output.
 
     Args:
         inputs: per item, the model's input arrays in the model's order or by name;
-            type and shape must be the model's own. ``device.infer`` streams where the
-            outputs are too large to be kept together.
+            type and shape must be the model's. ``device.infer`` streams where the
+            outputs are too large for memory.
         settings: threads, warm-up and timeout; the quick preset by default.
 
     Raises:
@@ -260,9 +260,9 @@ def _measure_block(
         else:
             yield model, *_steadier([rounds], [first[model]])[0]
     for group in {model.group for model in second}:
-        own = [model for model in second if model.group == group]
-        chosen = _steadier([second[m] for m in own], [first[m] for m in own])
-        for model, (rounds, set_aside) in zip(own, chosen, strict=True):
+        members = [model for model in second if model.group == group]
+        chosen = _steadier([second[m] for m in members], [first[m] for m in members])
+        for model, (rounds, set_aside) in zip(members, chosen, strict=True):
             yield model, rounds, set_aside
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from android_bench.device import Device
-from android_bench.devices import HOST, open_device, resolve_names
+from android_bench.devices import HOST, open_device, refuse_unused_tool, resolve_names
 from android_bench.errors import BenchError
 from android_bench.many import DeviceProgress
 from android_bench.measure import Progress
@@ -67,6 +67,7 @@ def profile_operators(
     files = read_models(models)
     wanted = settings or MeasureSettings()
     names, unusable = resolve_names(devices)
+    refuse_unused_tool(names, benchmark_model)
     runs = []
     with Store(store) as opened:
         for name in names:

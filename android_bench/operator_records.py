@@ -89,7 +89,7 @@ class OperatorProfile:
         """Operators of the first graph.
 
         Those of subgraphs and "Delegate internal" tables are parts of nodes here, and
-        control-flow nodes in a graph of their own contain some of these: their times
+        control-flow nodes in a separate graph contain some of these: their times
         must not be added to these.
         """
         graphs = [o.graph for o in self.operators if o.graph != CONTROL_FLOW]
@@ -116,7 +116,7 @@ def operator_times(
             named in the operators that the tool marks as delegated.
         runs: where the tool adds the calls of all runs up, their number, else 1.
         flat: the tool lists the operators of subgraphs among those of the main graph:
-            control-flow nodes, which contain them, get a graph of their own.
+            control-flow nodes, which contain them, get a separate graph.
     """
     alone = delegates[0] if len(set(delegates)) == 1 else "delegate"
     return tuple(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from android_bench.device import Device
-from android_bench.devices import HOST, open_device, resolve_names
+from android_bench.devices import HOST, open_device, refuse_unused_tool, resolve_names
 from android_bench.errors import BenchError
 from android_bench.many import DeviceProgress, DeviceRun, measure_many
 from android_bench.records import MeasureSettings, ModelFile
@@ -44,7 +44,8 @@ def profile(
 
     Raises:
         BenchError: a file that cannot be read, a store that cannot be written, no phone
-            for ``all``; nothing was measured on any device.
+            for ``all``, a tool for phones without a phone; nothing was measured on any
+            device.
     """
     files = [
         dataclasses.replace(file, group=(groups or {}).get(file.name, ""))
@@ -52,6 +53,7 @@ def profile(
     ]
     wanted = settings or MeasureSettings()
     names, unusable = resolve_names(devices)
+    refuse_unused_tool(names, benchmark_model)
 
     def open_one(name: str) -> Device:
         return open_device(name, benchmark_model)

@@ -2,7 +2,7 @@
 
 Frozen records of stdlib types (numpy only for outputs and statistics). Everything that
 is stored survives a round trip through JSON (``mess_tf.core.json_files``). Raw samples
-are kept; every figure is computed from them when it is asked for.
+are stored; every figure is computed from them when it is asked for.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class MeasureSettings:
         block_models: models whose rounds are interleaved before they are committed.
         timeout_s: a model that gives no answer for so long in one round has failed.
         seed: of the order of the rounds and of the random inputs.
-        extra: further flags of a device's own tool.
+        extra: further flags of a device's benchmark tool.
     """
 
     threads: int = 1
@@ -290,7 +290,7 @@ class Round:
     """One visit to a model.
 
     Attributes:
-        samples_us: latency of each run kept, microseconds, in the order taken; with a
+        samples_us: latency of each run used, microseconds, in the order taken; with a
             ``summary``, one value: its median, or its mean where it tells no median.
         conditions: while they were taken.
         init_us: opening the model and preparing it, None where not reported.
@@ -431,7 +431,7 @@ class Measurement:
 
     @property
     def mean_ms(self) -> float:
-        """Mean of all runs that were kept or summed up."""
+        """Mean of all runs that were stored or summed up."""
         rounds = self._measured_rounds
         means = [
             float(np.mean(r.samples_us)) if r.summary is None else r.summary.mean_us

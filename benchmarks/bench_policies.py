@@ -53,7 +53,7 @@ from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.evaluation.runners import PiecesRunner
 from mess_tf.policies.full_resolution import Edges, full_size_confidence
@@ -257,7 +257,7 @@ def rank(
     args: argparse.Namespace,
 ) -> None:
     """Native grid against image resolution."""
-    data = open_data(run.recipe.data).evaluation
+    data = open_dataset(run.recipe.data).evaluation
     chosen = np.linspace(0, len(data) - 1, args.rank_images).round().astype(int)
     runner = PiecesRunner(spec, pieces, [], args.threads)
     columns = [statistics.heads.index(head) for head in heads]

@@ -38,7 +38,7 @@ from mess_tf.core.precisions import Precision
 from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.quantising.thresholds import only_heads, routed
 from mess_tf.runs import Run
@@ -191,7 +191,7 @@ def control(run: Run, spec: SupernetSpec, epochs: int | None) -> dict[str, Stati
     for node in trained.mirror.trained().nodes:
         if node.weights:
             supernet.model.get_layer(node.name).set_weights(list(node.weights))
-    data = open_data(recipe.data)
+    data = open_dataset(recipe.data)
     asked = recipe.statistics
     compared = reference_exits(spec)
     policies = keys(asked.policies, asked.pixel_thresholds, compared)

@@ -27,8 +27,8 @@ from scipy.io import savemat
 from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
+from mess_tf.data.dataset import open_split
 from mess_tf.data.drawn import open_drawn
-from mess_tf.data.open import open_split
 from mess_tf.data.prefetch import Batch, Prefetcher
 from mess_tf.data.voc import CLASSES, voc_palette
 from mess_tf.recipe.files import load_recipe

@@ -24,7 +24,7 @@ Genome = tuple[tuple[int, int], ...]
 
 @dataclass
 class Best:
-    """The fastest configuration found that keeps the floor, and when it was found."""
+    """The fastest configuration found with the minimum mIoU, and when it was found."""
 
     latency_ms: float = np.inf
     after_s: float = 0.0
@@ -32,13 +32,13 @@ class Best:
 
 
 class Rivals:
-    """Searches for the lowest mean latency with an mIoU of at least ``floor``."""
+    """Searches for the lowest mean latency with an mIoU of at least ``min_miou``."""
 
     def __init__(
-        self, problem: Problem, floor: float, early: int, seconds: float, seed: int
+        self, problem: Problem, min_miou: float, early: int, seconds: float, seed: int
     ) -> None:
         self.problem = problem
-        self.floor = floor
+        self.min_miou = min_miou
         self.early = early
         self.seconds = seconds
         self.rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ class Rivals:
     def evolve(self) -> Best:
         """Mutation and crossover of the fittest quarter, as once-for-all does.
 
-        Where children miss the floor they are drawn again, a bounded number of times.
+        Where children miss the minimum they are drawn again, a bounded number of times.
         """
         crowd = [self._fit(self._draw) for _ in range(POPULATION) if not self._late()]
         while not self._late():
@@ -106,7 +106,7 @@ class Rivals:
         rows = np.insert(rows, place, np.arange(count), axis=1)
         batch = evaluate_batch(problem, tuple(heads), rows, np.inf)
         self.best.tried += count
-        latency = np.where(batch.miou >= self.floor, batch.latency_ms, np.inf)
+        latency = np.where(batch.miou >= self.min_miou, batch.latency_ms, np.inf)
         gate = int(latency.argmin())
         if latency[gate] >= self.best.latency_ms:
             return None
@@ -118,7 +118,7 @@ class Rivals:
         return time.monotonic() - self._start >= self.seconds
 
     def _fit(self, make: Callable[[], Genome]) -> tuple[float, Genome]:
-        """The first of a bounded number of tries that keeps the floor."""
+        """The first of a bounded number of tries that keeps the minimum mIoU."""
         for _ in range(TRIES):
             genome = make()
             fitness = self._fitness(genome)
@@ -127,14 +127,14 @@ class Rivals:
         return fitness, genome
 
     def _fitness(self, genome: Genome) -> float:
-        """Mean latency; beyond 1e6 by how much the floor is missed."""
+        """Mean latency; beyond 1e6 by how much the minimum is missed."""
         heads = tuple(h for h, _ in genome)
         row = np.array([[g for _, g in genome[:-1]]], np.int64).reshape(1, -1)
         batch = evaluate_batch(self.problem, heads, row, np.inf)
         self.best.tried += 1
         latency, miou = float(batch.latency_ms[0]), float(batch.miou[0])
-        if miou < self.floor:
-            return 1e6 * (1 + self.floor - miou)
+        if miou < self.min_miou:
+            return 1e6 * (1 + self.min_miou - miou)
         if latency < self.best.latency_ms:
             self.best.latency_ms = latency
             self.best.after_s = time.monotonic() - self._start

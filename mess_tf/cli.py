@@ -200,7 +200,7 @@ def _text(command: Command, result: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` in JSON's own types; numbers that JSON lacks become null."""
+    """``value`` in JSON's types; numbers that JSON lacks become null."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -322,7 +322,7 @@ _DEBUG_HELP = "show everything the libraries print, and where an error arose"
 
 
 def _add(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
-    # A percent sign would be read as one of argparse's own placeholders.
+    # A percent sign would be read as one of argparse's placeholders.
     words = parameter.help.replace("%", "%%")
     flag, metavar = FLAGS.get(parameter.name, ("", ""))
     flag = flag or "--" + parameter.name.replace("_", "-")
@@ -351,7 +351,7 @@ def _add(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
     if not parameter.choices:
         settings["metavar"] = metavar or _metavar(parameter)
     if parameter.many:
-        # argparse would append to the default itself: it must be a list of its own.
+        # argparse would append to the default itself: it must be a new list.
         settings |= {"action": "append", "default": []}
     else:
         settings["default"] = parameter.default

@@ -1,6 +1,6 @@
 """The run folder: one place for everything that a recipe leads to.
 
-Every command reads the folder and adds its own part; this module knows where each part
+Every command reads the folder and adds its part; this module knows where each part
 lies, and nothing of what is inside.
 """
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 
 import numpy as np
 
 from mess_tf.core.errors import MessError
 from mess_tf.core.quantiles import quantile
 from mess_tf.core.routing import first_exit
+from search.parameters import SearchParameters
 from search.problem import Problem
 from search.requirement import Requirement
 from search.resources import MB
@@ -30,18 +30,25 @@ def failure(
     target: Target,
     early: int,
     optimum: Optimum,
-    time_limit_s: float,
+    parameters: SearchParameters,
 ) -> MessError:
-    """Why there is no configuration, and what could be had instead."""
-    deadline = time.monotonic() + min(time_limit_s, _DIAGNOSIS_LIMIT_S)
-    half = (time.monotonic() + deadline) / 2
+    """The error that says why there is no configuration, and the nearest there are.
+
+    Args:
+        early: early exits of a configuration, at most.
+        optimum: of the search that found nothing.
+        parameters: of that search; its solver options serve for the nearest, too.
+    """
+    time_limit_s, options = parameters.time_limit_s, parameters.solver
+    started = options.clock()
+    limit_s = min(time_limit_s, _DIAGNOSIS_LIMIT_S)
+    half, deadline = started + limit_s / 2, started + limit_s
     advice = []
     any_latency = dataclasses.replace(
         target, max_latency_ms=math.inf, max_p90_ms=math.inf
     )
-    fast = BranchAndBound(
-        problem, dataclasses.replace(any_latency, minimise_latency=True), early, half
-    ).run()
+    fast_target = dataclasses.replace(any_latency, minimise_latency=True)
+    fast = BranchAndBound(problem, fast_target, early, half, options=options).run()
     if fast.incumbent is not None:
         p90 = _p90_of(problem, fast.incumbent.heads, fast.incumbent.gates)
         sure = "" if fast.proven else " found so far"
@@ -50,7 +57,7 @@ def failure(
             f" {fast.incumbent.latency_ms:.3f} ms (p90 {p90:.3f} ms)"
         )
     good_target = dataclasses.replace(target, min_miou=0.0, minimise_latency=False)
-    good = BranchAndBound(problem, good_target, early, deadline).run()
+    good = BranchAndBound(problem, good_target, early, deadline, options=options).run()
     if good.incumbent is not None:
         drop = 100 * (problem.reference_miou - good.incumbent.miou)
         sure = "" if good.proven else " found so far"

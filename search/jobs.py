@@ -27,7 +27,7 @@ ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 # Each search uses two threads itself.
 LOCAL_WORKERS = 2
-_SCHEDULER_TIMEOUT_S = 30.0
+SCHEDULER_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def run_jobs(
     engine: Engine = "local",
     scheduler: str | None = None,
     progress: ProgressCall | None = None,
+    scheduler_timeout_s: float = SCHEDULER_TIMEOUT_S,
 ) -> Iterator[JobResult]:
     """Results of jobs, in their order; each as soon as it and those before are there.
 
@@ -93,6 +94,7 @@ def run_jobs(
         scheduler: address of a Dask cluster, e.g. ``tcp://10.0.0.5:8786``, whose
             workers have this package; None starts a cluster of two workers here.
         progress: called with each search's progress; by ``local`` only.
+        scheduler_timeout_s: longest wait for the scheduler's first answer, seconds.
 
     Raises:
         MessError: the engine is unknown or not installed, or the cluster is out of
@@ -109,7 +111,7 @@ def run_jobs(
         for job in jobs:
             yield run_job(statistics, spec, job, progress)
         return
-    with _cluster(scheduler):
+    with _cluster(scheduler, scheduler_timeout_s):
         yield from _on_dask(statistics, spec, jobs)
 
 
@@ -133,7 +135,7 @@ def _on_dask(
 
 
 @contextlib.contextmanager
-def _cluster(scheduler: str | None) -> Iterator[None]:
+def _cluster(scheduler: str | None, timeout_s: float) -> Iterator[None]:
     """Makes a Dask cluster the one that joblib uses."""
     try:
         from distributed import Client, LocalCluster
@@ -154,7 +156,7 @@ def _cluster(scheduler: str | None) -> Iterator[None]:
         else:
             address = scheduler
         try:
-            stack.enter_context(Client(address, timeout=_SCHEDULER_TIMEOUT_S))
+            stack.enter_context(Client(address, timeout=timeout_s))
         except (OSError, ValueError) as error:
             raise MessError(
                 f"No Dask scheduler answers at {scheduler} ({error}); start one with"

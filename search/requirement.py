@@ -95,7 +95,7 @@ class Requirement:
         limits_latency = self.max_latency_ms is not None or self.max_p90_ms is not None
         return "accuracy" if limits_latency and not limits_accuracy else "latency"
 
-    def miou_floor(self, reference_miou: float) -> float:
+    def lowest_miou_allowed(self, reference_miou: float) -> float:
         """The lowest mIoU allowed when the final head alone reaches ``reference_miou``.
 
         Returns:

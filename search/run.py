@@ -181,7 +181,7 @@ class _Task:
         ).run()
         best = optimum.incumbent
         if best is None:
-            raise failure(problem, requirement, target, early, optimum, time_limit_s)
+            raise failure(problem, requirement, target, early, optimum, self.parameters)
         value = best.latency_ms if target.minimise_latency else best.miou
         chosen = problem.configuration(best.heads, best.gates)
         runner_ups = tuple(
@@ -267,7 +267,7 @@ def target_of(problem: Problem, requirement: Requirement) -> Target:
     size = requirement.max_size_mb
     return Target(
         minimise_latency=requirement.goal == "latency",
-        min_miou=requirement.miou_floor(problem.reference_miou),
+        min_miou=requirement.lowest_miou_allowed(problem.reference_miou),
         max_latency_ms=math.inf if ceiling is None else ceiling,
         max_p90_ms=math.inf if p90 is None else p90,
         max_size_bytes=math.inf if size is None else size * MB,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from android_bench.adb.advice import UDEV, advice_for
 from android_bench.adb.keys import key_files, load_signers
-from android_bench.adb.reach import Endpoint, NotReached, check_usable
+from android_bench.adb.reach import Endpoint, UnreachableError, check_usable
 from android_bench.adb.transport import Transport
 from android_bench.errors import BenchError
 
@@ -25,7 +25,8 @@ def connect(endpoint: Endpoint, key: Path | None = None, ask: bool = True) -> Tr
         ask: let the phone ask its user whether to trust this computer, and wait.
 
     Raises:
-        BenchError: it does not answer, or not to us; ``NotReached`` tells its state.
+        BenchError: it does not answer, or not to us; an ``UnreachableError`` has its
+            state.
     """
     if endpoint.listed is not None:
         from android_bench.adb.server import server_address
@@ -78,7 +79,7 @@ def _usb_wire(endpoint: Endpoint) -> CheckedTransport:
         errors = (usb1.USBError, AssertionError, TypeError)
         return CheckedTransport(UsbTransport.find_adb(port_path=port), errors)
     except (UsbDeviceNotFoundError, usb1.USBError) as error:
-        raise NotReached(
+        raise UnreachableError(
             f"Phone {endpoint.name} cannot be opened ({error}):"
             f" {advice_for('offline')}.",
             "offline",
@@ -91,7 +92,7 @@ def _explained(endpoint: Endpoint, error: Exception) -> BenchError:
 
     said = str(error).strip() or type(error).__name__
     if isinstance(error, Unauthorized):
-        return NotReached(
+        return UnreachableError(
             f"Phone {endpoint.name} is 'unauthorized' ({said}):"
             f" {advice_for('unauthorized')}.",
             "unauthorized",
@@ -99,10 +100,10 @@ def _explained(endpoint: Endpoint, error: Exception) -> BenchError:
     if endpoint.usb is not None:
         state = "busy" if "BUSY" in said.upper() else "offline"
         if "ACCESS" in said.upper():
-            return NotReached(
+            return UnreachableError(
                 f"Phone {endpoint.name} may not be opened: {UDEV}.", state
             )
-        return NotReached(
+        return UnreachableError(
             f"Phone {endpoint.name} does not answer ({said}): {advice_for(state)}.",
             state,
         )
@@ -113,18 +114,18 @@ def _network_explained(address: str, said: str) -> BenchError:
     from android_bench.adb.server import ServerAddress, server_runs
 
     if server_runs(ServerAddress(*_host_port(address))):
-        return NotReached(
+        return UnreachableError(
             f"At {address} an adb server listens, not a phone; leave the address out"
             " and name a phone that the server lists (see `mess devices`).",
             "host",
         )
     if "STLS" in said:
-        return NotReached(
+        return UnreachableError(
             f"Phone {address} wants an encrypted connection (wireless debugging), which"
             f" only adb itself makes: `adb pair`, then `adb connect {address}`.",
             "offline",
         )
-    return NotReached(
+    return UnreachableError(
         f"Phone {address} does not answer as a phone does ({said}):"
         f" {advice_for('unreachable')}.",
         "unreachable",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from android_bench.errors import AnswerError
+from android_bench.errors import ParseError
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class AdbListed:
         state: ``device`` (usable), ``unauthorized``, ``offline``, ``no permissions``,
             ... as adb says it.
         details: ``model``, ``product``, ``usb``, ``transport_id``, ... as listed; for
-            ``no permissions`` adb's own reason under ``reason``.
+            ``no permissions`` adb's reason under ``reason``.
     """
 
     serial: str
@@ -34,14 +34,14 @@ _DETAIL = re.compile(r"(.*\S)\s+([a-z_]+):(\S+)")
 
 
 def parse_adb_devices(text: str) -> list[AdbListed]:
-    """Devices in the order listed; lines about adb's own server are skipped.
+    """Devices in the order listed; lines about adb's server are skipped.
 
     Raises:
-        AnswerError: the heading is missing or a line cannot be read.
+        ParseError: the heading is missing or a line cannot be read.
     """
     _, heading, listing = text.partition("List of devices attached")
     if not heading:
-        raise AnswerError(f"This is no list of adb devices: {text.strip()[:80]!r}.")
+        raise ParseError(f"This is no list of adb devices: {text.strip()[:80]!r}.")
     return [
         _listed(line)
         for line in listing.splitlines()
@@ -59,7 +59,7 @@ def _listed(line: str) -> AdbListed:
         # A state of a later adb: certain only where a tab shows where it begins.
         serial, tab, state = rest.partition("\t")
         if not tab:
-            raise AnswerError(f"Line {line!r} of the list of adb devices is unknown.")
+            raise ParseError(f"Line {line!r} of the list of adb devices is unknown.")
         return AdbListed(serial.strip(), state.strip(), details)
     if found["reason"] is None:
         return AdbListed(found["serial"], found["state"], details)

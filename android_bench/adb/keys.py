@@ -39,10 +39,10 @@ def key_files(
                 " ~/.android/adbkey, or leave it out."
             )
         return [key]
-    own = (home or Path.home()) / USER_KEY
-    if not own.is_file():
-        make_key(own)
-    return [own, *_vendor_keys(environ.get(VENDOR_KEYS, ""))]
+    user_key = (home or Path.home()) / USER_KEY
+    if not user_key.is_file():
+        make_key(user_key)
+    return [user_key, *_vendor_keys(environ.get(VENDOR_KEYS, ""))]
 
 
 def _vendor_keys(text: str) -> list[Path]:

@@ -30,7 +30,7 @@ ADDRESSES = "MESS_PHONES"
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(\d{1,5})")
 
 
-class NotReached(BenchError):
+class UnreachableError(BenchError):
     """A phone that is there but cannot be used as it is.
 
     Attributes:
@@ -158,12 +158,14 @@ def _pick(serial: str, among: list[Endpoint]) -> Endpoint:
 
 
 def check_usable(endpoint: Endpoint) -> Endpoint:
-    """Returns the endpoint. Raises NotReached when adb cannot use the phone."""
+    """Returns the endpoint. Raises UnreachableError when adb cannot use the phone."""
     if endpoint.state == USABLE:
         return endpoint
     if endpoint.listed is not None:
-        raise NotReached(refusal(endpoint.serial, endpoint.listed), endpoint.state)
-    raise NotReached(
+        raise UnreachableError(
+            refusal(endpoint.serial, endpoint.listed), endpoint.state
+        )
+    raise UnreachableError(
         f"Phone {endpoint.name} is {endpoint.state!r}: {advice_for(endpoint.state)}.",
         endpoint.state,
     )
@@ -195,8 +197,8 @@ def _of_server(serial: str) -> Endpoint:
     listed = _running_server()
     states = {endpoint.serial: endpoint.state for endpoint in listed}
     if _ADDRESS.fullmatch(serial) and states.get(serial, "offline") == "offline":
-        from android_bench.adb.server import server_address, tell_server
+        from android_bench.adb.server import connect_through_server, server_address
 
-        tell_server(server_address(), serial)
+        connect_through_server(server_address(), serial)
         listed = server_endpoints()
     return _pick(serial, listed)

@@ -12,7 +12,7 @@ import adbutils
 from adbutils._adb import AdbConnection
 
 from android_bench.adb.device_list import AdbListed, parse_adb_devices
-from android_bench.errors import AnswerError, BenchError
+from android_bench.errors import BenchError, ParseError
 
 ANSWER_S = 10.0
 
@@ -29,7 +29,7 @@ class ServerAddress:
 
 
 def server_address(environ: Mapping[str, str] = os.environ) -> ServerAddress:
-    """Where adb's own environment variables say that the server listens.
+    """Where adb's environment variables say that the server listens.
 
     Raises:
         BenchError: they say something that cannot be.
@@ -82,7 +82,7 @@ SERVER_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
 )
-_LIST_ERRORS: tuple[type[Exception], ...] = (*SERVER_ERRORS, AnswerError)
+_LIST_ERRORS: tuple[type[Exception], ...] = (*SERVER_ERRORS, ParseError)
 
 
 def server_runs(address: ServerAddress) -> bool:
@@ -114,7 +114,7 @@ def listed_phones(address: ServerAddress) -> list[AdbListed] | None:
         ) from error
 
 
-def tell_server(address: ServerAddress, phone: str) -> None:
+def connect_through_server(address: ServerAddress, phone: str) -> None:
     """Has a running server connect anew to a phone on the network.
 
     Raises:

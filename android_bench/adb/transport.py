@@ -29,7 +29,7 @@ class FileRefused(BenchError):
     """The phone does not take or give a file.
 
     Attributes:
-        reason: in the phone's own words, e.g. ``No space left on device``.
+        reason: as the phone says it, e.g. ``No space left on device``.
     """
 
     def __init__(self, message: str, reason: str) -> None:

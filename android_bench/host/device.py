@@ -93,7 +93,7 @@ class HostDevice:
     def profile_operators(
         self, models: Sequence[ModelFile], settings: MeasureSettings
     ) -> Iterator[tuple[ModelFile, tuple[OperatorTime, ...] | Failure]]:
-        """LiteRT's own profiler; see ``Device.profile_operators``."""
+        """LiteRT's profiler; see ``Device.profile_operators``."""
         self._check(settings)
         for model in models:
             request = {

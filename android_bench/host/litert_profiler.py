@@ -1,4 +1,4 @@
-"""LiteRT's own operator profiler, through the C API of the library in its wheel.
+"""LiteRT's operator profiler, through the C API of the library in its wheel.
 
 The Python API of LiteRT 2 has no profiler, but ``libLiteRt.so`` exports the one behind
 ``benchmark_litert_model`` with versioned symbols (``litert/c/litert_profiler.h``,

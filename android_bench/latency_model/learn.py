@@ -91,9 +91,9 @@ def learn(
         return {n: found[sha256] for n, sha256 in digests.items() if sha256 in found}
 
     latency_ms = measured_ms(fingerprint, settings)
-    own = _only(models, latency_ms)
+    measured = _only(models, latency_ms)
     about = {"fingerprint": fingerprint, "settings": settings.key}
-    best = fit(own, latency_ms, about=about)
+    best = fit(measured, latency_ms, about=about)
     for device, other in _elsewhere(store, fingerprint, settings):
         elsewhere_ms = measured_ms(device, other)
         if len(elsewhere_ms) < LEAST_MODELS:
@@ -102,7 +102,7 @@ def learn(
         prior = fit(_only(models, elsewhere_ms), elsewhere_ms, about=there)
         if not prior.kinds >= best.kinds:
             continue
-        transferred = fit(own, latency_ms, prior, about)
+        transferred = fit(measured, latency_ms, prior, about)
         if _size(transferred) < _size(best):
             best = transferred
     return best

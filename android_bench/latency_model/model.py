@@ -273,8 +273,8 @@ def _held_out(
     names = list(models)
     distances: list[float] = []
     errors: dict[str, float] = {}
-    for kept, held in KFold(FOLDS, shuffle=True, random_state=0).split(names):
-        part = {names[i]: models[names[i]] for i in kept}
+    for training, held in KFold(FOLDS, shuffle=True, random_state=0).split(names):
+        part = {names[i]: models[names[i]] for i in training}
         model = _fit(part, latency_ms, prior, variance_factor)
         known = model.kinds
         left = {

@@ -33,7 +33,7 @@ LEAST_MS = 1e-6
 
 
 def kind_of(operator: Operator) -> str:
-    """The kind whose operators are alike; 1x1 convolutions are one of their own."""
+    """The kind whose operators are alike; 1x1 convolutions are a separate one."""
     if operator.kind == "CONV_2D" and operator.kernel == 1:
         return "POINTWISE"
     return operator.kind

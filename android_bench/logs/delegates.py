@@ -14,7 +14,7 @@ class AppliedDelegate:
     """What became of a delegate that was asked for.
 
     Attributes:
-        name: the tool's own: ``GPU``, ``NNAPI``, ``XNNPACK``, ``EXTERNAL``, ...
+        name: as the tool prints it: ``GPU``, ``NNAPI``, ``XNNPACK``, ``EXTERNAL``, ...
         extent: ``full``, ``partial``, ``none`` (a silent run on the CPU) or ``unknown``
             (the run failed, or the tool is of 2018 or 2019 and does not tell).
         kernels: delegate kernels in the graph, where reported.

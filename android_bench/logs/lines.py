@@ -1,4 +1,4 @@
-"""Takes a log apart into the tool's own lines, whichever way it was captured."""
+"""Splits a log into the lines of the tool, whichever way it was captured."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _PREFIX = re.compile(r"\s*(VERBOSE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL): ?")
 _CANONICAL = {"WARN": "WARNING", "DEBUG": "VERBOSE"}
 # Abseil: "I0000 00:00:1700000000.123456    1234 file.cc:56] text".
 _ABSEIL = re.compile(r"\s*([IWEF])\d{4} \d\d:\d\d:[\d.:]+ +\d+ [\w./-]+:\d+\] ?")
-# LiteRT's own: "[litert/tools/file.h:56] text".
+# LiteRT: "[litert/tools/file.h:56] text".
 _SOURCE = re.compile(r"\s*\[[\w.\\/-]+:\d+\] ?")
 
 _STAMP = r"(?:\d{4}-)?\d\d-\d\d +\d\d:\d\d:\d\d\.\d+ +"
@@ -93,7 +93,7 @@ _MARKS = re.compile(
 def clean_log(text: str) -> LogLines:
     """Takes terminal colours, line ends and logcat's prefixes off.
 
-    Of a pure logcat capture only the benchmark process's own TFLite lines are kept. Of
+    Of a pure logcat capture only the benchmark process's TFLite lines remain. Of
     a capture that holds the tool's output *and* logcat's copy of it, the copy goes.
     """
     *raw, rest = [

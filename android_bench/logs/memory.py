@@ -12,7 +12,7 @@ from android_bench.logs.phases import NUMBER, unreadable
 
 @dataclass(frozen=True)
 class Memory:
-    """The tool's own approximate figures, megabytes; None where not reported.
+    """The tool's approximate figures, megabytes; None where not reported.
 
     Attributes:
         init_mb, overall_mb: growth since the tool's start (called "peak" in old tools).

@@ -1,7 +1,7 @@
 """Reads the per-operator tables of TFLite's benchmark tool (table and CSV form).
 
 Columns are found by their heading, because versions differ in them. Shares are computed
-here from the mean times: the tool's own percentages and summaries are off by the number
+here from the mean times: the tool's percentages and summaries are off by the number
 of runs in some versions.
 """
 
@@ -48,7 +48,7 @@ class OpGraph:
     Attributes:
         title: its heading, e.g. ``Primary graph (name: main)``, ``Delegate internal``;
             "" where a log has no such headings.
-        complete: the tool's own number of nodes was printed (and agrees); False when
+        complete: the tool's number of nodes was printed (and agrees); False when
             the log ends before.
     """
 
@@ -64,7 +64,7 @@ class OpGraph:
 
 @dataclass(frozen=True)
 class OpProfile:
-    """All graphs of a log; what happens once is kept apart from what a run takes."""
+    """All graphs of a log; what happens once is separate from what a run takes."""
 
     init: tuple[OpGraph, ...]
     regular: tuple[OpGraph, ...]

@@ -33,7 +33,7 @@ class Timings:
         inference_avg_ms: mean of the regular runs.
         first_ms: the first warm-up run; None where not reported or nothing warmed up.
         warmup_avg_ms: mean of the warm-up runs; None where nothing warmed up.
-        warmup, regular: the phases' own lines; None where the log lacks them.
+        warmup, regular: the lines of the phases; None where the log lacks them.
     """
 
     init_ms: float

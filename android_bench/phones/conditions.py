@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from android_bench.errors import AnswerError
+from android_bench.errors import ParseError
 from android_bench.phones.cpu import CoreFrequency, parse_cpufreq, parse_files
 from android_bench.phones.dumpsys_parsers import (
     Battery,
@@ -101,11 +101,11 @@ def parse_slow(answers: Mapping[str, str]) -> SlowState:
     screen = re.search(r"Display Power: state=([A-Z_]+)|mWakefulness=(\w+)", power)
     try:
         battery = parse_battery(answers.get("battery", ""))
-    except AnswerError:  # a phone without battery: a board, an emulator
+    except ParseError:  # a phone without battery: a board, an emulator
         battery = None
     try:
         thermal = parse_thermal(answers.get("thermal", ""))
-    except AnswerError:
+    except ParseError:
         thermal = None
     return SlowState(
         battery=battery,
@@ -134,7 +134,7 @@ def as_conditions(
     Args:
         used_cores: those that models run on.
         best_caps_khz: the highest caps seen since the phone was opened.
-        max_khz: the cores' own highest frequencies.
+        max_khz: the cores' highest frequencies.
     """
     battery, thermal = slow.battery, slow.thermal
     status = thermal.worst_status if thermal else None
@@ -178,7 +178,7 @@ def as_conditions(
 
 
 def temperature_c(slow: SlowState) -> float | None:
-    """What a hand would feel, else the battery: the chip's own swings by the second."""
+    """Temperature of the skin, else of the battery; the chip's varies by the second."""
     skin = slow.thermal.hottest_c("skin") if slow.thermal else None
     if skin is not None:
         return skin

@@ -30,7 +30,7 @@ def choose_cores(
     """Cores for a number of threads.
 
     ``auto`` takes the fastest cluster, then the next, until every thread has a core: a
-    model that wanders between slow and fast cores has no latency of its own.
+    model that wanders between slow and fast cores has no single latency.
 
     Args:
         affinity: ``auto``, ``none`` or a mask in hexadecimal digits.
@@ -64,7 +64,7 @@ def clusters(max_khz: Mapping[int, int | None]) -> list[tuple[int, ...]]:
     """Cores of equal highest frequency, fastest first; without those that hide it."""
     reported = sorted({khz for khz in max_khz.values() if khz}, reverse=True)
     return [
-        tuple(sorted(c for c, own in max_khz.items() if own == k)) for k in reported
+        tuple(sorted(c for c, khz in max_khz.items() if khz == k)) for k in reported
     ]
 
 

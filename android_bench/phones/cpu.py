@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from android_bench.errors import AnswerError
+from android_bench.errors import ParseError
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ _REFUSED = re.compile(r"(?:grep|cat): .*|.*: (?:Permission denied|No such file.*
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
-    """Raises AnswerError when no core is listed.
+    """Raises ParseError when no core is listed.
 
     Old kernels tell implementer and part once, below the list: they hold for all cores.
     """
@@ -63,7 +63,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         else:
             current[key] = value
     if not cores:
-        raise AnswerError(f"This is no /proc/cpuinfo: {text.strip()[:80]!r}.")
+        raise ParseError(f"This is no /proc/cpuinfo: {text.strip()[:80]!r}.")
     return CpuInfo(
         cores=tuple(
             CpuCore(
@@ -95,13 +95,13 @@ def parse_core_list(text: str) -> tuple[int, ...]:
     """Core numbers of ``/sys/devices/system/cpu/online`` and the like: "0-3,6".
 
     Raises:
-        AnswerError: it is no such list.
+        ParseError: it is no such list.
     """
     numbers: list[int] = []
     for part in text.strip().split(",") if text.strip() else []:
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
         if match is None:
-            raise AnswerError(f"{text.strip()[:80]!r} is no list of cores like 0-3,6.")
+            raise ParseError(f"{text.strip()[:80]!r} is no list of cores like 0-3,6.")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     return tuple(sorted(set(numbers)))
 

@@ -111,7 +111,7 @@ class AdbDevice:
 
     def state(self) -> Conditions:
         """Asks the phone's services, too; some tenths of a second."""
-        quick = self._again_if_lost(self._ask_state)
+        quick = self._again_if_lost(self._query_state)
         return self._conditions(quick)
 
     def benchmark(
@@ -286,14 +286,14 @@ class AdbDevice:
 
     # === The phone's state ===
 
-    def _ask_state(self) -> QuickState:
+    def _query_state(self) -> QuickState:
         answers = run_batch(self._session.transport, STATE_COMMANDS)
         self._slow, self._slow_at = parse_slow(answers), time.monotonic()
         return parse_quick(answers["quick"])
 
     def _refresh(self) -> None:
         if time.monotonic() - self._slow_at > FRESH_S:
-            self._conditions(self._ask_state())
+            self._conditions(self._query_state())
 
     def _conditions(self, quick: QuickState) -> Conditions:
         for core, khz in quick.caps_khz.items():

@@ -2,7 +2,7 @@
 
 Text in, frozen records out. Phones differ: what one does not print, or prints as no
 plausible number of the documented unit, is None; only text that is of another kind
-altogether is an ``AnswerError``.
+altogether is an ``ParseError``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from android_bench.errors import AnswerError
+from android_bench.errors import ParseError
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Battery:
     """``dumpsys battery``.
 
     Attributes:
-        level_percent: 0 to 100, whatever the phone's own scale is.
+        level_percent: 0 to 100, whatever the phone's scale is.
         status: ``charging``, ``discharging``, ``not charging``, ``full``, ``unknown``.
         powered_by: of ``ac``, ``usb``, ``wireless``, ``dock``, those that supply it.
         temperature_c, voltage_v: None where not reported (0 V is not reported).
@@ -69,7 +69,7 @@ class Thermal:
 
     @property
     def worst_status(self) -> int | None:
-        """Worst of the overall and the sensors' own: some phones say 0 overall."""
+        """Worst of the overall status and the sensors': some phones say 0 overall."""
         reported = [t.status for t in self.temperatures]
         if self.status is not None:
             reported.append(self.status)
@@ -118,7 +118,7 @@ def parse_getprop(text: str) -> dict[str, str]:
     """Properties of ``getprop``; values may be empty or of several lines.
 
     Raises:
-        AnswerError: it holds no property, or ends inside one.
+        ParseError: it holds no property, or ends inside one.
     """
     found: dict[str, str] = {}
     key = ""
@@ -131,20 +131,20 @@ def parse_getprop(text: str) -> dict[str, str]:
     found = {name: value.rstrip() for name, value in found.items()}
     _check_closed(found, key)
     if not found:
-        raise AnswerError(f"getprop's answer holds no property: {_start(text)}.")
+        raise ParseError(f"getprop's answer holds no property: {_start(text)}.")
     return {name: value.removesuffix("]") for name, value in found.items()}
 
 
 def parse_battery(text: str) -> Battery:
-    """Raises AnswerError when it is no ``dumpsys battery``."""
+    """Raises ParseError when it is no ``dumpsys battery``."""
     fields: dict[str, str] = {}
     for line in _lines(text):
         if match := _BATTERY_LINE.fullmatch(line):
-            # Makers append sections of their own, which repeat names.
+            # Makers append further sections, which repeat names.
             fields.setdefault(match[1].lower(), match[2])
     status = _integer(fields.get("status"))
     if status is None or "level" not in fields:
-        raise AnswerError(f"This is no dumpsys battery: {_start(text)}.")
+        raise ParseError(f"This is no dumpsys battery: {_start(text)}.")
     present = fields.get("present") != "false"
     level, scale = _integer(fields["level"]), _integer(fields.get("scale", "100"))
     percent = None
@@ -166,10 +166,10 @@ def parse_battery(text: str) -> Battery:
 
 
 def parse_thermal(text: str) -> Thermal:
-    """A phone without the service gives a Thermal that tells nothing.
+    """Thermal state; nothing is known of a phone without the service.
 
     Raises:
-        AnswerError: it is no ``dumpsys thermalservice``.
+        ParseError: it is no ``dumpsys thermalservice``.
     """
     status: int | None = None
     sections: dict[str, list[Temperature]] = {}
@@ -183,7 +183,7 @@ def parse_thermal(text: str) -> Thermal:
             section = line
     reported = status is not None or sections
     if not reported and text.strip() and not _NO_SERVICE.search(text):
-        raise AnswerError(f"This is no dumpsys thermalservice: {_start(text)}.")
+        raise ParseError(f"This is no dumpsys thermalservice: {_start(text)}.")
     return Thermal(status, tuple(sections.get("Current temperatures from HAL:", ())))
 
 
@@ -197,7 +197,7 @@ def _start(text: str) -> str:
 
 def _check_closed(found: Mapping[str, str], key: str) -> None:
     if key and not found[key].rstrip().endswith("]"):
-        raise AnswerError(f"getprop's answer ends inside property {key!r}.")
+        raise ParseError(f"getprop's answer ends inside property {key!r}.")
 
 
 def _integer(text: str | None) -> int | None:

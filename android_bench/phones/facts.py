@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from android_bench.adb.transport import Transport
-from android_bench.errors import AnswerError, BenchError
+from android_bench.errors import BenchError, ParseError
 from android_bench.phones.cpu import (
     parse_core_list,
     parse_cpufreq,
@@ -117,7 +117,7 @@ def parse_facts(answers: Mapping[str, str], label: str) -> PhoneFacts:
     try:
         properties = parse_getprop(answers["properties"])
         cpuinfo = parse_cpuinfo(answers["cpuinfo"])
-    except AnswerError as error:
+    except ParseError as error:
         raise BenchError(
             f"{label} does not answer as an Android phone does: {error} Is Android"
             " running on it?"
@@ -128,7 +128,7 @@ def parse_facts(answers: Mapping[str, str], label: str) -> PhoneFacts:
     }
     try:
         online = parse_core_list(answers["online"])
-    except AnswerError:  # an old phone, or one that refuses: those that it listed
+    except ParseError:  # an old phone, or one that refuses: those that it listed
         online = tuple(core.number for core in cpuinfo.cores)
     gpu = _GLES.search(answers["gpu"])
     memory = _MEMORY.search(answers["memory"])

@@ -24,7 +24,7 @@ _DELEGATES: Mapping[str, tuple[str, ...]] = {
     XNNPACK_OFF: ("--use_xnnpack=false",),
 }
 PROFILING_FLAGS = ("--enable_op_profiling=true",)
-"""A pass of its own: what is timed under profiling is no latency."""
+"""Of a separate pass: what is timed under profiling is no latency."""
 
 _TOOL_NAMES = {GPU: "GPU", NNAPI: "NNAPI"}
 _FLAG = re.compile(r"--(\w+)(?:=.*)?", re.S)

@@ -196,7 +196,7 @@ def refused_for(error: FileRefused) -> BenchError:
 def remove_left_overs(transport: Transport) -> list[str]:
     """Removes folders of runs that ended without it and are older than a day.
 
-    Only folders of our own kind of name; a link of such a name is left alone.
+    Only folders of our kind of name; a link of such a name is left alone.
 
     Returns:
         What was removed.

@@ -20,7 +20,7 @@ from android_bench.phones.flags import check_known, timing_flags
 from android_bench.phones.folder import NoSpace
 from android_bench.phones.resilient_runner import MOST_LOSSES
 from android_bench.phones.result import read_frame, summary_of
-from android_bench.phones.rounds import Plan, ScriptBroken, in_order, run_commands
+from android_bench.phones.rounds import Plan, ScriptInterrupted, in_order, run_commands
 from android_bench.phones.session import PhoneSession
 from android_bench.phones.tool import PhoneTool, command_of
 from android_bench.records import Failure, MeasureSettings, ModelFile
@@ -81,7 +81,7 @@ class PhoneInference:
             try:
                 with tempfile.TemporaryDirectory(prefix="android_bench-") as folder:
                     return self._once(batch, first, Path(folder))
-            except ScriptBroken as broken:
+            except ScriptInterrupted as broken:
                 if broken.lost is None:
                     self.session.end_script()
                     raise self._failed(first, "run", str(broken)) from broken
@@ -112,17 +112,19 @@ class PhoneInference:
         flags = [self._flags(number, first + number) for number in range(len(batch))]
         commands = [
             command_of(
-                f"./{self.tool.name}", [f"--graph={graph}", *own], self.plan.cores.mask
+                f"./{self.tool.name}",
+                [f"--graph={graph}", *item_flags],
+                self.plan.cores.mask,
             )
-            for own in flags
+            for item_flags in flags
         ]
         results = []
         frames = run_commands(session, commands, self.plan.limit_s)
         numbered = in_order(frames, len(commands))
-        for number, (frame, own) in enumerate(zip(numbered, flags, strict=True)):
+        for number, (frame, item_flags) in enumerate(zip(numbered, flags, strict=True)):
             if frame is None:
                 raise self._failed(first + number, "log", "its output is damaged")
-            log = read_frame(frame, own, self.settings.delegate)
+            log = read_frame(frame, item_flags, self.settings.delegate)
             if isinstance(log, Failure):
                 raise self._failed(first + number, log.stage, log.message)
             if log.timings is None or log.timings.regular is None:
@@ -208,12 +210,12 @@ def _batches(items: Iterable[list[np.ndarray]]) -> Iterator[list[list[np.ndarray
     batch: list[list[np.ndarray]] = []
     size = 0
     for item in items:
-        own = sum(array.nbytes for array in item)
-        if batch and (len(batch) == BATCH_ITEMS or size + own > BATCH_BYTES):
+        item_bytes = sum(array.nbytes for array in item)
+        if batch and (len(batch) == BATCH_ITEMS or size + item_bytes > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(item)
-        size += own
+        size += item_bytes
     if batch:
         yield batch
 

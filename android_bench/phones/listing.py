@@ -9,8 +9,8 @@ from android_bench.adb.advice import USABLE, advice_for
 from android_bench.adb.connect import connect
 from android_bench.adb.reach import (
     Endpoint,
-    NotReached,
     TransportKind,
+    UnreachableError,
     reachable_endpoints,
 )
 from android_bench.errors import BenchError
@@ -29,7 +29,7 @@ class PhoneListing:
         name: what to type to reach it over this transport, e.g. ``server:0A1B``.
         serial: its serial number; ``host:port`` where only that is known.
         transport: ``server`` (a running adb server holds it), ``usb`` or ``tcp``.
-        state: ``device`` (usable) or what is wrong, in adb's own words: ``offline``,
+        state: ``device`` (usable) or what is wrong, as adb says it: ``offline``,
             ``unauthorized``, ``no permissions``, ...
         core_max_khz: highest frequency of each core by number; None for cores that do
             not tell theirs.
@@ -83,13 +83,13 @@ def _look_at(endpoint: Endpoint) -> PhoneListing:
         transport=endpoint.kind,
         state=endpoint.state,
         advice=advice_for(endpoint.state),
-        model=_told_model(endpoint),
+        model=_known_model(endpoint),
     )
     if endpoint.state != USABLE:
         return bare
     try:
         transport = connect(endpoint, ask=False)
-    except NotReached as error:
+    except UnreachableError as error:
         return replace(bare, state=error.state, advice=str(error))
     except BenchError as error:
         return replace(bare, state="offline", advice=str(error))
@@ -122,7 +122,7 @@ def _described(bare: PhoneListing, facts: PhoneFacts, slow: SlowState) -> PhoneL
     )
 
 
-def _told_model(endpoint: Endpoint) -> str | None:
+def _known_model(endpoint: Endpoint) -> str | None:
     """What is known of a phone without asking it."""
     if endpoint.usb is not None:
         return endpoint.usb.product or None

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from android_bench.adb.transport import ConnectionLost
 from android_bench.errors import BenchError
 from android_bench.phones.folder import NoSpace
-from android_bench.phones.rounds import ScriptBroken
+from android_bench.phones.rounds import ScriptInterrupted
 from android_bench.records import Failure, ModelFile
 
 MOST_LOSSES = 3
@@ -60,7 +60,7 @@ class ResilientRunner(Generic[T]):
                         self.recover(None)
                         break
                     yield queue.pop(0), outcome
-            except (ScriptBroken, ConnectionLost, NoSpace) as error:
+            except (ScriptInterrupted, ConnectionLost, NoSpace) as error:
                 failure = self._settle(error, queue[0])
                 if failure is not None:
                     yield queue.pop(0), failure
@@ -79,18 +79,18 @@ class ResilientRunner(Generic[T]):
                 return Failure("push", str(error))
             self.most = 1
             return None
-        if isinstance(error, ScriptBroken) and error.lost is None:
+        if isinstance(error, ScriptInterrupted) and error.lost is None:
             self.recover(None)
             return Failure("run", str(error))
-        lost = error.lost if isinstance(error, ScriptBroken) else error
-        running = isinstance(error, ScriptBroken) and error.running
+        lost = error.lost if isinstance(error, ScriptInterrupted) else error
+        running = isinstance(error, ScriptInterrupted) and error.running
         self._strikes[model.sha256] += running
         self._losses += 1
         if self._losses > MOST_LOSSES or not isinstance(lost, ConnectionLost):
             raise BenchError(
                 f"The connection was lost {self._losses} times in a row ({error});"
                 " check the cable or the network and repeat the command: what was"
-                " measured is kept."
+                " measured is stored."
             ) from error
         self.recover(lost)
         if running and self._strikes[model.sha256] > 1:

@@ -38,7 +38,7 @@ class Plan:
     most_models: int
 
 
-class ScriptBroken(Exception):
+class ScriptInterrupted(Exception):
     """The script did not come to its end.
 
     Attributes:
@@ -81,7 +81,7 @@ def run_commands(
         One frame per command, in order; see ``in_order`` for those that are damaged.
 
     Raises:
-        ScriptBroken: it ended before all of them had.
+        ScriptInterrupted: it ended before all of them had.
         NoSpace, FileRefused: the phone does not take the script.
     """
     token = f"mess-{secrets.token_hex(8)}"
@@ -102,8 +102,8 @@ def run_commands(
         running = reader.running is not None
         if running and time.monotonic() - reader.began >= limit_s:
             why = f"no result within {limit_s:g} s; it was killed"
-            raise ScriptBroken(why, True, None) from error
-        raise ScriptBroken(str(error), running, error) from error
+            raise ScriptInterrupted(why, True, None) from error
+        raise ScriptInterrupted(str(error), running, error) from error
 
 
 def in_order(frames: Iterable[Frame], count: int) -> Iterator[Frame | None]:
@@ -122,10 +122,10 @@ def _check(reader: FrameReader, limit_s: float) -> None:
     if reader.running is None:
         return
     if reader.flooded:
-        raise ScriptBroken("it printed without end; it was killed", True, None)
+        raise ScriptInterrupted("it printed without end; it was killed", True, None)
     if time.monotonic() - reader.began > limit_s:
         why = f"no result within {limit_s:g} s; it was killed"
-        raise ScriptBroken(why, True, None)
+        raise ScriptInterrupted(why, True, None)
 
 
 def _push_text(session: PhoneSession, text: str) -> None:

@@ -20,7 +20,7 @@ from android_bench.phones.shell_batch import STATE_COMMANDS
 NAME = "round.sh"
 MAX_LOG_BYTES = 4 * 2**20
 
-# The script runs in its own folder, so its text names no path of it. When the
+# The script runs in a separate folder, so its text has no path. When the
 # connection ends (HUP) or its output is not read any more (PIPE), it takes the
 # benchmark with it: a left-over one would disturb the next.
 _HEAD = """\

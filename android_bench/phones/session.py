@@ -92,7 +92,7 @@ class PhoneSession:
             time.sleep(self._timeouts.pause_s)
         raise BenchError(
             f"{self.transport.label} did not come back within"
-            f" {self._timeouts.total_s:g} s ({last}). What was measured is kept:"
+            f" {self._timeouts.total_s:g} s ({last}). What was measured is stored:"
             " connect it again and repeat the command."
         ) from error
 

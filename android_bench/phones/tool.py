@@ -79,7 +79,7 @@ class PhoneTool:
         return self._known or frozenset()
 
     def takes_mask(self, session: PhoneSession, mask: str) -> bool:
-        """Whether programs can be kept to these cores on the phone."""
+        """Whether programs can be bound to these cores on the phone."""
         if mask not in self._masks:
             result = session.transport.shell(["taskset", mask, "true"])
             self._masks[mask] = result.exit_code == 0

@@ -1,7 +1,7 @@
 """Finds Google's benchmark program for a phone: given, cached, or downloaded.
 
 The published files have no version and no checksum, and "latest" changes: what was
-downloaded is kept, its digest beside it, and goes with every measurement.
+downloaded is cached, its digest beside it, and goes with every measurement.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Source:
 
     Attributes:
         key: its folder in the cache.
-        inputs: it is TFLite's own tool, which runs given inputs and writes outputs;
+        inputs: it is TFLite's tool, which runs given inputs and writes outputs;
             LiteRT's takes time only.
     """
 
@@ -90,9 +90,9 @@ def find_tool(
     sources = [s for s in _sources(abi) if s.inputs or not inputs]
     folder = _cache_folder(environ) / abi
     for source in sources:
-        kept = _kept(folder / source.key / FILE_NAME, abi)
-        if kept is not None:
-            return kept
+        cached = _cached(folder / source.key / FILE_NAME, abi)
+        if cached is not None:
+            return cached
     return _download(sources, folder, abi, fetch or fetch_url)
 
 
@@ -157,7 +157,7 @@ def _elf_machine(head: bytes) -> int | None:
     return int.from_bytes(head[18:20], "little")
 
 
-def _kept(path: Path, abi: str) -> Path | None:
+def _cached(path: Path, abi: str) -> Path | None:
     """A tool in the cache, unless it is not what was put there."""
     if not path.is_file():
         return None
@@ -206,7 +206,7 @@ def _keep(path: Path, content: bytes, origin: str) -> Path:
         write_file(path, content)
     except MessError as error:
         raise BenchError(
-            f"{error} The benchmark tool was to be kept there; free some space, set"
+            f"{error} The benchmark tool was to be stored there; free some space, set"
             f" XDG_CACHE_HOME, or name a tool in {VARIABLE}."
         ) from error
     return path

@@ -19,7 +19,7 @@ from mess_tf.core.segmentation_metrics import mean_iou
 from mess_tf.core.statistics import Statistics, part_images
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.models.supernet import Supernet
 from mess_tf.runs import Run
 
@@ -75,7 +75,7 @@ def cascade_lines(
 ) -> tuple[list[Line], float]:
     """A cascade at every threshold, and its dense MMACs."""
     cascade = build_cascade(supernet, heads, fill)
-    data = open_data(run.recipe.data)
+    data = open_dataset(run.recipe.data)
     size = (supernet.spec.image_height, supernet.spec.image_width)
     answers: dict[float, list[CascadeAnswer]] = {t: [] for t in THRESHOLDS}
     for start in range(0, len(data.evaluation), BATCH):

@@ -29,7 +29,7 @@ from mess_tf.commands.evaluate import evaluate
 from mess_tf.core.errors import MessError
 from mess_tf.core.json_files import write_json
 from mess_tf.core.statistics import Statistics
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.recipe.files import load_recipe
 from mess_tf.recipe.recipe import Recipe
@@ -102,8 +102,8 @@ def run_row(args: argparse.Namespace, row: Row, seed: int) -> None:
 def check_training_part(recipe: Recipe) -> None:
     """No evaluation image may have trained the teacher."""
     teacher = Run.open(recipe.training.teacher)
-    seen = set(open_data(teacher.recipe.data).train.names)
-    if common := seen & set(open_data(recipe.data).evaluation.names):
+    seen = set(open_dataset(teacher.recipe.data).train.names)
+    if common := seen & set(open_dataset(recipe.data).evaluation.names):
         raise MessError(
             f"{teacher.folder} was trained on {len(common)} evaluation images (one:"
             f" {min(common)}); name another teacher."

@@ -22,7 +22,7 @@ from rows import RECIPE
 from mess_tf.core.segmentation_metrics import mean_iou
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.data.sources import Source
 from mess_tf.recipe.files import load_recipe
 from mess_tf.training.step_model import areas_on_grid, total_areas
@@ -39,7 +39,7 @@ def main() -> None:
     small = dataclasses.replace(
         own, image_height=recipe.network.height, image_width=recipe.network.width
     )
-    data = open_data(recipe.data)
+    data = open_dataset(recipe.data)
     for name, source in (("training", data.train), ("evaluation", data.evaluation)):
         for student in (own, small):
             miou = miou_of(load_teacher(args.run, student), source)

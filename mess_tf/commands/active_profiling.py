@@ -25,14 +25,16 @@ def informative_pieces(
 ) -> set[str]:
     """Pieces to measure so that the other heads can be predicted best."""
     known = {piece.name for piece in pieces.pieces}
-    kept = always_measured(pieces, spec) | (_found(run, pieces.precision) & known)
-    count = max(0, math.ceil(share * len(pieces.pieces)) - len(kept))
+    selected = always_measured(pieces, spec) | (
+        _heads_of_results(run, pieces.precision) & known
+    )
+    count = max(0, math.ceil(share * len(pieces.pieces)) - len(selected))
     files = predictable(pieces)
-    count = min(count, len(set(files) - kept))
-    return kept | set(choose_files(files, count, kept & set(files)))
+    count = min(count, len(set(files) - selected))
+    return selected | set(choose_files(files, count, selected & set(files)))
 
 
-def _found(run: Run, precision: Precision) -> set[str]:
+def _heads_of_results(run: Run, precision: Precision) -> set[str]:
     """Heads of all search results of a precision, whatever the device."""
     heads = set()
     for path in run.folder.glob(f"search/*/{precision}/chosen.json"):

@@ -26,7 +26,7 @@ from mess_tf.core.pieces import Pieces, TensorInfo
 from mess_tf.core.precisions import Precision
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import HeadSpec, SupernetSpec
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.exporting.options import ExportForm
 from mess_tf.runs import RECIPE, Run
@@ -58,7 +58,7 @@ class Source:
     @functools.cached_property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
         """RGB per class, 0..255. Only here the data set itself is needed."""
-        colours = open_data(self.run.recipe.data).train.palette.tolist()
+        colours = open_dataset(self.run.recipe.data).train.palette.tolist()
         return tuple((red, green, blue) for red, green, blue in colours)
 
     @classmethod

@@ -17,7 +17,7 @@ from android_bench.errors import BenchError
 from android_bench.records import Failure, MeasureSettings, ModelFile
 from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.commands.check_anytime import check_deadlines
-from mess_tf.commands.check_records import CHECK_SCHEMA, AnytimeCheckFile
+from mess_tf.commands.check_records import AnytimeCheckFile, CheckedPart, CheckFile
 from mess_tf.commands.latencies import measured_latencies, network_input, tensor_of
 from mess_tf.commands.on_device import (
     PASSES,
@@ -27,7 +27,7 @@ from mess_tf.commands.on_device import (
 from mess_tf.core.configuration import Configuration
 from mess_tf.core.errors import MessError
 from mess_tf.core.files import sha256_of
-from mess_tf.core.json_files import from_json, read_json, to_json, write_json
+from mess_tf.core.json_files import from_json, read_json, to_json, write_record
 from mess_tf.core.piece_names import WHOLE_PROBE
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.quantiles import quantile
@@ -35,7 +35,7 @@ from mess_tf.core.routing import exit_position_per_image
 from mess_tf.core.segmentation_metrics import Areas, count_areas, mean_iou
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import OpenedData, open_data
+from mess_tf.data.dataset import Dataset, open_dataset
 from mess_tf.evaluation.predict import class_map
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
@@ -84,12 +84,12 @@ def check(
             )
     if not folders:
         raise MessError(f"Nothing is exported in {run}. Run `mess export {run}` first.")
-    data = open_data(opened.recipe.data)
+    data = open_dataset(opened.recipe.data)
     checks = []
     for wanted in names or folders:
-        row = _check_one(opened, folders[wanted], data, device, threads)
-        write_json(folders[wanted] / "check.json", row)
-        checks.append(row)
+        checked = _check_one(opened, folders[wanted], data, device, threads)
+        write_record(folders[wanted] / "check.json", checked)
+        checks.append(to_json(checked))
     return {"run": str(run), "checks": checks, "next": next_command("report", run)}
 
 
@@ -106,10 +106,10 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _check_one(
     run: Run,
     folder: Path,
-    data: OpenedData,
+    data: Dataset,
     device: str | None,
     threads: int | None,
-) -> dict[str, Any]:
+) -> CheckFile | AnytimeCheckFile:
     card = _read_card(folder / "card.json")
     for name, digest in card["files"].items():
         path = folder / name
@@ -144,7 +144,7 @@ class _Session:
     threads: int
 
     def measure(
-        self, data: OpenedData, follow: Callable[..., tuple[np.ndarray, list[Any]]]
+        self, data: Dataset, follow: Callable[..., tuple[np.ndarray, list[Any]]]
     ) -> tuple[np.ndarray, list[Any], float]:
         """Runs the export over all images.
 
@@ -181,40 +181,43 @@ class _Session:
         return latency_ms, answers, (before + after) / 2 / promised.whole_ms
 
 
-def _check_routing(session: _Session, data: OpenedData) -> dict[str, Any]:
+def _check_routing(session: _Session, data: Dataset) -> CheckFile:
     """Checks an export that answers once per image."""
     card = session.card
     configuration = Configuration.from_json(card["promise"]["configuration"])
     statistics = Statistics.load(session.run.statistics(card["precision"]))
     latency_ms, answers, drift = session.measure(data, answers_on_device)
     taken = np.array([answer.exit for answer in answers])
-    place = exit_position_per_image(statistics, configuration)
-    exits = [choice.exit for choice in configuration.exits]
-    expected = np.array(exits)[place]
-    result: dict[str, Any] = {
-        "schema": CHECK_SCHEMA,
-        "name": session.folder.name,
-        "device": session.device,
-        "threads": session.threads,
-        "images": len(taken),
-        "images_with_other_exit": int((taken != expected).sum()),
-        "slower_than_profiled": drift,
-        "exits": exits,
-        "parts": {},
-        "taken": [int(exit_index) for exit_index in taken],
-        "image_names": list(data.evaluation.names),
+    position = exit_position_per_image(statistics, configuration)
+    exits = tuple(choice.exit for choice in configuration.exits)
+    expected = np.array(exits)[position]
+    parts = {
+        part: _checked_part(
+            promised,
+            exits,
+            latency_ms[chosen],
+            taken[chosen],
+            drift,
+            _miou(data, session.spec, chosen, answers),
+        )
+        for part, chosen in _parts(data)
+        if (promised := card["promise"][part]) is not None
     }
-    for part, chosen in _parts(data):
-        figures = card["promise"][part]
-        if figures is None:
-            continue
-        row = _part_row(figures, exits, latency_ms[chosen], taken[chosen], drift)
-        row["measured_miou"] = _miou(data, session.spec, chosen, answers)
-        result["parts"][part] = row
-    return result
+    return CheckFile(
+        name=session.folder.name,
+        device=session.device,
+        threads=session.threads,
+        images=len(taken),
+        images_with_other_exit=int((taken != expected).sum()),
+        slower_than_profiled=drift,
+        exits=exits,
+        parts=parts,
+        taken=tuple(int(exit_index) for exit_index in taken),
+        image_names=tuple(data.evaluation.names),
+    )
 
 
-def _check_deadlines(session: _Session, data: OpenedData) -> dict[str, Any]:
+def _check_deadlines(session: _Session, data: Dataset) -> AnytimeCheckFile:
     """Checks an export whose exits answer one after the other."""
     path = session.folder / "card.json"
     promised = from_json(session.card["anytime"], AnytimeResult, f"The card {path}")
@@ -231,23 +234,21 @@ def _check_deadlines(session: _Session, data: OpenedData) -> dict[str, Any]:
         nothing = np.zeros_like(true.predicted)
         return Areas(true.true, nothing, nothing)
 
-    return to_json(
-        AnytimeCheckFile(
-            name=session.folder.name,
-            device=session.device,
-            threads=session.threads,
-            images=len(data.evaluation),
-            slower_than_profiled=drift,
-            exits=tuple(one.exit for one in promised.exits),
-            parts={
-                part: check_deadlines(promised, part, ready_ms, chosen, areas_of)
-                for part, chosen in _parts(data)
-            },
-        )
+    return AnytimeCheckFile(
+        name=session.folder.name,
+        device=session.device,
+        threads=session.threads,
+        images=len(data.evaluation),
+        slower_than_profiled=drift,
+        exits=tuple(one.exit for one in promised.exits),
+        parts={
+            part: check_deadlines(promised, part, ready_ms, chosen, areas_of)
+            for part, chosen in _parts(data)
+        },
     )
 
 
-def _parts(data: OpenedData) -> Iterator[tuple[str, list[int]]]:
+def _parts(data: Dataset) -> Iterator[tuple[str, list[int]]]:
     """The parts that have images, with these."""
     for part in ("calibration", "report"):
         chosen = [i for i, p in enumerate(data.parts) if p == part]
@@ -269,14 +270,15 @@ def _whole_ms(reached: Device, whole: ModelFile, settings: MeasureSettings) -> f
     return float(np.median(medians_us)) / 1000
 
 
-def _part_row(
+def _checked_part(
     promised: dict[str, Any],
     exits: Sequence[int],
     latency_ms: np.ndarray,
     taken: np.ndarray,
     slower: float,
-) -> dict[str, Any]:
-    """Promised and measured figures of one part, without the measured mIoU.
+    measured_miou: float,
+) -> CheckedPart:
+    """Promised and measured figures of one part.
 
     Args:
         promised: the part's figures on the card.
@@ -284,20 +286,22 @@ def _part_row(
         latency_ms: measured, of the part's images, float array of shape (I,).
         taken: exit index at which each of them left, int array of shape (I,).
         slower: present latency of the final network over the profiled one.
+        measured_miou: of the answers, 0..1.
     """
-    return {
-        "promised_ms": promised["mean_ms"],
-        "promised_at_present_speed_ms": promised["mean_ms"] * slower,
-        "measured_ms": float(latency_ms.mean()),
-        "measured_p90_ms": quantile(latency_ms, 0.9),
-        "promised_exit_rates": list(promised["exit_rates"]),
-        "measured_exit_rates": [float((taken == exit_).mean()) for exit_ in exits],
-        "promised_miou": promised["miou"],
-    }
+    return CheckedPart(
+        promised_ms=promised["mean_ms"],
+        promised_at_present_speed_ms=promised["mean_ms"] * slower,
+        measured_ms=float(latency_ms.mean()),
+        measured_p90_ms=quantile(latency_ms, 0.9),
+        promised_exit_rates=tuple(promised["exit_rates"]),
+        measured_exit_rates=tuple(float((taken == exit_).mean()) for exit_ in exits),
+        promised_miou=promised["miou"],
+        measured_miou=measured_miou,
+    )
 
 
 def _miou(
-    data: OpenedData, spec: SupernetSpec, chosen: list[int], answers: list[Any]
+    data: Dataset, spec: SupernetSpec, chosen: list[int], answers: list[Any]
 ) -> float:
     total: Areas | None = None
     for index in chosen:

@@ -11,7 +11,7 @@ from mess_tf.commands.arguments import check_choice, next_command
 from mess_tf.core.precisions import CONVERTED, ConvertedPrecision
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.runs import Run
 from mess_tf.terminal.progress import progress
 
@@ -88,7 +88,7 @@ def render(result: dict[str, Any]) -> str:
 
 def calibration_images(run: Run, spec: SupernetSpec, count: int) -> list[np.ndarray]:
     """Images of the training part, spread evenly over it, as network input."""
-    source = open_data(run.recipe.data).train
+    source = open_dataset(run.recipe.data).train
     chosen = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int))
     return [
         evaluation_image(

@@ -13,7 +13,7 @@ from mess_tf.core.files import sha256_of
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.evaluation.accuracy import head_miou
 from mess_tf.policies.comparison_exit import reference_exits
 from mess_tf.policies.registry import fitted_families, keys
@@ -58,7 +58,7 @@ def evaluate(
     opened = Run.open(run)
     recipe = opened.recipe
     whole = SupernetSpec.load(opened.supernet_structure)
-    data = open_data(recipe.data)
+    data = open_dataset(recipe.data)
     asked = recipe.statistics
     result: dict[str, Any] = {"run": str(run)}
     chosen = [precision] if precision else recipe.compile.precisions

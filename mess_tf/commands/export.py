@@ -220,7 +220,7 @@ def _check_threshold_input(
             if getattr(form, flag):
                 raise UsageError(
                     f"--{flag.replace('_', '-')} is without effect for {result.name}:"
-                    " every exit answers by its own file; leave it out, or name other"
+                    " each exit has a separate file; leave it out, or name other"
                     " results by --choice."
                 )
         return

@@ -16,7 +16,7 @@ from mess_tf.commands.export import write_export
 from mess_tf.commands.latencies import network_input, tensor_of
 from mess_tf.commands.on_device import answers_on_device
 from mess_tf.core.errors import MessError
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.exporting.options import ExportForm
 from mess_tf.terminal.progress import Step, progress
 from search.finalists import rerank_by_measurement
@@ -58,7 +58,7 @@ def measure_finalists(
             except OSError as error:
                 raise MessError(
                     f"Finalists cannot be written to {folder} ({error.strerror}); free"
-                    " some space, or set TMPDIR. The answers by promise are kept."
+                    " some space, or set TMPDIR. The results by promise are stored."
                 ) from error
             cards.append(card)
         images = _images(source, cards[0])
@@ -75,7 +75,7 @@ def measure_finalists(
 
 def _images(source: Source, card: dict[str, Any]) -> list[np.ndarray]:
     """The calibration images as the files take them: what was chosen on is measured."""
-    data = open_data(source.run.recipe.data)
+    data = open_dataset(source.run.recipe.data)
     image_input = tensor_of(card["input"])
     return [
         network_input(

@@ -1,4 +1,4 @@
-"""``mess profile --operators``: a pass of its own, beside the latencies."""
+"""``mess profile --operators``: a separate pass, beside the latencies."""
 
 from __future__ import annotations
 

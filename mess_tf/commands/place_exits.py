@@ -23,7 +23,7 @@ from mess_tf.core.piece_names import head_name, segment_name
 from mess_tf.core.pieces import PieceKind, Pieces
 from mess_tf.core.precisions import Precision
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.models.exit_placement import TimedCandidate, place_exits_by_latency
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
@@ -117,7 +117,7 @@ def _measure(run: Run) -> Placement:
         from mess_tf.training.train import candidate_exit_layers, design_from_recipe
 
         recipe = run.recipe
-        classes = open_data(recipe.data).train.classes
+        classes = open_dataset(recipe.data).train.classes
         layers = candidate_exit_layers(recipe)
         asked = _early_heads(recipe)
         # Exits of skips are not known yet, and one plain head tells what leaving takes.

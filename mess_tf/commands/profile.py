@@ -59,7 +59,7 @@ def profile(
             cannot be predicted and what ``mess search`` has chosen, then the heads that
             tell most about the others; ``mess search --predicted`` predicts the rest
             (default: all).
-        operators: profile the models' operators instead, in a pass of its own: which
+        operators: profile the models' operators instead, in a separate pass: which
             operators cost what, in which piece, and where int8 is slower than float32.
             Times taken under profiling are stored apart and are never latencies; --csv
             writes one line per operator.
@@ -209,9 +209,11 @@ def _models(
         pieces = Pieces.load(run.pieces(wanted))
         spec = pieces.part_of(SupernetSpec.load(run.supernet_structure))
         beside_probes = compared_with_probes(pieces, spec)
-        kept = None if share is None else informative_pieces(run, pieces, spec, share)
+        selected = (
+            None if share is None else informative_pieces(run, pieces, spec, share)
+        )
         for piece in pieces.pieces:
-            if kept is not None and piece.name not in kept:
+            if selected is not None and piece.name not in selected:
                 continue
             name = f"{wanted}/{piece.name}"
             models[name] = run.pieces(wanted) / piece.file
@@ -298,7 +300,7 @@ def _doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     return [
         *reported,
-        "  They are kept and used; on a calm device --fresh measures again.",
+        "  They are stored and used; on a calm device --fresh measures again.",
     ]
 
 

@@ -86,10 +86,10 @@ def quantise(
     results = _chosen(opened, as_tuple(choice), device, precision)
     whole = SupernetSpec.load(opened.supernet_structure)
     final = (whole.exit_points[-1].index, whole.final_head.id)
-    kept = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
+    heads = {(c.exit, c.head) for r in results for c in r.configuration.exits} | {final}
     if any(POLICIES[name].compares for name in recipe.statistics.policies):
-        kept |= compared_with(whole, kept)
-    spec = whole.with_heads(kept)
+        heads |= compared_with(whole, heads)
+    spec = whole.with_heads(heads)
     # Before the training, not behind it, is the time to say that something is missing.
     latencies = measured_latencies(opened, ALIKE, device)
     before = Statistics.load(opened.statistics(precision))
@@ -181,7 +181,7 @@ def _fit_anew(
         latencies: of the int8 pieces, whatever precision the result was found with.
 
     Returns:
-        The new result and None, or None and why the requirement cannot be kept.
+        The new result and None, or None and why the requirement cannot be met.
     """
     from mess_tf.quantising.thresholds import only_heads
 
@@ -223,7 +223,7 @@ def _does(
 
 
 def _head_rows(run: Run, spec: SupernetSpec) -> list[dict[str, Any]]:
-    """mIoU of every kept head on both parts, per precision that has statistics."""
+    """mIoU of every quantised head on both parts, per precision that has statistics."""
     known = {
         precision: Statistics.load(run.statistics(precision))
         for precision in (*_BESIDE, QAT)

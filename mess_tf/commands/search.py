@@ -40,12 +40,12 @@ _LIMITS = {
 }
 FRONT = "Pareto front"
 ROBUST_GROUPS = 8
-"""Groups to calibrate on from which `--robust upper-bound` is worth while
+"""Groups to calibrate on from which `--robust upper-bound` is recommended
 (docs/results.md, thresholds on sequences left out)."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
+class _SearchTask:
     """One search.
 
     Attributes:
@@ -80,8 +80,8 @@ def search(
         run: the run folder.
         requirement: limits to keep.
         options: how to search.
-        device: device to search for, e.g. host; may be repeated: each gets its own
-            configurations (default: the recipe's).
+        device: device to search for, e.g. host; may be repeated: each gets
+            configurations for it (default: the recipe's).
         precision: precision of the pieces.
         threads: CPU threads the pieces were measured with (default: the recipe's).
         predicted: predict the latencies of heads that are not measured (after ``mess
@@ -90,14 +90,14 @@ def search(
 
     Returns:
         ``run`` and ``devices``: per device ``device``, ``folder``, ``results`` and
-        ``anytime`` (as in ``chosen.json``), ``unmet`` (name and reason per question
+        ``anytime`` (as in ``chosen.json``), ``unmet`` (name and reason per search
         without an answer), ``hypervolume`` (part of the rectangle up to the final
         exit's latency that the front beats; None without) and ``front_early_exits``
         (how many early exits the front has at most). ``hint``: what to try for limits
         that hold on other scenes too; None where nothing is to be said.
 
     Raises:
-        MessError: not evaluated or not profiled yet, no question has an answer on any
+        MessError: not evaluated or not profiled yet, no search has a result on any
             device, or the cluster fails.
         UsageError: ``all`` as a device, nothing to predict, or limits beside deadlines.
     """
@@ -130,8 +130,8 @@ def search(
     by_device = {
         n: DeviceResults(sources[n], opened.search(n, precision)) for n in names
     }
-    for question, result in results:
-        by_device[question.device].add(question.name, result)
+    for task, result in results:
+        by_device[task.device].add(task.name, result)
     if all(found.is_empty for found in by_device.values()):
         raise by_device[names[0]].errors[0]
     quiet = requirement.robust or options.confidence or options.deadlines
@@ -155,7 +155,7 @@ def _search_requirements(
     options: SearchOptions,
     sources: Mapping[str, Source],
     early_exits: int,
-) -> Iterator[tuple[_Question, Result]]:
+) -> Iterator[tuple[_SearchTask, Result]]:
     """Every device's results for the requirement, or the recipe's and the front.
 
     Args:
@@ -169,42 +169,42 @@ def _search_requirements(
             dataclasses.replace(requirement, max_drop_pp=drop_pp)
             for drop_pp in recipe.search.drops_pp
         ]
-    questions = [
-        _Question(name, _result_name(wanted, options), wanted)
+    tasks = [
+        _SearchTask(name, _result_name(wanted, options), wanted)
         for name in sources
         for wanted in requirements
     ]
     if not requirement.limits:
-        questions += [
-            _Question(name, FRONT, None)
+        tasks += [
+            _SearchTask(name, FRONT, None)
             for name, source in sources.items()
             if not source.latencies.predicted
         ]
-    jobs = [_job(q, sources[q.device], options, early_exits) for q in questions]
-    yield from _run(next(iter(sources.values())), questions, jobs, options)
+    jobs = [_job(q, sources[q.device], options, early_exits) for q in tasks]
+    yield from _run(next(iter(sources.values())), tasks, jobs, options)
 
 
 def _search_anytime(
     options: SearchOptions, sources: Mapping[str, Source]
-) -> Iterator[tuple[_Question, Result]]:
+) -> Iterator[tuple[_SearchTask, Result]]:
     """Every device's exits for the deadlines; they are found within seconds."""
     early = options.max_early_exits
     for name, source in sources.items():
-        question = _Question(name, anytime_name(options.deadlines), None)
+        task = _SearchTask(name, anytime_name(options.deadlines), None)
         try:
             yield (
-                question,
+                task,
                 search_anytime(
                     source.statistics,
                     source.spec,
                     source.latencies.by_piece,
                     options.deadlines,
                     None if early is None else early + 1,
-                    name=question.name,
+                    name=task.name,
                 ),
             )
         except InfeasibleError as error:
-            yield question, error
+            yield task, error
 
 
 def _check_anytime(requirement: Requirement) -> None:
@@ -226,16 +226,16 @@ def _hint(source: Source) -> str | None:
     if groups < ROBUST_GROUPS:
         return None
     return (
-        f"Limits were kept on the calibration images. With their {groups} groups"
+        f"Limits hold on the calibration images. With their {groups} groups"
         " `--robust upper-bound` keeps them on other scenes more often"
         " (docs/search.md)."
     )
 
 
 def _job(
-    question: _Question, source: Source, options: SearchOptions, early_exits: int
+    task: _SearchTask, source: Source, options: SearchOptions, early_exits: int
 ) -> SearchJob:
-    """The call of the search that a question stands for."""
+    """The call of the search of a task."""
     if options.setting == "anytime":
         raise ValueError("Deadlines are searched for by search_anytime, not by jobs.")
     by_piece = source.latencies.by_piece
@@ -245,7 +245,7 @@ def _job(
         thresholds_per_policy=source.run.recipe.search.thresholds_per_policy,
         time_limit_s=options.time_limit_s,
     )
-    if question.requirement is None:
+    if task.requirement is None:
         early = min(early_exits, FRONT_EARLY_EXITS)
         parameters = dataclasses.replace(parameters, max_early_exits=early)
         return SearchJob(by_piece, None, parameters)
@@ -254,18 +254,18 @@ def _job(
         parameters, finalists=options.finalists, guarantee=options.guarantee
     )
     return SearchJob(
-        by_piece, question.requirement, parameters, question.name, Resources(sizes)
+        by_piece, task.requirement, parameters, task.name, Resources(sizes)
     )
 
 
 def _run(
     source: Source,
-    questions: Sequence[_Question],
+    tasks: Sequence[_SearchTask],
     jobs: Sequence[SearchJob],
     options: SearchOptions,
-) -> Iterator[tuple[_Question, Result]]:
-    """Every question with its result, in order, with a display of the progress."""
-    many_devices = len({question.device for question in questions}) > 1
+) -> Iterator[tuple[_SearchTask, Result]]:
+    """Every task with its result, in order, with a display of the progress."""
+    many_devices = len({task.device for task in tasks}) > 1
     shown: dict[str, Step] = {}
     limit_s = options.time_limit_s
     results = run_jobs(
@@ -278,17 +278,17 @@ def _run(
     )
     if options.engine != "local":
         with progress(f"Searching on {options.engine}", len(jobs)) as step:
-            for question, result in zip(questions, results, strict=True):
-                step(note=question.name)
-                yield question, result
+            for task, result in zip(tasks, results, strict=True):
+                step(note=task.name)
+                yield task, result
         return
-    for question in questions:
-        what = f"{'' if question.requirement is None else 'Searching '}{question.name}"
-        what += f" on {question.device}" if many_devices else ""
+    for task in tasks:
+        what = f"{'' if task.requirement is None else 'Searching '}{task.name}"
+        what += f" on {task.device}" if many_devices else ""
         what += f" (at most {limit_s:g} s)"  # most searches take far less
         with progress(what, limit_s) as step:
             shown["step"] = step
-            yield question, next(results)
+            yield task, next(results)
 
 
 def _show(step: Step, state: Progress, limit_s: float) -> None:

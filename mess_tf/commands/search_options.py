@@ -29,7 +29,7 @@ class SearchOptions:
             for the Pareto front; any number for --setting anytime).
         confidence: e.g. 0.95: at most the rest of new images (5 %) loses more than
             --max-image-drop-pp, with this probability; half of the calibration's groups
-            are kept to test that.
+            are set aside to test that.
         max_image_drop_pp: largest loss of an image's mIoU against the final exit, for
             --confidence, absolute points (default: 10).
         finalists: so many of the best are linked and measured on the device, and the

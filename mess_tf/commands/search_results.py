@@ -142,9 +142,9 @@ def _store(
     if path.is_file():
         old = [*load_results(path), *load_anytime_results(path)]
     names = {result.name for result in new} | {without}
-    kept = [*(result for result in old if result.name not in names), *new]
+    merged = [*(result for result in old if result.name not in names), *new]
     save_results(
         path,
-        [result for result in kept if isinstance(result, SearchResult)],
-        [result for result in kept if isinstance(result, AnytimeResult)],
+        [result for result in merged if isinstance(result, SearchResult)],
+        [result for result in merged if isinstance(result, AnytimeResult)],
     )

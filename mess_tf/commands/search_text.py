@@ -127,13 +127,13 @@ def _table(devices: Sequence[dict[str, Any]]) -> list[str]:
     head = "  ".join(f"{name:>{size}}" for name, size in cells.items())
     lines = [f"{'mean ms (of the final)':{width}}  {head}"]
     for device in devices:
-        own = {row["name"]: row for row in device["results"]}
+        by_name = {row["name"]: row for row in device["results"]}
         texts = []
         for name, size in cells.items():
             text = "-"
-            if name in own:
-                ms = _figures(own[name]["chosen"])["mean_ms"]
-                final_ms = _figures(own[name]["reference"])["mean_ms"]
+            if name in by_name:
+                ms = _figures(by_name[name]["chosen"])["mean_ms"]
+                final_ms = _figures(by_name[name]["reference"])["mean_ms"]
                 text = f"{ms:.2f} ({ms / final_ms:.0%})"
             texts.append(f"{text:>{size}}")
         lines.append(f"{device['device']:{width}}  {'  '.join(texts)}")
@@ -173,8 +173,8 @@ def _outcome(outcome: dict[str, Any], final: dict[str, Any]) -> str:
     faster = _figures(final)["mean_ms"] / figures["mean_ms"]
     rates = "/".join(f"{rate:.0%}" for rate in figures["exit_rates"])
     part = "calibration" if outcome["report"] is None else "report"
-    kept = all(figures["met"].values())
-    met = f", {'met' if kept else 'NOT MET'} on the {part} part"
+    all_met = all(figures["met"].values())
+    met = f", {'met' if all_met else 'NOT MET'} on the {part} part"
     return (
         f"{figures['mean_ms']:.2f} ms mean ({faster:.2f}x), {figures['p90_ms']:.2f} ms"
         " p90, mIoU"

@@ -249,7 +249,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _definition(module: str, name: str) -> tuple[str, ast.AST]:
-    """The node that gives a module's name its meaning, and the module it stands in.
+    """The node that defines a name of a module, and the module it stands in.
 
     Raises:
         TypeError: there is none.

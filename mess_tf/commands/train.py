@@ -9,7 +9,7 @@ from typing import Any
 
 from mess_tf.commands.arguments import as_tuple, next_command
 from mess_tf.core.errors import UsageError
-from mess_tf.data.open import open_split
+from mess_tf.data.dataset import open_split
 from mess_tf.data.pairs import CheckedSource
 from mess_tf.recipe.files import load_recipe
 from mess_tf.runs import Run

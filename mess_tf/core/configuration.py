@@ -1,4 +1,4 @@
-"""A configuration: the kept exits with their heads, policies and thresholds."""
+"""A configuration: the chosen exits with their heads, policies and thresholds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mess_tf.core.json_files import Json, from_json, to_json
 
 @dataclass(frozen=True)
 class ExitChoice:
-    """One kept exit of a configuration.
+    """One exit of a configuration.
 
     Attributes:
         exit: exit point, 1-based.
         head: head id.
         policy: policy key with its pixel threshold (``eq7@0.9``); None on the last.
         threshold: the image leaves here if confidence >= threshold; None on the last.
-        parameters: the head's own numbers of a fitted policy (``cbt``, ``gate``), as in
+        parameters: the head's parameters of a fitted policy (``cbt``, ``gate``), as in
             the statistics; empty for others.
     """
 

@@ -31,7 +31,7 @@ class UnmeasuredPieceError(MessError):
 class PathLatency:
     """Latency of paths through a supernet, as sums over their pieces.
 
-    An image that leaves at an exit pays for the backbone up to it, for every kept head
+    An image that leaves at an exit pays for the backbone up to it, for every head
     and every decision on the way, whether it let the image leave or not, and for the
     answer's way to the output grid. The last exit decides nothing.
 
@@ -55,7 +55,7 @@ class PathLatency:
         return self._piece(head_name(exit_index, head))
 
     def decision_ms(self, exit_index: int, head: str, policy: str) -> float:
-        """The policy's confidence from the head's own logits, and the branch, ms.
+        """The policy's confidence from the head's logits, and the branch, ms.
 
         What the runtime spends on entering a branch is there once it was measured
         (``mess_tf.compiling.latency_composition``); without a figure it counts as 0.

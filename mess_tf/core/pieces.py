@@ -96,8 +96,8 @@ class Pieces(PiecesFile):
     def part_of(self, spec: SupernetSpec) -> SupernetSpec:
         """``spec`` with the heads that have a piece here: all, or those of a choice."""
         names = {piece.name for piece in self.pieces if piece.kind == "head"}
-        kept = [name for name in spec.head_names() if head_name(*name) in names]
-        return spec.with_heads(kept)
+        present = [name for name in spec.head_names() if head_name(*name) in names]
+        return spec.with_heads(present)
 
     def save(self) -> None:
         """Writes ``pieces.json``."""

@@ -37,7 +37,7 @@ class HeadSpec:
             itself ends in, with nothing else set.
         reduction: divisor of the channels that enter the head (1x1 convolution); 1 is
             none.
-        blocks: extra trainable blocks of the backbone's own kind.
+        blocks: extra trainable blocks of the backbone's kind.
         rapid_dilation: dilation doubles from extra block to extra block.
         skips: earlier exit points (1-based, at most two, deepest first) whose features
             the head reads too.
@@ -152,7 +152,7 @@ class SupernetSpec:
             they leave the network (see ``output_size``).
         head_options: widths and ASPP rates shared by all heads.
         preprocessing: of the image.
-        own_stride: of the logits of an adopted network's own end, None without one.
+        own_stride: of the logits of an adopted network's end, None without one.
     """
 
     backbone: str
@@ -181,14 +181,14 @@ class SupernetSpec:
         return self.image_height // s, self.image_width // s
 
     def head_stride(self, exit_index: int, head: HeadSpec) -> int:
-        """Stride of a head's own grid: that of its finest input."""
+        """Stride of a head's native grid: that of its finest input."""
         if head.kind == OWN and self.own_stride is not None:
             return self.own_stride
         points = [exit_index, *head.skips]
         return min(self.exit_points[i - 1].stride for i in points)
 
     def head_size(self, exit_index: int, head: HeadSpec) -> tuple[int, int]:
-        """(height, width) of the head's own (native) grid of logits."""
+        """(height, width) of the head's native grid of logits."""
         s = self.head_stride(exit_index, head)
         return self.image_height // s, self.image_width // s
 

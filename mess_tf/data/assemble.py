@@ -18,7 +18,7 @@ from mess_tf.core.supernet_spec import Preprocessing
 from mess_tf.data.augment import Augmentation, Warp, warp_image, warp_labels
 from mess_tf.data.sources import Source
 
-# Purposes of random numbers; a key of its own keeps one stream apart from another.
+# Purposes of random numbers; different keys make independent streams.
 _ORDER = 0
 _SAMPLE = 1
 

@@ -17,7 +17,7 @@ class Cached:
     sample once per epoch and an eviction could only make room for an equal.
 
     Samples are shared between callers: treat their arrays as read-only (they are marked
-    so). Pickling, as for worker processes, leaves the kept samples behind.
+    so). Pickling, as for worker processes, leaves the cached samples behind.
     """
 
     def __init__(self, source: Source, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -28,12 +28,12 @@ class Cached:
         self.classes = source.classes
         self.ignore_label = source.ignore_label
         self.palette = source.palette
-        self._kept: dict[int, Sample] = {}
+        self._cached: dict[int, Sample] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
     @property
-    def kept_bytes(self) -> int:
+    def cached_bytes(self) -> int:
         """Bytes of pixels held now."""
         return self._bytes
 
@@ -41,23 +41,23 @@ class Cached:
         return len(self.source)
 
     def load(self, index: int) -> Sample:
-        kept = self._kept.get(index)
-        if kept is not None:
-            return kept
+        cached = self._cached.get(index)
+        if cached is not None:
+            return cached
         sample = self.source.load(index)
         size = sample.image.nbytes + sample.labels.nbytes
         with self._lock:
-            if index not in self._kept and self._bytes + size <= self.limit_bytes:
+            if index not in self._cached and self._bytes + size <= self.limit_bytes:
                 sample.image.flags.writeable = False
                 sample.labels.flags.writeable = False
-                self._kept[index] = sample
+                self._cached[index] = sample
                 self._bytes += size
         return sample
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         del state["_lock"]
-        return {**state, "_kept": {}, "_bytes": 0}
+        return {**state, "_cached": {}, "_bytes": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -41,7 +41,7 @@ _LABELS = {number: k for k, number in enumerate(CATEGORIES.values(), start=1)}
 
 @dataclass
 class _Image:
-    """An image of the annotations, with the objects that are kept."""
+    """An image of the annotations, with the objects of mapped classes."""
 
     file: str
     height: int
@@ -184,7 +184,7 @@ def _read_annotations(file: Path, table: dict[str, Any]) -> list[_Image]:
         if categories.get(name) != number:
             raise MessError(
                 f"{file} gives the category {name!r} the id {categories.get(name)};"
-                f" in MS COCO it is {number}. Only COCO's own categories are mapped."
+                f" in MS COCO it is {number}. Only COCO's categories are mapped."
             )
     for row in annotations:
         try:

@@ -1,8 +1,8 @@
 """A data set drawn by ourselves: shapes on textures, from easy to hard; no files.
 
 Every image has a difficulty in 0..1, drawn evenly. Easy: a few large shapes in their
-class's own colour on a calm ground, which a few layers can tell apart. Hard: many small
-and some large shapes, low in contrast, with the ground's own texture, among clutter,
+class's colour on a calm ground, which a few layers can tell apart. Hard: many small
+and some large shapes, low in contrast, with a texture of the ground, among clutter,
 under noise and blur. Up to six in ten of them have any colour; there the outline alone
 tells the class, and an outline is only seen by a network that sees the whole shape.
 Image and difficulty depend on (seed, split, index) alone.
@@ -185,19 +185,19 @@ def _colours(
 ) -> np.ndarray:
     """float32 array of shape (shapes + 1, 3): a ground and the shapes upon it.
 
-    A shape's colour is its class's own on easy images and often any on hard ones, where
+    A shape's colour is its class's on easy images and often any on hard ones, where
     it also lies close to the ground's.
     """
     count = len(kinds)
     # Grey on easy images, so that no class's colour is also the ground's.
     ground = 60 + 130 * rng.random() + 110 * difficulty * (rng.random(3) - 0.5)
     telling = rng.random(count) > difficulty * 0.6
-    own = PALETTE[kinds + 1] + 18 * (rng.random((count, 3)) - 0.5)
+    of_class = PALETTE[kinds + 1] + 18 * (rng.random((count, 3)) - 0.5)
     direction = rng.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     contrast = 130 - 85 * difficulty * rng.random(count)
     foreign = ground + direction * contrast[:, None]
-    shapes = np.where(telling[:, None], own, foreign)
+    shapes = np.where(telling[:, None], of_class, foreign)
     return np.clip(np.vstack([ground, shapes]), 8, 247).astype(np.float32)
 
 

@@ -86,7 +86,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def looks_complete(path: Path) -> bool:
     """Whether a JPEG or PNG file ends with its end mark (files cut off do not).
 
-    False is no proof: some cameras append data. Such a file is worth a full decode.
+    False is no proof: some cameras append data. Such a file has to be decoded whole.
     """
     try:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
 """Images with one mask file each: what all data sets of files have in common.
 
-A layout's own module finds the pairs and says which id in a mask is which class; here
+The module of a layout finds the pairs and says which id in a mask is which class; here
 they are read and checked.
 """
 

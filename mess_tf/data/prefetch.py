@@ -27,7 +27,7 @@ from mess_tf.data.assemble import BatchMaker
 
 Batch = tuple[np.ndarray, np.ndarray]
 
-# A worker process' own maker, sent once when it starts and not with every batch.
+# The maker of a worker process, sent once when it starts and not with every batch.
 _worker_maker: BatchMaker | None = None
 
 
@@ -71,7 +71,7 @@ class Prefetcher:
             self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mess-data")
 
     def __enter__(self) -> Self:
-        # OpenCV's own threads would fight the workers, and the training, for the cores.
+        # OpenCV's threads would fight the workers, and the training, for the cores.
         cv2.setNumThreads(1)
         return self
 

@@ -1,6 +1,6 @@
 """What a data set is to the rest of the project, and how one is opened by kind.
 
-A source gives random access to samples at their own size. Another layout is one more
+A source gives random access to samples at native size. Another layout is one more
 function that returns a ``Source``, one more row in ``OPENERS`` and one more word in
 ``mess_tf.recipe.sections.DATA_KINDS``.
 """
@@ -51,7 +51,7 @@ class Sample:
 
 
 class Source(Protocol):
-    """Samples by index, at their own (native) size; picklable, safe to use in threads.
+    """Samples by index, at their native size; picklable, safe to use in threads.
 
     Attributes:
         names: one per sample, unique, sorted.

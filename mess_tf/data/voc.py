@@ -110,8 +110,8 @@ def _trainaug(root: Path, sbd: Path | None, wanted: int) -> set[str]:
             )
     elif sbd is not None:
         source = f"VOC's train and SBD's lists in {sbd}"
-        own = _read_list(lists, "train")
-        names = (own | _read_list(sbd, "train") | _read_list(sbd, "val")) - val
+        voc = _read_list(lists, "train")
+        names = (voc | _read_list(sbd, "train") | _read_list(sbd, "val")) - val
     else:
         raise MessError(
             f"There is no {lists / _TRAINAUG_FILES[0]} for split 'trainaug'; add it"
@@ -127,11 +127,11 @@ def _trainaug(root: Path, sbd: Path | None, wanted: int) -> set[str]:
 
 
 def _mask(root: Path, sbd: Path | None, name: str) -> Path:
-    """VOC's own mask, else the additional one (that may not exist)."""
-    own = root / "SegmentationClass" / f"{name}.png"
+    """VOC's mask, else the additional one (that may not exist)."""
+    original = root / "SegmentationClass" / f"{name}.png"
     added = root / "SegmentationClassAug" / f"{name}.png"
-    if own.is_file() or (sbd is None and not added.parent.is_dir()):
-        return own
+    if original.is_file() or (sbd is None and not added.parent.is_dir()):
+        return original
     return added if sbd is None or added.is_file() else sbd / "cls" / f"{name}.mat"
 
 

@@ -16,8 +16,8 @@ from mess_tf.core.segmentation_metrics import Areas, count_areas
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.parts import Part
 from mess_tf.data.sources import Source
+from mess_tf.data.splits import Part
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.evaluation.runners import Runner
 from mess_tf.policies.comparison_exit import reference_exit
@@ -41,7 +41,7 @@ def evaluate(
 ) -> Statistics:
     """Runs every head on every image and stores ``Statistics`` at ``path``.
 
-    mIoU will be at the labels' own resolution: the logits that leave the network (on
+    mIoU will be at the resolution of the labels: the logits that leave the network (on
     the common output grid) are upsampled to each label map.
 
     Args:
@@ -128,8 +128,8 @@ def _evaluate_chunk(
             areas.append([future.result() for future in futures])
             confidence.append(
                 [
-                    [own[key] if key in keys else np.nan for key in policy_keys]
-                    for own, keys in zip(outputs, has, strict=True)
+                    [values[key] if key in keys else np.nan for key in policy_keys]
+                    for values, keys in zip(outputs, has, strict=True)
                 ]
             )
             progress(1)

@@ -128,7 +128,7 @@ def class_strictness(summed: np.ndarray) -> np.ndarray:
 
     As in "Class Based Thresholding in Early Exit Semantic Segmentation Networks", an
     easy class is one whose pixels have, on average, a large gap between the two
-    largest probabilities. Our reading: per head, since which exits are kept is not
+    largest probabilities. Our reading: per head, since which exits are chosen is not
     known yet (the paper averages over exits); between the easiest and the hardest
     class thresholds follow the gap linearly; a class that never occurs is as strict as
     the hardest.
@@ -187,8 +187,8 @@ def _summed_by_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     height, width, classes = logits.shape
     small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     valid = small < classes
-    own = logits[valid] - logits[valid].max(axis=-1, keepdims=True)
-    weights = np.exp(own)
+    shifted = logits[valid] - logits[valid].max(axis=-1, keepdims=True)
+    weights = np.exp(shifted)
     probability = weights / weights.sum(axis=-1, keepdims=True)
     # A product with the labels' one-hot rows sums per class.
     return np.asarray(np.eye(classes, dtype=np.float32)[small[valid]].T @ probability)

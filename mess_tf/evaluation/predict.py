@@ -1,4 +1,4 @@
-"""From logits on a coarse grid to class ids at the label's own resolution."""
+"""From logits on a coarse grid to class ids at the resolution of the labels."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ class HeadOutput:
     """One head's answer to one image.
 
     Attributes:
-        native: float32 array of shape (h, w, C): the logits on the head's own grid.
+        native: float32 array of shape (h, w, C): the logits on the head's grid.
         output: float32 array of shape (oh, ow, C): the logits on the common output
             grid, as they leave the network.
         confidence: per policy key that its exit has, what the policy says of the logits
-            on the head's own grid.
+            on the head's grid.
     """
 
     native: np.ndarray
@@ -122,11 +122,11 @@ class PiecesRunner:
             native = dequantise(raw, info)
             decided = {}
             if size in self._decisions:
-                own = {
+                parameters = {
                     parameters_input(family): values
                     for family, values in _of_head(self.parameters, head).items()
                 }
-                decided = self._decisions[size].run({LOGITS: native, **own})
+                decided = self._decisions[size].run({LOGITS: native, **parameters})
             if (exit_index, size) in self._comparisons:
                 other = references[reference_exit(self._spec, exit_index)]
                 both = {LOGITS: native, REFERENCE: other}
@@ -165,10 +165,12 @@ class KerasRunner:
         for head, (exit_index, head_id) in enumerate(spec.head_names()):
             native = np.asarray(heads[head])
             output = ops.convert_to_numpy(resize_to(native, height, width))
-            own = _of_head(self.parameters, head)
+            parameters = _of_head(self.parameters, head)
             reference = reference_exit(spec, exit_index)
             keys = keys_at(self._policy_keys, reference)
-            values = confidences_numpy(native, keys, own, references.get(reference))
+            values = confidences_numpy(
+                native, keys, parameters, references.get(reference)
+            )
             if is_reference(spec, exit_index, head_id):
                 references[exit_index] = native
             confidence = {key: float(value[0]) for key, value in values.items()}
@@ -184,7 +186,7 @@ def _compared(
         keys = set(keys_at(policy_keys, exit_index)) - set(keys_at(policy_keys, None))
         if exit_index is not None and keys:
             other = spec.head_size(exit_index, reference_head(spec, exit_index))
-            for size in {spec.head_size(point.index, own) for own in heads}:
+            for size in {spec.head_size(point.index, head) for head in heads}:
                 yield point.index, size, sorted(keys), other
 
 

@@ -72,7 +72,8 @@ def link_static(
     """Writes the branch-free network of all chosen heads up to one exit.
 
     Outputs ``logits`` of that exit on the output grid, and ``logits_<k>`` of the
-    earlier chosen exits on their own grids, so that nothing computed can be left out.
+    earlier chosen exits on their native grids, so that nothing computed can be left
+    out.
 
     Args:
         pieces, spec, configuration, path: as for ``link_configuration``.

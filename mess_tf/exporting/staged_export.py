@@ -1,7 +1,7 @@
 """A configuration as one file per exit stage and a plan, for delegates without IF.
 
 Delegates for GPUs and NPUs run a straight graph or nothing. So every stage (segments
-and head up to the next exit) is a file of its own, without decision; the small decision
+and head up to the next exit) is a separate file, without decision; the small decision
 and the output head are files too, meant for the CPU. The plan says what feeds
 what and when to stop; ``mess_tf.runtime.stage_plan`` follows it, and so can any app.
 """

@@ -2,7 +2,7 @@
 
 Such a policy's key names the exit it compares with (``region_2``), and of that exit it
 is the first head without skips: the recipe's first plain one, which needs nothing but
-the exit's own features.
+the exit's features.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ def confidences_numpy(
     result = {}
     for policy in [Policy.parse(key) for key in policy_keys]:
         family = POLICIES[policy.family]
-        own = np.asarray((parameters or {}).get(policy.family, ()), np.float32)
-        policy.check_parameters(logits.shape[-1], len(own))
-        further = [own] if len(own) else []
+        fitted = np.asarray((parameters or {}).get(policy.family, ()), np.float32)
+        policy.check_parameters(logits.shape[-1], len(fitted))
+        further = [fitted] if len(fitted) else []
         if family.compares:
             if reference is None:
                 raise MessError(

@@ -1,6 +1,6 @@
 """A learned gate: how good an exit's answer is, guessed from cheap features of it.
 
-The features describe the exit's own output on its native grid: how sure it is, how
+The features describe the exit's output on its native grid: how sure it is, how
 often its label changes from cell to cell, and how much of the image each class takes.
 A weighted sum of them guesses the image's quality against the final exit's
 (``mess_tf.evaluation.fit``); a sigmoid makes it a confidence. The paper names trainable

@@ -21,8 +21,8 @@ Families (equation numbers of "Multi-Exit Semantic Segmentation Networks"):
 * ``region_k`` how far the exit cuts the image into the same regions as the earlier exit
   ``k`` ("Early-Exit Criteria", 2025; ``mess_tf.policies.region_agreement``).
 
-``cbt`` and ``gate`` are *fitted*: they have numbers of their own per head, which are
-fitted on training images when statistics are taken (``mess_tf.evaluation.fit``).
+``cbt`` and ``gate`` are *fitted*: they have parameters per head, which are fitted
+on training images when statistics are taken (``mess_tf.evaluation.fit``).
 ``region`` *compares*: it also reads the logits of the reference head of an earlier exit
 (``mess_tf.policies.comparison_exit``), which its key names; the first exit lacks it.
 """
@@ -102,7 +102,7 @@ class Policy:
             ) from None
 
     def parameters(self, classes: int) -> int:
-        """How many numbers of its own it has per head; 0 where it is not fitted."""
+        """Number of fitted parameters per head; 0 where it is not fitted."""
         count = POLICIES[self.family].parameters
         return 0 if count is None else count(classes)
 
@@ -163,7 +163,7 @@ def keys(
 
 
 def family_of(policy: str) -> str:
-    """The family of a policy key, or of a family's own name."""
+    """The family of a policy key, or of a family's name."""
     name = policy.partition("@")[0]
     family, _, number = name.rpartition("_")
     return family if family in POLICIES and number.isdecimal() else name

@@ -14,7 +14,7 @@ import numpy as np
 from mess_tf.core.files import sha256_of
 from mess_tf.core.piece_names import head_name
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import OpenedData, open_data
+from mess_tf.data.dataset import Dataset, open_dataset
 from mess_tf.models.supernet import Supernet
 from mess_tf.quantising.fake_quantisation import FakeQuantised, fake_quantise, unrounded
 from mess_tf.quantising.network_graph import read_network
@@ -59,7 +59,7 @@ def fine_tune(
         MessError: not trained yet, data that cannot be used, or a layer that fake
             quantisation cannot follow.
     """
-    data = open_data(recipe.data)
+    data = open_dataset(recipe.data)
     supernet = Supernet.load(folder)
     batches = [
         np.stack(calibration[start : start + CALIBRATION_BATCH])
@@ -129,7 +129,7 @@ def _fingerprint(
     folder: Path,
     spec: SupernetSpec,
     rounded: bool,
-    data: OpenedData,
+    data: Dataset,
 ) -> str:
     """SHA-256 of all that decides the fine-tuned weights."""
     decisive = [

@@ -246,7 +246,7 @@ def _depthwise(
     strides = [1, *settings["strides"], 1]
     padding = settings["padding"].upper()
     if tf.executing_eagerly():
-        # TensorFlow's own CPU kernel, in use wherever oneDNN is not, takes no dilation:
+        # TensorFlow's CPU kernel, in use wherever oneDNN is not, takes no dilation:
         # numbers come from the space-to-batch form of the same sums.
         y = tf.nn.depthwise_conv2d(
             given[0], kernel, strides, padding, dilations=settings["dilations"]

@@ -1,7 +1,7 @@
 """Quantisation-aware fine-tuning of a network with early exits.
 
 The float network is the teacher of every exit: early ones learn as in stage 2 of
-training (positive filtering distillation), the final exit from the labels and its own
+training (positive filtering distillation), the final exit from the labels and its
 float prediction. Early exits count together as much as the final one, as in stage 1.
 
 In the first part of the steps batch normalisation uses and updates the batches'
@@ -142,7 +142,7 @@ class FineTuning:
         """The final exit's loss and the mean of the early exits' losses.
 
         Args:
-            outputs: logits per exit, each on its own grid.
+            outputs: logits per exit, each on its native grid.
             labels: int tensor (B, h, w).
             teacher: the float final exit's logits.
         """

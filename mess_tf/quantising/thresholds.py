@@ -76,12 +76,12 @@ def only_heads(statistics: Statistics, heads: Sequence[tuple[int, str]]) -> Stat
             f"Head {missing[0][1]!r} of exit {missing[0][0]} is not in the statistics;"
             " run `mess evaluate` for it."
         )
-    kept = [i for i, head in enumerate(statistics.heads) if head in set(heads)]
+    selected = [i for i, head in enumerate(statistics.heads) if head in set(heads)]
     return dataclasses.replace(
         statistics,
-        heads=tuple(statistics.heads[i] for i in kept),
-        predicted_area=statistics.predicted_area[:, kept],
-        intersection=statistics.intersection[:, kept],
-        confidence={key: v[:, kept] for key, v in statistics.confidence.items()},
-        parameters={key: v[kept] for key, v in statistics.parameters.items()},
+        heads=tuple(statistics.heads[i] for i in selected),
+        predicted_area=statistics.predicted_area[:, selected],
+        intersection=statistics.intersection[:, selected],
+        confidence={key: v[:, selected] for key, v in statistics.confidence.items()},
+        parameters={key: v[selected] for key, v in statistics.parameters.items()},
     )

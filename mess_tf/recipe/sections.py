@@ -52,7 +52,7 @@ class Data(Section):
     Attributes:
         kind: ``folder`` (images/, masks/, classes.txt), ``drawn`` (made by us), or the
             official layout of ``voc``, ``coco``, ``cityscapes`` or ``ade20k``.
-        path: of the folder; relative to the recipe's own folder.
+        path: of the folder; relative to the recipe's folder.
         sbd: folder of SBD, for VOC's split ``trainaug``; relative like ``path``.
         trainaug_images: how many images VOC's ``trainaug`` must have; 0 = any number.
         train, val: names of the splits.
@@ -60,7 +60,7 @@ class Data(Section):
             ``image``: every image shows a scene of its own. Empty is what fits the
             kind: the city of ``cityscapes``, 8 contiguous blocks of ``folder``, and
             ``image`` of the others.
-        hold_out: last part of every training group that is kept for calibration, 0..1;
+        hold_out: last part of every training group, set aside for calibration, 0..1;
             with ``group = "image"`` that part of the images.
         calibration_fraction: of ``val``, the part that thresholds may see, 0..1.
         ignore_label: label that counts nowhere (``folder``).
@@ -152,7 +152,7 @@ class Network(Section):
 
     @property
     def is_imported(self) -> bool:
-        """Whether it is a network of the user's own."""
+        """Whether it is an imported network, from a ``.keras`` file."""
         return self.backbone.endswith(NETWORK_FILE)
 
     @property
@@ -161,7 +161,7 @@ class Network(Section):
         return len(self.exit_layers) + 1 if self.exit_layers else self.exits
 
     def backbone_options(self) -> dict[str, Any]:
-        """Options of the backbone that differ from its own defaults."""
+        """Options of the backbone that differ from its defaults."""
         return {} if self.alpha == 1.0 else {"alpha": self.alpha}
 
     def head_options(self) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class Training(Section):
         loss_stride: the loss is taken at every so many pixels.
         mixed_precision: compute in bfloat16; weights, batch normalisations and losses
             stay float32. For machines that have it in hardware.
-        devices: that share every batch (data parallel, by Keras' own distribution,
+        devices: that share every batch (data parallel, by Keras' distribution,
             which runs on its JAX backend alone); a divisor of ``batch``.
     """
 
@@ -299,8 +299,8 @@ class StatisticsSettings(Section):
     """Which policies are evaluated, at which pixel thresholds.
 
     Attributes:
-        fit_images: training images, at most, that policies with numbers of their own
-            (cbt, gate) are fitted on.
+        fit_images: training images, at most, that fitted policies (cbt, gate)
+            are fitted on.
     """
 
     name: ClassVar[str] = "statistics"

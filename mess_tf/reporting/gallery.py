@@ -22,7 +22,7 @@ from mess_tf.core.segmentation_metrics import (
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import OpenedData
+from mess_tf.data.dataset import Dataset
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.policies.confidence import confidences_numpy
 from mess_tf.policies.median_smoothing import median_smoothed_numpy
@@ -210,7 +210,7 @@ class GalleryMaker:
         threshold: of Eq. 7, for the pixels.
     """
 
-    data: OpenedData
+    data: Dataset
     spec: SupernetSpec
     statistics: Statistics
     runner: HeadRunner

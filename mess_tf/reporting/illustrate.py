@@ -10,7 +10,7 @@ from mess_tf.core.errors import MessError
 from mess_tf.core.pieces import Pieces
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
-from mess_tf.data.open import OpenedData, open_data
+from mess_tf.data.dataset import Dataset, open_dataset
 from mess_tf.reporting.gallery import (
     Gallery,
     GalleryMaker,
@@ -68,7 +68,7 @@ def illustrate(
     )
     galleries: dict[str, Gallery] = {}
     try:
-        data = open_data(run.recipe.data) if precisions else None
+        data = open_dataset(run.recipe.data) if precisions else None
         for precision in precisions:
             if data is not None:
                 runner = open_pieces(Pieces.load(run.pieces(precision)))
@@ -86,7 +86,7 @@ def _gallery(
     report: RunReport,
     precision: str,
     first: IllustratedReport | None,
-    data: OpenedData,
+    data: Dataset,
     runner: HeadRunner,
 ) -> Gallery:
     spec = SupernetSpec.load(run.supernet_structure)

@@ -51,7 +51,7 @@ def capture_output(log: Path | None = None) -> Iterator[Callable[[], str]]:
                 _terminals.append(saved)
                 stack.callback(_terminals.pop)
             os.dup2(sink.fileno(), descriptor)
-        # Python's own streams need not lead to descriptors 1 and 2 (not in a notebook).
+        # Python's streams need not lead to descriptors 1 and 2 (not in a notebook).
         # These do, and are never closed: log handlers made meanwhile keep them.
         stack.enter_context(contextlib.redirect_stdout(_stream(1)))
         stack.enter_context(contextlib.redirect_stderr(_stream(2)))
@@ -71,7 +71,7 @@ def capture_output(log: Path | None = None) -> Iterator[Callable[[], str]]:
 def move_output_to_log(log: Path) -> None:
     """Makes a log of what a block without one has caught, and lets it go on there.
 
-    For the command that makes the folder of its own log: when it is killed, the log is
+    For the command that makes the folder of its log: when it is killed, the log is
     there. Without such a block, or from a block within it, nothing happens.
 
     Raises:
@@ -115,7 +115,7 @@ def _stream(descriptor: int) -> IO[str]:
 
 
 def _restore(saved: int, descriptor: int) -> None:
-    # What a library kept in the old streams' buffers was written within the block.
+    # What a library left in the old streams' buffers was written within the block.
     _flush()
     os.dup2(saved, descriptor)
     os.close(saved)

@@ -21,7 +21,7 @@ class StepModel(keras.Model):
 
 
 def compile_model(model: keras.Model, optimisation: Optimisation) -> None:
-    """Gives a model its optimiser, with all of its variables."""
+    """Compiles a model with an optimiser built for all of its variables."""
     # XLA on a CPU slows depthwise gradients several times; on accelerators it pays.
     jit: Any = "auto"
     if keras.backend.backend() == "tensorflow":

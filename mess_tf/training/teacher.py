@@ -1,7 +1,7 @@
 """The final exit of another run as a teacher, frozen and in inference mode.
 
 Networks know objects at the size in pixels that they were trained with, so a crop is
-enlarged or reduced as much as the teacher's own input is larger or smaller than the
+enlarged or reduced as much as the teacher's input is larger or smaller than the
 student's: a teacher of 240x320 sees the 96x128 crop of a student of 96x128 at 240x320,
 if with no more detail. One that works at a single size sees every crop at that size.
 """
@@ -44,8 +44,10 @@ class Teacher:
         """
         mine, theirs = self.spec.preprocessing, self.student.preprocessing
         pixels = images * np.array(theirs.std) + np.array(theirs.mean)
-        own = (pixels - np.array(mine.mean)) / np.array(mine.std)
-        seen = resized(own.astype(np.float32), self.input_size(images.shape[1:3]))
+        normalised = (pixels - np.array(mine.mean)) / np.array(mine.std)
+        seen = resized(
+            normalised.astype(np.float32), self.input_size(images.shape[1:3])
+        )
         return resized(predicted(self.model, seen)[0], grid)
 
     def input_size(self, crop: Sequence[int]) -> tuple[int, int]:

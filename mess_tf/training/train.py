@@ -19,7 +19,7 @@ from mess_tf.core.files import sha256_of
 from mess_tf.core.supernet_spec import OWN, Preprocessing, SupernetSpec
 from mess_tf.data.assemble import BatchMaker
 from mess_tf.data.augment import Augmentation
-from mess_tf.data.open import OpenedData, open_data
+from mess_tf.data.dataset import Dataset, open_dataset
 from mess_tf.data.prefetch import Prefetcher
 from mess_tf.models.adoption import design_adopted
 from mess_tf.models.backbones import get_backbone
@@ -39,7 +39,7 @@ from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
 from mess_tf.training.teacher import load_teacher
 
 OpenProgress = Callable[[str, int], AbstractContextManager[Progress]]
-"""Called as f(what is done, total steps); gives a ``Progress``."""
+"""Called as f(what is done, total steps); returns a ``Progress``."""
 
 
 def train_supernet(
@@ -54,12 +54,12 @@ def train_supernet(
         recipe: what to train.
         folder: of the run.
         work: folder of checkpoints and logs.
-        open_progress: gives a progress display per stage.
+        open_progress: opens a progress display per stage.
 
     Raises:
         MessError: data, recipe or checkpoints cannot be used.
     """
-    data = open_data(recipe.data)
+    data = open_dataset(recipe.data)
     spec = design_from_recipe(recipe, data.train.classes)
     with _data_parallel(recipe.training.devices):
         if recipe.training.mixed_precision:
@@ -111,7 +111,7 @@ def _in_bfloat16() -> Iterator[None]:
 def _train(
     recipe: Recipe,
     spec: SupernetSpec,
-    data: OpenedData,
+    data: Dataset,
     work: Path,
     open_progress: OpenProgress,
 ) -> Supernet:
@@ -259,7 +259,7 @@ def _exit_loss_config(training: Training) -> ExitLossConfig:
 
 
 def pixel_weights(
-    recipe: Recipe, data: OpenedData, open_progress: OpenProgress
+    recipe: Recipe, data: Dataset, open_progress: OpenProgress
 ) -> np.ndarray:
     """Pixel weights by class; the training labels are only read where they count."""
     classes = len(data.train.classes)
@@ -326,7 +326,7 @@ class StageBatches:
 
 
 def stage_batches(
-    recipe: Recipe, spec: SupernetSpec, data: OpenedData, epochs: int
+    recipe: Recipe, spec: SupernetSpec, data: Dataset, epochs: int
 ) -> StageBatches:
     """A recipe's batches for ``epochs`` epochs, augmented as it says."""
     training = recipe.training
@@ -354,7 +354,7 @@ def stage_batches(
         **common,
     )
     # The grid on which logits leave is exact enough to watch training by; `mess
-    # evaluate` measures at the labels' own resolution.
+    # evaluate` measures at the resolution of the labels.
     evaluation = BatchMaker(
         calibration,
         range(len(calibration)),
@@ -366,7 +366,7 @@ def stage_batches(
     )
 
 
-def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: OpenedData) -> str:
+def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: Dataset) -> str:
     """Of all that decides the weights after a stage; places and workers do not.
 
     What stage 2 alone reads is no part of stage 1's, so that its checkpoint serves

@@ -38,6 +38,9 @@ def evaluate_batch(
 ) -> Batch:
     """Exact figures, in float64, of configurations that share their heads.
 
+    The routing is that of ``mess_tf.core.routing``, but for all rows at once: one
+    matrix product per head, instead of one pass over the images per configuration.
+
     Args:
         gates: int64 array of shape (B, n_heads - 1), gate index at each early head.
     """

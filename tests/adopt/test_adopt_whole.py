@@ -19,7 +19,7 @@ from mess_tf.core.precisions import Precision
 from mess_tf.core.statistics import Statistics
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.exporting.linking import link_configuration
 from mess_tf.recipe.recipe import Recipe
 from mess_tf.runs import Run
@@ -146,7 +146,7 @@ def test_images_leave_where_the_statistics_say(
     )
     path = tmp_path / "linked.tflite"
     link_configuration(pieces, spec, configuration, path)
-    source = open_data(run.recipe.data).evaluation
+    source = open_dataset(run.recipe.data).evaluation
     images = [
         evaluation_image(source.load(i).image, 32, 32, spec.preprocessing)
         for i in range(len(source))

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from android_bench.devices import open_device
+from android_bench.devices import open_device, refuse_unused_tool
 from android_bench.errors import BenchError
 from android_bench.host import worker
 from android_bench.host.device import HostDevice
 from android_bench.measure import measure, run_inference
+from android_bench.operator_profiling import profile_operators
 from android_bench.profile import profile
 from android_bench.records import MeasureSettings, ModelFile
 from android_bench.store import Store
@@ -285,6 +286,16 @@ def test_unusable_requests_are_one_clear_line(
     with pytest.raises(BenchError, match="absent.tflite"):
         profile([tmp_path / "absent.tflite"], store=tmp_path / "p.sqlite")
     assert not (tmp_path / "p.sqlite").exists()
+
+
+def test_a_benchmark_tool_for_phones_is_refused_without_a_phone(tflite_files, tmp_path):
+    store, tool = tmp_path / "p.sqlite", tmp_path / "benchmark_model"
+    for call in (profile, profile_operators):
+        with pytest.raises(BenchError, match="is for phones, and only 'host'"):
+            call(tflite_files, ["host", "host"], store=store, benchmark_model=tool)
+    # With a phone among the devices the tool has a use: nothing is refused.
+    refuse_unused_tool(["host", "phone"], tool)
+    refuse_unused_tool(["host"], None)
 
 
 def test_files_of_one_name_are_told_apart(copies: Copies, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from android_bench.errors import BenchError
 from android_bench.phones.conditions import QuickState
 from android_bench.phones.folder import NoSpace
 from android_bench.phones.resilient_runner import MOST_LOSSES, ResilientRunner
-from android_bench.phones.rounds import ScriptBroken, in_order
+from android_bench.phones.rounds import ScriptInterrupted, in_order
 from android_bench.phones.script import Frame
 from android_bench.records import Failure, ModelFile, Round
 
@@ -56,8 +56,8 @@ def visit(round_of: Make, model_of: Make) -> Make:
     return visit
 
 
-def broken(running: bool, lost: ConnectionLost | None) -> ScriptBroken:
-    return ScriptBroken("broke off", running, lost)
+def broken(running: bool, lost: ConnectionLost | None) -> ScriptInterrupted:
+    return ScriptInterrupted("broke off", running, lost)
 
 
 def test_a_model_in_flight_is_run_again(visit: Make) -> None:

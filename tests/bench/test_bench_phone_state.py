@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from android_bench.adb.device_list import AdbListed, parse_adb_devices
-from android_bench.errors import AnswerError
+from android_bench.errors import ParseError
 from android_bench.phones.cpu import (
     CoreFrequency,
     CpuCore,
@@ -205,7 +205,7 @@ def test_getprop_reads_any_one_line_values(props: dict[str, str]) -> None:
 def test_other_answers_are_refused(
     parse: Callable[[str], Any], text: str, why: str
 ) -> None:
-    with pytest.raises(AnswerError, match=why) as caught:
+    with pytest.raises(ParseError, match=why) as caught:
         parse(text)
     assert "\n" not in str(caught.value)
 
@@ -338,5 +338,5 @@ def test_no_text_is_anything_but_read_or_refused(text: str) -> None:
     ):
         try:
             parse(text)
-        except AnswerError as error:
+        except ParseError as error:
             assert "\n" not in str(error)

@@ -10,7 +10,12 @@ from android_bench.adb import reach
 from android_bench.adb import server as adb_server
 from android_bench.adb.advice import advice_for, unknown_phone
 from android_bench.adb.device_list import AdbListed, parse_adb_devices
-from android_bench.adb.reach import NotReached, find, reachable_endpoints, tcp_endpoint
+from android_bench.adb.reach import (
+    UnreachableError,
+    find,
+    reachable_endpoints,
+    tcp_endpoint,
+)
 from android_bench.adb.server import ServerAddress, server_address
 from android_bench.adb.usb import UsbPhone, usb_phones
 from android_bench.devices import open_device
@@ -131,7 +136,7 @@ def test_what_cannot_be_used_is_told_in_one_line(
 
 
 def test_the_state_of_a_phone_goes_with_its_error(within_reach: None) -> None:
-    with pytest.raises(NotReached) as error:
+    with pytest.raises(UnreachableError) as error:
         find("BBB2")
     assert error.value.state == "unauthorized"
 
@@ -199,5 +204,5 @@ def test_an_address_is_its_own_serial() -> None:
 def test_reasons_of_adb_reach_the_user() -> None:
     listed = AdbListed("X", "no permissions", {"reason": "(missing udev rules?)"})
     endpoint = reach.Endpoint("server", "X", listed.state, listed)
-    with pytest.raises(NotReached, match=r"missing udev rules\?.*plugdev"):
+    with pytest.raises(UnreachableError, match=r"missing udev rules\?.*plugdev"):
         reach.check_usable(endpoint)

@@ -12,19 +12,20 @@ import pytest
 from android_bench.device import Device
 from android_bench.errors import BenchError
 from android_bench.records import Failure, MeasureSettings, ModelFile
-from mess_tf.commands.check import _part_row, _whole_ms
+from mess_tf.commands.check import _checked_part, _whole_ms
 
 PROMISED = {"mean_ms": 6.0, "exit_rates": (0.5, 0.5), "miou": 0.7}
 
 
 def test_the_measured_p90_is_the_latency_of_its_rank() -> None:
     taken = np.array([2] * 9 + [4] * 3)
-    row = _part_row(PROMISED, [2, 4], np.arange(1.0, 13.0), taken, 1.5)
+    row = _checked_part(PROMISED, [2, 4], np.arange(1.0, 13.0), taken, 1.5, 0.6)
     # 11 of 12 images must not exceed it; interpolated it would be 10.9 ms.
-    assert row["measured_p90_ms"] == 11.0
-    assert row["measured_ms"] == 6.5
-    assert row["promised_at_present_speed_ms"] == 9.0
-    assert row["measured_exit_rates"] == [0.75, 0.25]
+    assert row.measured_p90_ms == 11.0
+    assert row.measured_ms == 6.5
+    assert row.promised_at_present_speed_ms == 9.0
+    assert row.measured_exit_rates == (0.75, 0.25)
+    assert (row.promised_miou, row.measured_miou) == (0.7, 0.6)
 
 
 class _OneRoundAfterTheOther:

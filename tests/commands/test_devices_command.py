@@ -129,7 +129,7 @@ def test_profile_tells_each_devices_fate(tmp_path: Path, asked: dict[str, Any]) 
         "usb:A1  Pixel 8         2        1       0\n"
         "usb:B2  Mate 20         0        0       1\n"
         "  1 throttled: the device slowed itself down, being hot\n"
-        "  They are kept and used; on a calm device --fresh measures again.\n"
+        "  They are stored and used; on a calm device --fresh measures again.\n"
         "  usb:B2 was lost: Phone usb:B2 is gone: plug it in again.\n"
         "  failed on usb:B2: a (delegate): fell back\n"
         f"Stored in {model}.profiles.sqlite\n"

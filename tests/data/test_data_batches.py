@@ -202,7 +202,7 @@ def test_data_sets_and_batches_need_no_keras() -> None:
     """Worker processes start fast because nothing they need pulls in Keras."""
     code = (
         "import sys; import mess_tf.data.prefetch, mess_tf.data.folder,"
-        " mess_tf.data.drawn, mess_tf.data.parts, mess_tf.data.cache;"
+        " mess_tf.data.drawn, mess_tf.data.splits, mess_tf.data.cache;"
         "print([m for m in ('keras', 'tensorflow', 'jax') if m in sys.modules])"
     )
     result = subprocess.run(

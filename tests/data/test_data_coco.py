@@ -16,7 +16,7 @@ from PIL import Image
 from mess_tf.core.errors import MessError
 from mess_tf.data.coco import CATEGORIES, open_coco
 from mess_tf.data.coco_masks import paint, read_region
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.data.voc import CLASSES
 from mess_tf.recipe.sections import Data
 
@@ -142,19 +142,19 @@ def test_a_recipe_filters_its_training_split_alone(tmp_path: Path) -> None:
     write_coco(tmp_path / "other", "val2017")
     data = Data(kind="coco", path=str(tmp_path), train="train2017", val="val2017")
     with pytest.raises(MessError, match=r"no .*val2017.json; splits .*: train2017\."):
-        open_data(data)
+        open_dataset(data)
     for file in (tmp_path / "other").rglob("*.*"):
         target = tmp_path / file.relative_to(tmp_path / "other")
         target.parent.mkdir(exist_ok=True)
         file.rename(target)
     with pytest.raises(MessError, match=r"2 images are in both 'train2017'"):
-        open_data(data)
+        open_dataset(data)
     for file in (tmp_path / "train2017").iterdir():
         file.rename(file.with_name(f"1{file.name[1:]}"))
     annotations = tmp_path / "annotations/instances_train2017.json"
     text = annotations.read_text().replace('"file_name": "0', '"file_name": "1')
     annotations.write_text(text)
-    opened = open_data(data)
+    opened = open_dataset(data)
     assert len(opened.train) == 2 and len(opened.evaluation) == 4
 
 

@@ -106,7 +106,7 @@ def test_the_cache_decodes_once_within_its_limit() -> None:
                 cached.load(i).image, DrawnSource.load(source, i).image
             )
     assert source.loads == [1, 1, 1, 2, 2]
-    assert cached.kept_bytes == 3 * SAMPLE_BYTES
+    assert cached.cached_bytes == 3 * SAMPLE_BYTES
     with pytest.raises(ValueError, match="read-only"):
         cached.load(0).image[0, 0] = 0
 
@@ -121,7 +121,7 @@ def test_the_cache_counts_right_under_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert cached.kept_bytes == 10 * SAMPLE_BYTES
+    assert cached.cached_bytes == 10 * SAMPLE_BYTES
 
 
 def test_a_pickled_cache_is_empty_and_works() -> None:
@@ -130,6 +130,6 @@ def test_a_pickled_cache_is_empty_and_works() -> None:
     small = pickle.dumps(cached)
     assert len(small) < 5000
     copy = pickle.loads(small)  # noqa: S301
-    assert copy.kept_bytes == 0
+    assert copy.cached_bytes == 0
     np.testing.assert_array_equal(copy.load(2).image, before)
-    assert copy.kept_bytes > 0
+    assert copy.cached_bytes > 0

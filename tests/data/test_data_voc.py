@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from mess_tf.core.errors import MessError
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.data.voc import CLASSES, open_voc, voc_palette
 from mess_tf.recipe.sections import Data
 
@@ -293,9 +293,9 @@ def test_a_recipe_opens_voc_and_refuses_splits_that_share_images(
     data = Data(
         kind="voc", path=str(voc), sbd=str(sbd), train="trainaug", trainaug_images=5
     )
-    opened = open_data(data)
+    opened = open_dataset(data)
     assert opened.train.names == TRAINAUG
     assert opened.evaluation.names == VAL
     leaking = Data(kind="voc", path=str(voc), train="trainval", val="val")
     with pytest.raises(MessError, match=r"3 images are in both 'trainval' and 'val'"):
-        open_data(leaking)
+        open_dataset(leaking)

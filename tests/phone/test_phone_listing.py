@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from android_bench.adb.connect import connect
-from android_bench.adb.reach import NotReached, find
+from android_bench.adb.reach import UnreachableError, find
 from android_bench.errors import BenchError
 from android_bench.phones.listing import list_phones
 from tests.phone_double import Adb, PhoneDouble, Trust
@@ -61,7 +61,9 @@ def test_an_owner_who_taps_too_late_is_told_what_to_do(
 ) -> None:
     monkeypatch.setattr("android_bench.adb.connect.TRUST_S", 0.5)
     with PhoneDouble(trust=Trust(tap_after_s=None)) as phone:
-        with pytest.raises(NotReached, match="nobody allowed it within 0.5 s") as error:
+        with pytest.raises(
+            UnreachableError, match="nobody allowed it within 0.5 s"
+        ) as error:
             connect(find(f"tcp:{phone.serial}"))
         assert len(phone.trust.asked) == 1
     assert error.value.state == "unauthorized"
@@ -116,7 +118,7 @@ STLS = b"STLS" + bytes(16) + bytes(b ^ 0xFF for b in b"STLS")
     indirect=["says"],
 )
 def test_what_is_no_phone_is_told(says: str, told: str) -> None:
-    with pytest.raises(NotReached, match=told) as error:
+    with pytest.raises(UnreachableError, match=told) as error:
         connect(find(f"tcp:{says}"))
     assert "\n" not in str(error.value)
 

@@ -170,9 +170,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Start:
     network = little_network(folder, ["two_relu", "three_relu"])
     recipe = Recipe.from_table({**RECIPE, "network": network})
     spec = design_from_recipe(recipe, ("sky", "ground", "sun"))
-    from mess_tf.data.open import open_data
+    from mess_tf.data.dataset import open_dataset
 
-    spec = dataclasses.replace(spec, classes=open_data(recipe.data).train.classes)
+    spec = dataclasses.replace(spec, classes=open_dataset(recipe.data).train.classes)
     keras.utils.set_random_seed(0)
     build_supernet(spec).save(folder)
     chosen = spec.with_heads([(1, "fcn_r1_b0"), (3, "fcn_r1_b0_s1")])

@@ -17,7 +17,7 @@ import pytest
 
 import mess_tf
 from mess_tf.cli import _make_parser
-from mess_tf.data.open import open_split
+from mess_tf.data.dataset import open_split
 from mess_tf.recipe.files import load_recipe
 from mess_tf.recipe.recipe import Recipe
 from tests.support.doc_blocks import PAGES, ROOT, Block, blocks, commands_of, name_of

@@ -285,9 +285,7 @@ def test_what_nobody_wrote_down_as_such_is_not_refused(
 
 
 def test_unknown_or_broken_recipe_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        MessError, match="'nope'.*camvid, coco, own, published, qui"
-    ):
+    with pytest.raises(MessError, match="'nope'.*camvid, coco, own, published, qui"):
         find_recipe("nope")
     broken = write(tmp_path / "broken.toml", "[data\n")
     with pytest.raises(MessError, match=r"broken\.toml cannot be read"):

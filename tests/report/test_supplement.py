@@ -25,7 +25,7 @@ from mess_tf.core.segmentation_metrics import (
     foreground_accuracy,
     mean_iou,
 )
-from mess_tf.data.open import open_data
+from mess_tf.data.dataset import open_dataset
 from mess_tf.policies.confidence import confidence_numpy
 from mess_tf.policies.registry import Policy
 from mess_tf.reporting.device_conditions import conditions_summary
@@ -190,7 +190,7 @@ def test_galleries_have_the_confidences_of_the_policies(tmp_path: Path) -> None:
     images = named_images(statistics, ["r2", "c0"])
     assert [NAMES[index] for index in images] == ["r2", "c0"]
     assert named_images(statistics, ["r2", "gone"]) == []
-    data = open_data(run.recipe.data)
+    data = open_dataset(run.recipe.data)
     maker = GalleryMaker(data, make_spec(), statistics, Runner(), 0.75)
     gallery = maker.gallery(images, [head])
     for sample, key in itertools.product(gallery.samples, gallery.policies):

@@ -57,7 +57,7 @@ def test_dask_gives_the_same_bit_for_bit(case):
     assert [plain(answer) for answer in found] == wanted
 
 
-def test_what_cannot_be_used_is_refused(case, monkeypatch):
+def test_what_cannot_be_used_is_refused(case):
     statistics, spec, jobs = case
     with pytest.raises(MessError, match="Engine 'spark' is unknown; accepted"):
         next(run_jobs(statistics, spec, jobs, engine=cast(Any, "spark")))
@@ -67,11 +67,15 @@ def test_what_cannot_be_used_is_refused(case, monkeypatch):
                 statistics, spec, jobs, engine="local", scheduler="tcp://127.0.0.1:1"
             )
         )
-    monkeypatch.setattr("search.jobs._SCHEDULER_TIMEOUT_S", 0.2)
     pytest.importorskip("distributed")
     with pytest.raises(MessError, match=r"No Dask scheduler answers at tcp://.*:1 "):
         next(
             run_jobs(
-                statistics, spec, jobs, engine="dask", scheduler="tcp://127.0.0.1:1"
+                statistics,
+                spec,
+                jobs,
+                engine="dask",
+                scheduler="tcp://127.0.0.1:1",
+                scheduler_timeout_s=0.2,
             )
         )

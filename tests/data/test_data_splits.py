@@ -1,4 +1,4 @@
-"""Parts share nothing, and cut along groups or at one place."""
+"""Splits share nothing, and are cut along groups or at one place."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mess_tf.core.errors import MessError
 from mess_tf.data.drawn import DrawnSource
 from mess_tf.data.folder import open_folder
-from mess_tf.data.parts import (
+from mess_tf.data.splits import (
     evaluation_source,
     hold_out,
-    make_parts,
+    split_indices,
     split_report,
 )
 
@@ -81,7 +81,7 @@ def test_camvids_validation_split_is_one_sequence_and_is_cut_once(
     pattern = "^([^_]+)_"
     train = open_folder("train", path=shared_data / "camvid", group=pattern)
     val = open_folder("val", path=shared_data / "camvid", group=pattern)
-    parts = make_parts(train, val, 0.1, 0.5)
+    parts = split_indices(train, val, 0.1, 0.5)
     assert (len(parts.train), len(parts.held_out)) == (331, 6 + 10 + 20)
     assert parts.calibration == tuple(range(50)) and parts.report[-1] == 100
     source, labels = evaluation_source(train, val, parts)
@@ -93,7 +93,7 @@ def test_camvids_validation_split_is_one_sequence_and_is_cut_once(
 def test_evaluation_source_loads_the_sample_that_its_name_says() -> None:
     train = DrawnSource("train", count=16, size=(32, 32), seed=1)
     val = DrawnSource("val", count=8, size=(32, 32), seed=1)
-    parts = make_parts(train, val, 0.5, 0.5)
+    parts = split_indices(train, val, 0.5, 0.5)
     source, labels = evaluation_source(train, val, parts)
     assert len(source) == len(labels) == len(source.names) == 8 + 8
     for i, name in enumerate(source.names):

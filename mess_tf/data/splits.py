@@ -1,4 +1,4 @@
-"""SplitIndices of a data set that must not share anything: train, calibration, report.
+"""Splits of a data set that share nothing: training, calibration and report.
 
 Frames of one video differ little from their neighbours, so parts are cut along groups
 (sequences, scenes) or, within one group, at a single place in the order of names. Where
@@ -36,13 +36,13 @@ class SplitIndices:
     report: tuple[int, ...]
 
 
-def make_parts(
+def split_indices(
     train: Source, val: Source, hold_out_fraction: float, calibration_fraction: float
 ) -> SplitIndices:
     """Cuts a training and a validation split; see ``hold_out`` and ``split_report``."""
-    kept, held = hold_out(train.names, train.groups, hold_out_fraction)
+    training, held = hold_out(train.names, train.groups, hold_out_fraction)
     calibration, report = split_report(val.names, val.groups, calibration_fraction)
-    return SplitIndices(kept, held, calibration, report)
+    return SplitIndices(training, held, calibration, report)
 
 
 def evaluation_source(
@@ -73,7 +73,7 @@ def hold_out(
             at least one sample.
 
     Returns:
-        Indices kept and indices held out, ascending.
+        Indices for training and indices held out, ascending.
 
     Raises:
         MessError: a fraction out of range.

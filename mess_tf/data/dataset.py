@@ -1,4 +1,4 @@
-"""The data of a recipe: its training source, and what is evaluated, part by part."""
+"""The data set of a recipe: its training source, and what is evaluated, by part."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from mess_tf.core.errors import MessError
 from mess_tf.data.cache import Cached
-from mess_tf.data.parts import Part, evaluation_source, make_parts
 from mess_tf.data.sources import Selection, Source, open_source
+from mess_tf.data.splits import Part, evaluation_source, split_indices
 from mess_tf.recipe.sections import Data
 
 
 @dataclass(frozen=True)
-class OpenedData:
+class Dataset:
     """A data set, ready for training and evaluation.
 
     Attributes:
@@ -32,7 +32,7 @@ class OpenedData:
         return Selection(self.evaluation, chosen)
 
 
-def open_data(data: Data) -> OpenedData:
+def open_dataset(data: Data) -> Dataset:
     """Opens both splits and cuts them into parts; samples are decoded only once.
 
     Raises:
@@ -46,9 +46,9 @@ def open_data(data: Data) -> OpenedData:
             f"{len(common)} images are in both {data.train!r} and {data.val!r} (one:"
             f" {min(common)}); choose data.train and data.val that share none."
         )
-    parts = make_parts(train, val, data.hold_out, data.calibration_fraction)
+    parts = split_indices(train, val, data.hold_out, data.calibration_fraction)
     evaluation, names = evaluation_source(train, val, parts)
-    return OpenedData(Cached(Selection(train, parts.train)), Cached(evaluation), names)
+    return Dataset(Cached(Selection(train, parts.train)), Cached(evaluation), names)
 
 
 def open_split(data: Data, split: str) -> Source:
