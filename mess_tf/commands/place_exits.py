@@ -12,6 +12,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from android_bench.profile import profile
@@ -32,6 +33,7 @@ from mess_tf.terminal.progress import parallel_progress, progress
 if TYPE_CHECKING:
     from mess_tf.models.supernet import Supernet
 
+FILE = "exit_placement.json"
 PLACEMENT_SCHEMA = 1
 _RANGE_IMAGES = 4
 """Ranges of int8 do not change latencies: few images are enough."""
@@ -86,7 +88,10 @@ def recipe_with_placed_exits(run: Run) -> Recipe:
         MessError: no early exit can save anything, or the file is broken.
         BenchError: the device cannot be used.
     """
-    path = run.checkpoints / "exit_placement.json"
+    path = run.checkpoints / FILE
+    start = run.recipe.training.start
+    if not path.is_file() and start and (there := _file_of(start)).is_file():
+        path = there  # the heads that training begins with belong to those exits
     if path.is_file():
         placement = read_record(
             path, Placement, "exit placement", "mess train", PLACEMENT_SCHEMA
@@ -100,6 +105,10 @@ def recipe_with_placed_exits(run: Run) -> Recipe:
         for index, exit_ in enumerate(placement.exits, start=1)
     }
     return _with_exits(run.recipe, tuple(e.layer for e in placement.exits), heads)
+
+
+def _file_of(run: str) -> Path:
+    return Run.open(run).checkpoints / FILE
 
 
 def _with_exits(

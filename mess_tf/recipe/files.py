@@ -18,7 +18,7 @@ from mess_tf.recipe.void_settings import refuse_void_settings, void_settings
 
 _PATHS = (
     ("data", "path"), ("data", "sbd"), ("network", "weights"), ("network", "backbone"),
-    ("training", "teacher"),
+    ("training", "teacher"), ("training", "start"),
 )  # fmt: skip
 _NO_PATHS = ("", *BUILT_IN_WEIGHTS)
 

@@ -229,6 +229,8 @@ class Training(Section):
             stage 1: a trained network of your own stays as it is, bit for bit).
         loss: of early exits in stage 2 (in stage 1 for ``e2e``), with the final exit as
             teacher: ``pfd``, ``pfd-full`` (its other reading), ``kd`` or ``ce`` (none).
+        start: folder of a trained run with whose weights training begins, by layer,
+            relative to the recipe's folder; '' = the network's, and random heads.
         seed: of weights, order and augmentation.
         batch: images per step.
         stage1_epochs: backbone, final head and early exits in turns.
@@ -265,6 +267,7 @@ class Training(Section):
     name: ClassVar[str] = "training"
     scheme: Scheme = setting("two-stage", one_of(*get_args(Scheme)))
     loss: ExitLoss = setting("pfd", one_of(*get_args(ExitLoss)))
+    start: str = setting("", text())
     seed: int = setting(0, integer(0))
     batch: int = setting(32, integer(1, 4096))
     stage1_epochs: int = setting(180, integer(1))

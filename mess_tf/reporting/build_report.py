@@ -186,10 +186,18 @@ def _network(run: Run, spec: SupernetSpec) -> Mapping[str, str]:
         "exit points": f"{len(early)} early ones with {sum(early)} candidate heads,"
         f" the last with {len(spec.heads[-1])}",
         "final head": spec.final_head.id,
-        "training": f"{training.stage1_epochs} + {training.stage2_epochs} epochs of"
-        f" batches of {training.batch}, seed {training.seed}",
+        "training": f"{_epochs(training)} epochs of batches of {training.batch}, seed"
+        f" {training.seed}",
         "loss": f"{training.loss} ({training.scheme})" + _teacher(training),
     }
+
+
+def _epochs(training: Training) -> str:
+    if training.scheme == "e2e":
+        return str(training.stage1_epochs)
+    most = "up to " if training.stage2_min_gain_pp else ""
+    first = "" if training.scheme == "heads-only" else f"{training.stage1_epochs} + "
+    return f"{first}{most}{training.stage2_epochs}"
 
 
 def _teacher(training: Training) -> str:

@@ -147,14 +147,29 @@ class StageTwo:
         return features, resized(final, grid)
 
 
-def supernet_after_stage_one(spec: SupernetSpec, trained: Supernet) -> Supernet:
-    """The full supernet with all that stage 1 trained; its other heads are random."""
+def supernet_after_stage_one(
+    spec: SupernetSpec, trained: Supernet, start: Supernet | None = None
+) -> Supernet:
+    """The full supernet with all that stage 1 trained.
+
+    Its other heads are those of ``start``, where it has them, or random.
+    """
     supernet = build_supernet(spec)
-    layers = {layer.name: layer for layer in supernet.model.layers}
-    for source in trained.model.layers:
-        if source.weights and source.name in layers:
-            layers[source.name].set_weights(source.get_weights())
+    for source in (start, trained):
+        if source is not None:
+            copy_trained(source, supernet)
     return supernet
+
+
+def copy_trained(source: Supernet, target: Supernet) -> None:
+    """Copies the weights of all layers of one name and of the same shapes."""
+    layers = {layer.name: layer for layer in target.model.layers}
+    for layer in source.model.layers:
+        twin = layers.get(layer.name)
+        if layer.weights and twin is not None:
+            values = layer.get_weights()
+            if [v.shape for v in values] == [tuple(w.shape) for w in twin.weights]:
+                twin.set_weights(values)
 
 
 def _head_groups(spec: SupernetSpec) -> list[tuple[int, list[str]]]:

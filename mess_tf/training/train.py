@@ -35,7 +35,11 @@ from mess_tf.training.loop import Batch, EpochData, Progress, Stage, run_stage
 from mess_tf.training.losses import class_weights
 from mess_tf.training.schedule import Optimisation
 from mess_tf.training.stage_one import ExitLossConfig, StageOne, stage_one_spec
-from mess_tf.training.stage_two import StageTwo, supernet_after_stage_one
+from mess_tf.training.stage_two import (
+    StageTwo,
+    copy_trained,
+    supernet_after_stage_one,
+)
 from mess_tf.training.teacher import load_teacher
 
 OpenProgress = Callable[[str, int], AbstractContextManager[Progress]]
@@ -134,6 +138,9 @@ def _train(
         with open_progress("Building the network", 1) as step:
             supernet = build_supernet(_stage_one_layout(spec, training))
             load_backbone_weights(supernet, _weights(recipe))
+            start = Supernet.load(Path(training.start)) if training.start else None
+            if start is not None:
+                _copy_layers(start, supernet)
             step(1, "")
         if training.scheme != "heads-only":
             one = stage_batches(recipe, spec, data, training.stage1_epochs)
@@ -148,7 +155,7 @@ def _train(
             # Initial weights of the heads must not depend on where stage 1 was resumed.
             keras.utils.set_random_seed(training.seed + 1)
             with open_progress("Building all heads", 1) as step:
-                supernet = supernet_after_stage_one(spec, supernet)
+                supernet = supernet_after_stage_one(spec, supernet, start)
                 step(1, "")
             two = dataclasses.replace(
                 stage_batches(recipe, spec, data, training.stage2_epochs),
@@ -229,6 +236,26 @@ def candidate_exit_layers(recipe: Recipe) -> tuple[str, ...]:
     ends = [end for end in ends if end.stride % network.logits_stride == 0]
     narrow = narrow_maps([tuple(end.tensor.shape[1:]) for end in ends])
     return tuple(ends[i].layer for i in narrow)
+
+
+def _copy_layers(source: Supernet, target: Supernet) -> None:
+    """Copies the weights of all layers that both have.
+
+    Raises:
+        MessError: the backbones differ.
+    """
+    layers = {layer.name: layer for layer in source.model.layers}
+    for layer in target.backbone().layers:
+        if not layer.weights:
+            continue
+        shapes = [tuple(w.shape) for w in layer.weights]
+        theirs = layers.get(layer.name)
+        if theirs is None or [tuple(w.shape) for w in theirs.weights] != shapes:
+            raise MessError(
+                f"training.start names a run of another network: it has no layer"
+                f" {layer.name!r} of shapes {shapes}. Name a run of the same one."
+            )
+    copy_trained(source, target)
 
 
 def _triple(values: tuple[float, ...]) -> tuple[float, float, float]:
@@ -374,12 +401,15 @@ def _fingerprint(recipe: Recipe, stage: StageOne | StageTwo, data: Dataset) -> s
     """
     table = recipe.to_table()
     network, training = dict(table["network"]), dict(table["training"])
+    del network["exit_placement"]  # the exits that it led to are in the spec
     if recipe.network.is_imported:
         network["backbone"] = sha256_of(Path(network["backbone"]))
     else:
         del network["mean"], network["std"]
     if network["weights"] not in BUILT_IN_WEIGHTS:
         del network["weights"]
+    if start := training.pop("start"):
+        training["start"] = sha256_of(Path(start) / "supernet.keras")
     teacher, taught = training.pop("teacher"), training.pop("taught")
     if not training["stage2_min_gain_pp"]:  # as before there was such a setting
         del training["stage2_min_gain_pp"]

@@ -11,11 +11,13 @@ import keras
 import numpy as np
 import pytest
 
+import mess_tf
 from mess_tf.core.errors import MessError, UsageError
 from mess_tf.core.segmentation_metrics import Areas
 from mess_tf.models.supernet import Supernet
-from mess_tf.recipe.files import load_recipe
+from mess_tf.recipe.files import load_recipe, write_recipe
 from mess_tf.recipe.recipe import Recipe
+from mess_tf.runs import Run
 from mess_tf.training.log import ScalarLog
 from mess_tf.training.loop import Batch, EpochData, run_stage
 from mess_tf.training.train import train_supernet
@@ -171,3 +173,42 @@ def test_settings_of_a_stage_that_is_not_trained_are_refused() -> None:
             "quickstart",
             changes=["training.scheme=e2e", "training.stage2_min_gain_pp=1"],
         )
+
+
+@pytest.mark.slow
+def test_fine_tuning_begins_with_a_runs_weights_and_says_how_the_final_exit_changed(
+    network: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    recipe = tmp_path / "recipe.toml"
+    write_recipe(recipe, Recipe.from_table(table(network)))
+    mess_tf.train(first, recipe=recipe)
+    # Nothing moves at a rate of 0 but what batch normalisation sees.
+    found = mess_tf.train(
+        second,
+        fine_tune=first,
+        changes=["training.learning_rate=1e-12", "training.stage1_epochs=1"],
+    )
+    before, after = (Supernet.load(run).model for run in (first, second))
+    for layer in before.layers:
+        kernels = layer.get_weights()[:2]
+        for a, b in zip(
+            kernels, after.get_layer(layer.name).get_weights()[:2], strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-6, err_msg=layer.name)
+    stage2 = (first / "training" / "stage2.jsonl").read_text().splitlines()
+    assert found["final_miou_before"] == json.loads(stage2[-1])["miou"]["final"]
+    assert 0 <= found["final_miou"] <= 1
+    with pytest.raises(UsageError, match="leave --recipe and --weights out"):
+        mess_tf.train(tmp_path / "third", fine_tune=first, recipe=recipe)
+
+
+def test_a_run_that_is_not_trained_is_no_start(network: Path, tmp_path: Path) -> None:
+    recipe = Recipe.from_table(table(network))
+    Run.create(tmp_path / "empty", recipe)
+    write_recipe(
+        tmp_path / "recipe.toml",
+        Recipe.from_table(table(network, start=str(tmp_path / "empty"))),
+    )
+    with pytest.raises(MessError, match="there is no trained network in it"):
+        mess_tf.train(tmp_path / "run", recipe=tmp_path / "recipe.toml")
