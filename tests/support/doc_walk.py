@@ -53,6 +53,7 @@ LEFT_OUT = {
     "mess train runs/mine --recipe camvid": "CamVid is not ours",
     "mess train runs/voc": "VOC is not ours; tests/data/test_data_voc.py draws some",
     "mess quickstart runs/published": "tests/commands/test_quickstart.py, smaller",
+    "mess train runs/tuned": "tests/training/test_heads_only.py, smaller",
     "mess train runs/unet": "tests/adopt/test_adopt_whole.py, smaller",
     "mess compile runs/unet": "tests/adopt/test_adopt_whole.py, smaller",
     "mess profile runs/mine --device 0A1B": "tests/phone/test_phone_many.py",
