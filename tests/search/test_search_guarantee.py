@@ -92,6 +92,8 @@ def population(seed: int, images: int):
 @pytest.mark.parametrize("share", sampled([0.15, 0.05], 1))
 def test_guarantee_holds_over_many_splits(share):
     statistics, spec, latency_ms = population(1, 6000)
+    # Asking costs next to nothing, so that the highest exit rates are the fastest.
+    latency_ms = {n: ms if n[:3] == "seg" else 1e-3 for n, ms in latency_ms.items()}
     head = statistics.heads[0][1]
     chain = Configuration((ExitChoice(1, head, "mean", 0.05), ExitChoice(2, head)))
     promise = Guarantee(max_image_drop_pp=15.0, max_share=share, confidence=0.9)
@@ -160,3 +162,24 @@ def test_too_few_groups_guarantee_nothing_beyond_the_final_head():
 def test_senseless_guarantee_is_refused(wrong):
     with pytest.raises(MessError, match=next(iter(wrong))):
         Guarantee(**wrong)
+
+
+def test_an_early_exit_that_slows_down_is_no_answer_to_a_guarantee():
+    statistics, spec, latency_ms = population(5, 400)
+    head = statistics.heads[0][1]
+    chain = Configuration((ExitChoice(1, head, "mean", 0.9), ExitChoice(2, head)))
+    # Nearly nobody leaves, and asking costs as much as the rest of the network.
+    slow = {name: 50.0 if name.startswith("head_1") else 10.0 for name in latency_ms}
+    images = np.arange(400)
+    chosen, certified = learn_then_test(
+        statistics,
+        chain,
+        final_configuration(spec),
+        images[:200],
+        images[200:],
+        Guarantee(max_image_drop_pp=30.0, max_share=0.2, confidence=0.9),
+        lambda c: RoutedEvaluation.of(statistics, spec, slow, c),
+    )
+    assert chosen == final_configuration(spec)
+    assert (certified.step, certified.p_value) == (0, 1.0)
+    assert certified.steps > 0 and not certified.met
