@@ -18,13 +18,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mess_tf.core.errors import MessError
-from mess_tf.core.segmentation_metrics import count_areas, image_quality
+from mess_tf.core.segmentation_metrics import Areas, count_areas
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
 from mess_tf.data.sources import Source
 from mess_tf.evaluation.predict import upsampled_classes
 from mess_tf.evaluation.runners import Runner
-from mess_tf.policies.gate import SCALE, features_numpy
+from mess_tf.policies.gate import features_numpy
 
 LEAST_PART = 0.02
 """Of what is asked of the easiest class's cells to 1, what is allowed the hardest's:
@@ -32,6 +32,8 @@ pixel thresholds of the paper go from 0.9 to 0.998."""
 
 _PENALTIES = np.logspace(-1, 4, 11)
 _FOLDS = 5
+_CLIPPED = 0.01
+_NO_SPREAD = 1e-9
 _LEAST_IMAGES = 2
 
 
@@ -82,7 +84,7 @@ class _HeadObservations:
         self._final = names.index((spec.exit_points[-1].index, spec.final_head.id))
         self._probability = np.zeros((heads, classes, classes))
         self._features: list[list[np.ndarray]] = []
-        self._quality: list[list[float]] = []
+        self._areas: list[list[Areas]] = []
         self._groups: list[str] = []
 
     def add(
@@ -91,15 +93,14 @@ class _HeadObservations:
         """Adds an image; one without a label counts nowhere."""
         if not (labels < self._classes).any():
             return
-        features, quality = [], []
+        features, of_heads = [], []
         for head, output in enumerate(runner.run(image)):
             self._probability[head] += _summed_by_class(output.output, labels)
             features.append(features_numpy(output.native[None])[0])
             predicted = upsampled_classes(output.output, *labels.shape)
-            areas = count_areas(labels, predicted, self._classes)
-            quality.append(image_quality(areas))
+            of_heads.append(count_areas(labels, predicted, self._classes))
         self._features.append(features)
-        self._quality.append(quality)
+        self._areas.append(of_heads)
         self._groups.append(group)
 
     def class_based(self) -> np.ndarray:
@@ -107,20 +108,50 @@ class _HeadObservations:
         return np.stack([class_strictness(sums) for sums in self._probability])
 
     def gate(self) -> np.ndarray:
-        """Weights per head that guess its quality less the final head's."""
-        if len(self._quality) < _LEAST_IMAGES:
+        """Weights per head that guess what an image adds to the mIoU there."""
+        if len(self._areas) < _LEAST_IMAGES:
             raise MessError(
-                f"The gate is fitted on {len(self._quality)} labelled training images;"
+                f"The gate is fitted on {len(self._areas)} labelled training images;"
                 f" it needs at least {_LEAST_IMAGES}. Leave 'gate' out of the recipe's"
                 " statistics.policies, or give more images."
             )
-        features, quality = np.array(self._features), np.array(self._quality)
-        behind = quality - quality[:, self._final, None]
+        features = np.array(self._features)
+        gains = miou_gains(self._areas, self._final)
         folds = _folds(self._groups)
-        heads = range(quality.shape[1])
+        heads = range(gains.shape[1])
         return np.stack(
-            [gate_weights(features[:, h], behind[:, h], folds) for h in heads]
+            [gate_weights(features[:, h], gains[:, h], folds) for h in heads]
         )
+
+
+def miou_gains(areas: Sequence[Sequence[Areas]], final: int) -> np.ndarray:
+    """What each image adds to the mIoU if a head answers instead of the final head.
+
+    The mIoU of a data set is a function of sums over its images. Its tangent at the
+    final head's sums gives every image a share of the change: with I and U a class's
+    intersection and union, and dI and dU what an image changes of them, the mean over
+    classes of ``(dI U - I dU) / U^2``.
+
+    Args:
+        areas: per image and head.
+        final: position of the final head.
+
+    Returns:
+        float64 array of shape (images, heads), in mIoU times the number of images, so
+        that its mean is the change of the mIoU (to first order); negative where the
+        head is worse.
+    """
+    inside = np.array([[a.intersection for a in heads] for heads in areas], float)
+    union = np.array([[a.union for a in heads] for heads in areas], float)
+    total_inside = inside[:, final].sum(axis=0)
+    total = union[:, final].sum(axis=0)
+    there = total > 0
+    total_inside, total = total_inside[there], total[there]
+    change_inside = (inside - inside[:, final, None])[..., there]
+    change = (union - union[:, final, None])[..., there]
+    per_class = (change_inside * total - total_inside * change) / total**2
+    gains: np.ndarray = per_class.mean(axis=-1) * len(areas)
+    return gains
 
 
 def class_strictness(summed: np.ndarray) -> np.ndarray:
@@ -155,24 +186,32 @@ def class_strictness(summed: np.ndarray) -> np.ndarray:
 
 
 def gate_weights(
-    features: np.ndarray, difference: np.ndarray, folds: list[tuple[np.ndarray, ...]]
+    features: np.ndarray, gains: np.ndarray, folds: list[tuple[np.ndarray, ...]]
 ) -> np.ndarray:
-    """Ridge regression, its penalty chosen between sequences, as the gate's numbers.
+    """Ridge regression, its penalty chosen between groups, as the gate's parameters.
+
+    Few images with large animals, or whatever is rare, decide most of the mIoU: the
+    outermost gains are clipped before they are fitted. The weights are scaled to scores
+    of a standard deviation of 1 on the images fitted on, where the sigmoid is steep.
 
     Args:
         features: array of shape (I, F).
-        difference: array of shape (I,), mIoU of the image less the final head's.
+        gains: array of shape (I,), see ``miou_gains``.
         folds: (indices to fit on, indices to try on); empty leaves one image out.
 
     Returns:
         float32 array of shape (F + 1,), the constant last.
     """
+    clipped = np.clip(gains, *np.quantile(gains, [_CLIPPED, 1 - _CLIPPED]))
     model = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, cv=folds or None))
-    model.fit(features.astype(np.float64), difference)
+    model.fit(features.astype(np.float64), clipped)
     scaler, ridge = model[0], model[1]
-    weights = ridge.coef_ / scaler.scale_ / SCALE
-    constant = ridge.intercept_ / SCALE - weights @ scaler.mean_
-    return np.append(weights, constant).astype(np.float32)
+    weights = ridge.coef_ / scaler.scale_
+    constant = ridge.intercept_ - weights @ scaler.mean_
+    scale = np.std(features @ weights)
+    # Of the final head nothing is to be guessed: all its gains are 0.
+    scale = scale if scale > _NO_SPREAD else 1.0
+    return (np.append(weights, constant) / scale).astype(np.float32)
 
 
 def _folds(groups: Sequence[str]) -> list[tuple[np.ndarray, ...]]:

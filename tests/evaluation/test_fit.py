@@ -9,9 +9,15 @@ import pytest
 from scipy.stats import spearmanr
 
 from mess_tf.core.errors import MessError
+from mess_tf.core.segmentation_metrics import Areas, mean_iou
 from mess_tf.core.supernet_spec import ExitPoint, HeadSpec, Preprocessing, SupernetSpec
 from mess_tf.data.sources import Sample
-from mess_tf.evaluation.fit import LEAST_PART, class_strictness, fit_policies
+from mess_tf.evaluation.fit import (
+    LEAST_PART,
+    class_strictness,
+    fit_policies,
+    miou_gains,
+)
 from mess_tf.evaluation.runners import HeadOutput
 from mess_tf.policies.confidence import confidences_numpy
 
@@ -93,7 +99,7 @@ def test_the_gate_ranks_images_by_their_quality_and_sees_a_perfect_exit() -> Non
         Fake(), SPEC, Source(), ["gate", "cbt"], 30, lambda n: done.append(n)
     )
     assert {family: values.shape for family, values in fitted.items()} == {
-        "gate": (2, 1 + 4 + 1 + CLASSES + 1),
+        "gate": (2, 1 + 4 + 1 + 3 * CLASSES + 1),
         "cbt": (2, CLASSES),
     }
     assert sum(done) == 30
@@ -121,3 +127,30 @@ def test_images_without_labels_fit_nothing() -> None:
 
     with pytest.raises(MessError, match="fitted on 0 labelled training images"):
         fit_policies(Fake(), SPEC, Blank(), ["gate"], 5, lambda n: None)
+
+
+def test_gains_add_up_to_the_change_of_the_miou() -> None:
+    """To first order: on many images, of which each changes next to nothing."""
+    rng = np.random.default_rng(0)
+    images, classes = 2000, 4
+    true = rng.integers(50, 100, (images, classes))
+    true[:, 3] = 0  # a class that never occurs
+    final = rng.binomial(true, 0.9)
+    early = np.minimum(final, rng.binomial(true, 0.895))
+    areas = [
+        [Areas(t, f, f), Areas(t, e, e)]
+        for t, f, e in zip(true, final, early, strict=True)
+    ]
+    gains = miou_gains(areas, final=0)
+    assert (gains[:, 0] == 0).all()
+    before, after = (
+        mean_iou(Areas(*(v.sum(axis=0) for v in (true, i, i)))) for i in (final, early)
+    )
+    assert after < before
+    assert gains[:, 1].mean() == pytest.approx(after - before, rel=0.05)
+    # By hand: 1 of 10 right cells lost in one image of two; unions stay.
+    hand = [
+        [Areas(*(np.array([v]) for v in row)) for row in ((10, 10, 10), (10, 9, 9))],
+        [Areas(*(np.array([v]) for v in row)) for row in ((10, 10, 10), (10, 10, 10))],
+    ]
+    assert miou_gains(hand, final=0)[:, 1].tolist() == pytest.approx([-2 / 20, 0])

@@ -147,12 +147,14 @@ def test_the_gates_features_by_hand() -> None:
     logits = logits_of([[[0.99, 0.01], [0.75, 0.25]], [[0.25, 0.75], [0.501, 0.499]]])
     top1 = (0.99 + 0.75 + 0.75 + 0.501) / 4
     changes = 1 - (1 / 2 + 1 / 2) / 2
-    expected = [top1, 1, 0.75, 0.25, 0.25, changes, 0.75, 0.25]
+    wrong = [(0.01 + 0.25 + 0.499) / 4, 0.25 / 4]  # in cells of each class
+    missed = [0.25 / 4, (0.01 + 0.25 + 0.499) / 4]  # of each class in other cells
+    expected = [top1, 1, 0.75, 0.25, 0.25, changes, 0.75, 0.25, *wrong, *missed]
     assert features_numpy(logits)[0] == pytest.approx(expected, abs=1e-6)
     got = keras.ops.convert_to_numpy(features_ops(keras.ops.convert_to_tensor(logits)))
     assert got[0] == pytest.approx(expected, abs=1e-6)
-    weights = [1, 0, 0, 0, 0, 2, 0, -1, 0.25]
-    score = top1 + 2 * changes - 0.25 + 0.25
+    weights = [1, 0, 0, 0, 0, 2, 0, -1, 3, 0, 0, -4, 0.25]
+    score = top1 + 2 * changes - 0.25 + 3 * wrong[0] - 4 * missed[1] + 0.25
     assert confidence_numpy(Policy("gate"), logits, weights) == pytest.approx(
         [1 / (1 + np.exp(-score))]
     )
