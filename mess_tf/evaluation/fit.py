@@ -118,9 +118,11 @@ class _HeadObservations:
         features = np.array(self._features)
         gains = miou_gains(self._areas, self._final)
         folds = _folds(self._groups)
-        heads = range(gains.shape[1])
         return np.stack(
-            [gate_weights(features[:, h], gains[:, h], folds) for h in heads]
+            [
+                gate_weights(features[:, head], gains[:, head], folds)
+                for head in range(gains.shape[1])
+            ]
         )
 
 

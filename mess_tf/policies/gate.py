@@ -70,13 +70,8 @@ def features_ops(logits: Any) -> Any:
     sure = [ops.mean(ops.cast(top1 >= t, "float32"), axis=1) for t in SURE]
     columns = [ops.mean(top1, axis=1), *sure, 1.0 - (alike[0] + alike[1]) / 2.0]
     per_class = [top, top * (1.0 - probability), (1.0 - top) * probability]
-    return ops.concatenate(
-        [
-            ops.stack(columns, axis=1),
-            *(ops.mean(values, axis=2) for values in per_class),
-        ],
-        axis=1,
-    )
+    means = [ops.mean(values, axis=2) for values in per_class]
+    return ops.concatenate([ops.stack(columns, axis=1), *means], axis=1)
 
 
 def gate_numpy(logits: np.ndarray, parameters: np.ndarray) -> np.ndarray:
