@@ -4,7 +4,7 @@
 
 Each NETWORK (float, one square input) is built anew at each size, with its weights,
 converted to int8 (ranges of noise: they do not change latencies) and measured with the
-others in turns (preset report). A resize inside that makes the grid of the smallest map
+others in turns. A resize inside that makes the grid of the smallest map
 out of a pooled vector, as DeepLab's image pooling has, gets the new size.
 """
 
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", required=True)
     parser.add_argument("--device", default="host")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--preset", default="quick", choices=("quick", "report"))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = {}
@@ -46,7 +47,7 @@ def main() -> None:
             files,
             (given.device,),
             store=Path(folder, "store.sqlite"),
-            settings=MeasureSettings.preset("report", given.threads),
+            settings=MeasureSettings.preset(given.preset, given.threads),
         )
     print(f"{run.info.model if run.info else run.name}, {given.threads} thread(s)")
     first = run.measurements[0].p50_ms
