@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mess_tf.core.errors import MessError
+from mess_tf.core.quantiles import quantile
 from mess_tf.core.segmentation_metrics import Areas, count_areas
 from mess_tf.core.supernet_spec import SupernetSpec
 from mess_tf.data.augment import evaluation_image
@@ -204,7 +205,7 @@ def gate_weights(
     Returns:
         float32 array of shape (F + 1,), the constant last.
     """
-    clipped = np.clip(gains, *np.quantile(gains, [_CLIPPED, 1 - _CLIPPED]))
+    clipped = np.clip(gains, *(quantile(gains, q) for q in (_CLIPPED, 1 - _CLIPPED)))
     model = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, cv=folds or None))
     model.fit(features.astype(np.float64), clipped)
     scaler, ridge = model[0], model[1]
