@@ -205,7 +205,8 @@ def gate_weights(
     Returns:
         float32 array of shape (F + 1,), the constant last.
     """
-    clipped = np.clip(gains, *(quantile(gains, q) for q in (_CLIPPED, 1 - _CLIPPED)))
+    low, high = quantile(gains, _CLIPPED), quantile(gains, 1 - _CLIPPED)
+    clipped = np.clip(gains, low, high)
     model = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES, cv=folds or None))
     model.fit(features.astype(np.float64), clipped)
     scaler, ridge = model[0], model[1]
