@@ -97,6 +97,7 @@ def test_named_exit_layers_and_a_wrong_one() -> None:
         adopted(unet(), exit_layers=["low_conv"])
 
 
+@pytest.mark.slow
 def test_heads_read_skips_on_finer_grids_only() -> None:
     early = [HeadSpec.parse(head) for head in ("fcn_r1_b1", "fcn_r1_b0_s1")]
     spec = adopted(unet(), exits=5, early_heads=early).spec
@@ -129,6 +130,7 @@ def test_a_size_inside_binds_the_network_to_it() -> None:
         supernet.at_size(64, 64)
 
 
+@pytest.mark.slow
 def test_structure_and_weights_survive_the_run_folder(tmp_path: Path) -> None:
     model = randomised(nested())
     supernet = adopted(model)

@@ -174,6 +174,7 @@ def _files(compiled: Compiled, folder: Path, name: str) -> list[Path]:
 NAMES = ["everything", "linked", "stages", "classes", "single"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sampled(NAMES, 2))
 def test_xnnpack_says_the_same_in_every_runtime_with_any_threads(
     compiled: Compiled, name: str, tmp_path: Path

@@ -45,6 +45,7 @@ def randomise(model: keras.Model, seed: int) -> None:
         weight.assign(np.abs(values) + 0.5 if "variance" in weight.path else values)
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_is_that_of_keras_applications(tmp_path: Path) -> None:
     source = keras.applications.MobileNetV2(
         weights=None, include_top=False, alpha=0.35, input_shape=(224, 224, 3)

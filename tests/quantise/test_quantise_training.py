@@ -94,6 +94,7 @@ def test_what_is_learnt_under_rounding_is_in_the_int8_file() -> None:
     assert counted / labels.size == pytest.approx(trained, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_statistics_and_ranges_settle_and_weights_go_on() -> None:
     stage = stage_of(network("adopted")[0], settled_after=1)
     model = stage.quantised

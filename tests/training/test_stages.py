@@ -167,6 +167,7 @@ def test_frozen_trains_the_final_exit_alone() -> None:
     assert "one" in moved
 
 
+@pytest.mark.slow
 def test_no_gradient_flows_into_the_teacher() -> None:
     """An early exit's wish to be like the final one must not move the final one."""
     spec = little_spec()
