@@ -196,7 +196,9 @@ FORMS: Sequence[ExportForm] = (
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.suffix or "default")
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=pytest.mark.slow), "int8"]
+)
 def test_an_export_does_what_its_card_says(
     folder: Path, precision: Precision, form: ExportForm, tmp_path: Path
 ) -> None:
